@@ -1,0 +1,65 @@
+//! The committed code is what the `.proto` files generate. `UPDATE=1 cargo test -p taskyard-proto` writes it anew.
+
+use prost::Message;
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const FILES: [&str; 7] = [
+    "taskyard/v1/session_task.proto",
+    "taskyard/v1/output.proto",
+    "taskyard/v1/session_task_service.proto",
+    "taskyard/v1/session_file_service.proto",
+    "taskyard/v1/worker_service.proto",
+    "taskyard/v1/admin_service.proto",
+    "taskyard/storage/v1/session_log.proto",
+];
+
+#[test]
+fn generated_code_is_fresh() -> Result<(), Box<dyn Error>> {
+    let crate_dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let committed = crate_dir.join("src/generated");
+    let fresh = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("generated");
+    fs::create_dir_all(&fresh)?;
+    generate(&crate_dir, &fresh)?;
+    for entry in fs::read_dir(&fresh)? {
+        let name = entry?.file_name();
+        let wanted = fs::read(fresh.join(&name))?;
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(committed.join(&name), &wanted)?;
+            continue;
+        }
+        let found = fs::read(committed.join(&name)).unwrap_or_default();
+        assert!(
+            found == wanted,
+            "src/generated/{} is stale: run `make gen` and commit it",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+fn generate(crate_dir: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let files = protox::compile(FILES, [crate_dir])?;
+    fs::write(out.join("descriptors.binpb"), files.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .emit_rerun_if_changed(false)
+        .out_dir(out)
+        .compile_fds(files)?;
+    Ok(())
+}
+
+#[test]
+fn every_proto_file_is_compiled() -> Result<(), Box<dyn Error>> {
+    let crate_dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for package in ["taskyard/v1", "taskyard/storage/v1"] {
+        for entry in fs::read_dir(crate_dir.join(package))? {
+            let path = format!("{package}/{}", entry?.file_name().display());
+            assert!(FILES.contains(&path.as_str()), "{path} is not in FILES");
+        }
+    }
+    Ok(())
+}

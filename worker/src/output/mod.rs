@@ -1,0 +1,3 @@
+//! What a process printed: kept by the shim in a [`spool`], read from there by the worker.
+
+pub mod spool;

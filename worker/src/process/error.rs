@@ -1,0 +1,105 @@
+//! Why a process could not be started, told or followed.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a process was not started. Nothing of it is left running. [`StartError::is_fault_of_the_work`] tells the caller's
+/// mistakes from this machine's troubles.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the command is empty: name a program")]
+    EmptyProgram,
+    #[error("a NUL byte in {field}: the operating system cannot pass it on")]
+    NulByte { field: &'static str },
+    #[error("bad environment variable name {name:?}: it must not be empty or contain '='")]
+    BadEnvName { name: String },
+    #[error("the path in {field} is not valid UTF-8")]
+    PathNotUtf8 { field: &'static str },
+    #[error("the caps of the {field} are too large")]
+    SpoolTooLarge { field: &'static str },
+    #[error("arguments and environment take {bytes} bytes, more than the {max} that can be handed over")]
+    LaunchTooLarge { bytes: usize, max: usize },
+    #[error("program {program:?} was not found: check its name and the task's PATH")]
+    ProgramNotFound { program: String },
+    #[error("program {program:?} exists, but the interpreter that it names was not found")]
+    InterpreterNotFound { program: String },
+    #[error("program {program:?} may not be executed: check its mode and that of its directories")]
+    ProgramNotExecutable { program: String },
+    #[error("program {program:?} has no executable format: a script needs a #! line, or a shell in front")]
+    NotAnExecutableFormat { program: String },
+    #[error("arguments and environment are too long for the operating system: pass them by file or on stdin")]
+    ArgumentsTooLong,
+    #[error("cannot enter the working directory {path}")]
+    WorkingDirectory { path: PathBuf, source: io::Error },
+    #[error("cannot open {path} as standard input")]
+    StdinFile { path: PathBuf, source: io::Error },
+    #[error("cannot execute {program:?}")]
+    Execute { program: String, source: io::Error },
+    #[error("cannot create the spool {path}")]
+    Spool { path: PathBuf, source: io::Error },
+    #[error("cannot prepare the process ({step})")]
+    Prepare { step: String, source: io::Error },
+    #[error("cannot start the exec shim {program}")]
+    Shim { program: PathBuf, source: io::Error },
+    #[error("the exec shim ended before it started the program")]
+    ShimGone,
+    #[error("the exec shim answered with something that is not understood: {what}")]
+    ShimProtocol { what: String },
+    #[error("the program was not started within {}", humane(.0))]
+    TimedOut(Duration),
+}
+
+impl StartError {
+    /// True when the same launch would fail on a healthy machine as well, so that trying again is of no use.
+    pub fn is_fault_of_the_work(&self) -> bool {
+        match self {
+            StartError::EmptyProgram
+            | StartError::NulByte { .. }
+            | StartError::BadEnvName { .. }
+            | StartError::PathNotUtf8 { .. }
+            | StartError::SpoolTooLarge { .. }
+            | StartError::LaunchTooLarge { .. }
+            | StartError::ProgramNotFound { .. }
+            | StartError::InterpreterNotFound { .. }
+            | StartError::ProgramNotExecutable { .. }
+            | StartError::NotAnExecutableFormat { .. }
+            | StartError::ArgumentsTooLong
+            | StartError::WorkingDirectory { .. }
+            | StartError::StdinFile { .. } => true,
+            StartError::Execute { .. }
+            | StartError::Spool { .. }
+            | StartError::Prepare { .. }
+            | StartError::Shim { .. }
+            | StartError::ShimGone
+            | StartError::ShimProtocol { .. }
+            | StartError::TimedOut(_) => false,
+        }
+    }
+}
+
+/// Why there are no more events.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The shim went away without telling the end, so how the process ended is unknown. What was found of it was
+    /// killed: `killed` processes, of which `survivors` were still there at the end of the search.
+    #[error("the exec shim was lost; {killed} of its processes were killed, {survivors} are left")]
+    ShimLost { killed: u32, survivors: u32 },
+    #[error("the end was already told")]
+    AlreadyEnded,
+}
+
+/// Why a command could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The process has ended or its shim is lost; the next event tells which.
+    #[error("the process is gone")]
+    Gone,
+    /// The shim does not read its commands: it is frozen. See `Process::force_end`.
+    #[error("the exec shim does not take commands")]
+    ShimFrozen,
+}
+
+fn humane(duration: &Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

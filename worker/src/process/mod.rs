@@ -1,0 +1,19 @@
+//! The worker's side of one running task: what to launch, what happens to it, and how it is told to end.
+//!
+//! A [`Process`] is a control socket to one exec shim ([`crate::shim`]). Dropping it closes the socket, which the shim
+//! answers by killing the whole tree; there is no way to let go of a process and leave it running.
+
+mod boot_time;
+mod error;
+mod event;
+mod handle;
+mod launch;
+mod lost;
+mod signal;
+
+pub use boot_time::BootTime;
+pub use error::{CommandError, ProcessError, StartError};
+pub use event::{Capture, ExitStatus, ProcessEnd, ProcessEvent, SpoolFailure, StreamEnd};
+pub use handle::Process;
+pub use launch::{LAUNCH_BYTES_MAX, Launch, SpoolSpec, Stdin};
+pub use signal::{Signal, UnknownSignal, signal_name};
