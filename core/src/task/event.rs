@@ -1,0 +1,68 @@
+//! Everything that can happen to a task after its creation, but for the offer, which is the claim's own write.
+
+use super::{Question, RunFacts};
+use crate::id::{Epoch, LeaseId, QuestionId};
+use std::time::Duration;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The worker is about to launch the work.
+    Start(Fence),
+    /// The work reported progress. Changes no generation.
+    Progress(Fence),
+    /// The work produced an artifact.
+    Artifact(Fence),
+    /// The work asked its owner a question.
+    Ask(Fence, Question),
+    /// The run ended.
+    Finish(Fence, RunFacts),
+    /// The worker gives the lease back; the work surely never ran.
+    Release(Fence),
+    /// The owner answered a question.
+    Answer(QuestionId),
+    /// A question's time was up.
+    QuestionExpired(QuestionId),
+    /// Somebody asks for a cancel, with this time between TERM and KILL (none: the spec's).
+    Cancel {
+        /// See above.
+        grace: Option<Duration>,
+    },
+    /// Somebody changes summary, detail, artifacts or links.
+    Enrich,
+    /// Somebody holds the task back or releases it.
+    SetHold(bool),
+    /// The lease with this identity ended without a word from its worker.
+    Lost {
+        /// Epoch of the lease that was seen.
+        epoch: Epoch,
+        /// Id of the lease that was seen.
+        lease_id: LeaseId,
+        /// What is known of the work.
+        loss: Loss,
+    },
+    /// The time for which the gate was closed may be over.
+    Due,
+    /// The latest time for the first run to start may have passed.
+    StartDeadline,
+}
+
+/// What a worker's report must name: the lease, and the number of the report under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Epoch of the lease.
+    pub epoch: Epoch,
+    /// Id of the lease.
+    pub lease_id: LeaseId,
+    /// Number of the report, from 1.
+    pub item_no: i64,
+}
+
+/// What is known of the work whose worker is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It surely never ran.
+    NotStarted,
+    /// It may have run, to whatever end.
+    Gone,
+}

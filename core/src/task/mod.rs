@@ -1,0 +1,14 @@
+//! The state machine of one session task.
+
+pub mod event;
+pub mod outcome;
+pub mod retry;
+pub mod state;
+pub mod summary;
+pub mod transition;
+
+pub use event::{Event, Fence, Loss};
+pub use outcome::{ErrorKind, Failure, ReportedError, RunFacts, StopCause, Verdict};
+pub use retry::RetryPolicy;
+pub use state::{Cancel, Gate, Lease, Policy, Question, SettledLease, State, Task, TerminalState};
+pub use transition::{AttemptEnd, Effect, Order, Rejected, Transition, apply};

@@ -1,0 +1,226 @@
+//! How a run is judged. Workers report facts; the verdict is made here, and only here.
+
+use super::{State, Task, TerminalState};
+
+/// What the worker saw of a run's end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFacts {
+    /// Exit code of the root process, if it exited.
+    pub exit_code: Option<i32>,
+    /// Signal that ended it, if one did.
+    pub signal: Option<i32>,
+    /// It ran out of memory.
+    pub oom_killed: bool,
+    /// Why the worker ended it, if it did.
+    pub stop_cause: Option<StopCause>,
+    /// What went wrong beside the process itself.
+    pub error: Option<ReportedError>,
+}
+
+/// Why the worker ended a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// A cancel reached it before it had exited.
+    Canceled,
+    /// Its timeout passed.
+    TimedOut,
+    /// Its lease's deadline passed.
+    LeaseExpired,
+}
+
+/// What a worker says went wrong beside the process itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedError {
+    /// The kind that it names.
+    pub kind: ErrorKind,
+    /// Whether running the same work again may help.
+    pub retryable: bool,
+}
+
+/// Why a task failed; stored and published by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// The process exited with a code that is no success.
+    Exit,
+    /// A signal ended the process.
+    Signal,
+    /// The run's timeout passed.
+    Timeout,
+    /// The process could not be started.
+    StartFailed,
+    /// The structured result is no valid JSON.
+    BadOutput,
+    /// The worker could not do its part.
+    WorkerError,
+    /// Its worker was lost and no run is left.
+    Orphaned,
+    /// Its worker was lost and the work must not be repeated: whether it was done is not known.
+    OutcomeUnknown,
+    /// No run had started by the start deadline.
+    StartDeadlineExceeded,
+    /// A question's time was up.
+    QuestionExpired,
+}
+
+/// A failure, of a run or of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub kind: ErrorKind,
+    /// Whether running the same work again may help.
+    pub retryable: bool,
+}
+
+/// The judgement on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did what it should.
+    Succeeded,
+    /// A cancel ended it.
+    Canceled,
+    /// It failed.
+    Failed(Failure),
+    /// What became of it is not known.
+    Lost,
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Exit,
+        Self::Signal,
+        Self::Timeout,
+        Self::StartFailed,
+        Self::BadOutput,
+        Self::WorkerError,
+        Self::Orphaned,
+        Self::OutcomeUnknown,
+        Self::StartDeadlineExceeded,
+        Self::QuestionExpired,
+    ];
+
+    /// The stable word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::Timeout => "timeout",
+            Self::StartFailed => "start_failed",
+            Self::BadOutput => "bad_output",
+            Self::WorkerError => "worker_error",
+            Self::Orphaned => "orphaned",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::StartDeadlineExceeded => "start_deadline_exceeded",
+            Self::QuestionExpired => "question_expired",
+        }
+    }
+
+    /// The kind with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Exit => "read the end of stderr: `taskyard logs --stream stderr TASK`",
+            Self::Signal => "something killed the process from outside, or it crashed",
+            Self::Timeout => "give the task a longer timeout, or make the work shorter",
+            Self::StartFailed => {
+                "check the program's name, its permissions and the working directory"
+            }
+            Self::BadOutput => "write one valid JSON value to the file $TASKYARD_RESULT",
+            Self::WorkerError => "read the worker's log; running the task again may help",
+            Self::Orphaned => {
+                "every allowed run lost its worker; look at the workers, then retry the task"
+            }
+            Self::OutcomeUnknown => {
+                "the work may have been done in part: check its effects before you retry the task"
+            }
+            Self::StartDeadlineExceeded => {
+                "no worker was free in time: add workers, or allow a later start"
+            }
+            Self::QuestionExpired => {
+                "nobody answered in time: retry the task when somebody can answer"
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// A failure after which another run may help.
+    #[must_use]
+    pub fn retryable(kind: ErrorKind) -> Self {
+        Self {
+            kind,
+            retryable: true,
+        }
+    }
+
+    /// A failure that another run would only repeat, or must not repeat.
+    #[must_use]
+    pub fn lasting(kind: ErrorKind) -> Self {
+        Self {
+            kind,
+            retryable: false,
+        }
+    }
+}
+
+impl TerminalState {
+    /// The stable word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+impl State {
+    /// The stable word for the state.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queued { .. } => "queued",
+            Self::Running { .. } => "running",
+            Self::AwaitingInput { .. } => "awaiting_input",
+            Self::Terminal(terminal) => terminal.as_str(),
+        }
+    }
+}
+
+/// Judges a run by its facts. What ended the process comes first, then how it exited, then what else went wrong.
+#[must_use]
+pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
+    match facts.stop_cause {
+        Some(StopCause::Canceled) => return Verdict::Canceled,
+        Some(StopCause::TimedOut) => {
+            return Verdict::Failed(Failure::retryable(ErrorKind::Timeout));
+        }
+        Some(StopCause::LeaseExpired) => return Verdict::Lost,
+        None => {}
+    }
+    let exited_well = facts
+        .exit_code
+        .is_some_and(|code| task.policy.success_exit_codes.contains(&code));
+    if facts.signal.is_some() {
+        return Verdict::Failed(Failure::retryable(ErrorKind::Signal));
+    }
+    if facts.exit_code.is_some() && !exited_well {
+        return Verdict::Failed(Failure::retryable(ErrorKind::Exit));
+    }
+    match &facts.error {
+        Some(error) => Verdict::Failed(Failure {
+            kind: error.kind,
+            retryable: error.retryable,
+        }),
+        None if exited_well => Verdict::Succeeded,
+        None => Verdict::Failed(Failure::retryable(ErrorKind::WorkerError)),
+    }
+}
