@@ -46,9 +46,9 @@ impl Retention {
         let head_end = self.head.min(total);
         let tail_start = self.tail_start(total);
         let ranges = if tail_start == head_end {
-            vec![0..total]
+            [0..total, total..total]
         } else {
-            vec![0..head_end, tail_start..total]
+            [0..head_end, tail_start..total]
         };
         ranges
             .into_iter()
