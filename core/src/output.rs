@@ -87,8 +87,8 @@ impl Stored {
     /// Whether every kept byte of a stream of this length is stored.
     #[must_use]
     pub fn covers(&self, retention: Retention, total: u64) -> bool {
-        self.durable_end >= total && self.contiguous_from <= retention.tail_start(total)
-            || retention.head + retention.tail == 0
+        let last_kept = retention.kept(total).last().map_or(0, |range| range.end);
+        self.durable_end >= last_kept && self.contiguous_from <= retention.tail_start(total)
     }
 }
 
@@ -121,6 +121,16 @@ mod tests {
         assert!(!retention.may_follow(half, 50));
         let head = half.extended(10, 20);
         assert!(retention.may_follow(head, 50));
+    }
+
+    #[test]
+    fn a_cap_without_a_tail_is_covered_by_its_head() {
+        for cap in 0..3 {
+            let retention = Retention::of(cap);
+            assert_eq!(retention.tail, 0);
+            assert!(Stored::NONE.extended(0, cap).covers(retention, 1_000));
+            assert_eq!(Stored::NONE.covers(retention, 1_000), cap == 0);
+        }
     }
 
     #[test]

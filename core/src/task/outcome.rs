@@ -196,10 +196,14 @@ impl State {
 }
 
 /// Judges a run by its facts. What ended the process comes first, then how it exited, then what else went wrong.
+/// A worker that ended a run for a cancel that nobody requested did not do its part.
 #[must_use]
 pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
     match facts.stop_cause {
-        Some(StopCause::Canceled) => return Verdict::Canceled,
+        Some(StopCause::Canceled) if task.cancel.is_some() => return Verdict::Canceled,
+        Some(StopCause::Canceled) => {
+            return Verdict::Failed(Failure::retryable(ErrorKind::WorkerError));
+        }
         Some(StopCause::TimedOut) => {
             return Verdict::Failed(Failure::retryable(ErrorKind::Timeout));
         }

@@ -39,10 +39,14 @@ pub fn summarize(ending: &Ending<'_>) -> String {
         TerminalState::Succeeded => last_line(ending.stdout_tail).map(|line| ("stdout", line)),
         TerminalState::Canceled => None,
     };
-    match (ending.message, quoted) {
-        (Some(message), _) if !message.is_empty() => text.push_str(&format!("; {message}")),
-        (_, Some((stream, line))) => text.push_str(&format!("; {stream}: {line}")),
-        (_, None) => {}
+    let message = ending
+        .message
+        .map(one_line)
+        .filter(|message| !message.is_empty());
+    match (message, quoted) {
+        (Some(message), _) => text.push_str(&format!("; {message}")),
+        (None, Some((stream, line))) => text.push_str(&format!("; {stream}: {line}")),
+        (None, None) => {}
     }
     clip(&text, MAX_SUMMARY_BYTES)
 }
@@ -84,18 +88,85 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// The last line with anything to read in it, without control characters.
+/// The last line with anything to read in it, as a terminal would show it: without escape sequences and control
+/// characters, and of a line that was overwritten by carriage returns (progress bars) what was written last.
 fn last_line(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
-    text.lines()
-        .rev()
-        .map(|line| {
-            line.chars()
-                .filter(|character| !character.is_control())
-                .collect::<String>()
-        })
-        .map(|line| line.trim().to_owned())
-        .find(|line| !line.is_empty())
+    text.lines().rev().find_map(|line| {
+        without_escapes(line)
+            .rsplit('\r')
+            .map(readable)
+            .find(|part| !part.is_empty())
+    })
+}
+
+/// All lines with anything to read in them, as one.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(|line| readable(&without_escapes(line)));
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+/// Without control characters; tabs become spaces, so that they go on separating words.
+fn readable(part: &str) -> String {
+    let text: String = part
+        .chars()
+        .map(|character| if character == '\t' { ' ' } else { character })
+        .filter(|character| !character.is_control())
+        .collect();
+    text.trim().to_owned()
+}
+
+/// Without the escape sequences of ECMA-48, in their seven-bit and eight-bit forms. Malformed ones end where a terminal
+/// would stop to read them; control strings (titles, links) that nothing ends reach to the end of the line.
+fn without_escapes(line: &str) -> String {
+    const ESCAPE: char = '\u{1b}';
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        let introducer = match character {
+            ESCAPE => rest.next_if(|next| matches!(next, '[' | ']' | 'P' | 'X' | '^' | '_')),
+            '\u{90}' => Some('P'),
+            '\u{98}' => Some('X'),
+            '\u{9b}' => Some('['),
+            '\u{9d}' => Some(']'),
+            '\u{9e}' => Some('^'),
+            '\u{9f}' => Some('_'),
+            _ => {
+                shown.push(character);
+                continue;
+            }
+        };
+        match introducer {
+            Some('[') => {
+                while rest
+                    .next_if(|next| ('\u{30}'..='\u{3f}').contains(next))
+                    .is_some()
+                {}
+                while rest
+                    .next_if(|next| ('\u{20}'..='\u{2f}').contains(next))
+                    .is_some()
+                {}
+                let _final = rest.next_if(|next| ('\u{40}'..='\u{7e}').contains(next));
+            }
+            Some(_) => {
+                // A control string ends with ST or BEL. An ESC ends it in any case; a `\` after it belongs to ST.
+                while let Some(next) = rest.next_if(|next| *next != ESCAPE) {
+                    if matches!(next, '\u{7}' | '\u{9c}') {
+                        break;
+                    }
+                }
+            }
+            None => {
+                while rest
+                    .next_if(|next| ('\u{20}'..='\u{2f}').contains(next))
+                    .is_some()
+                {}
+                let _final = rest.next_if(|next| ('\u{30}'..='\u{7e}').contains(next));
+            }
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -128,10 +199,7 @@ mod tests {
     #[test]
     fn a_failed_exit_quotes_the_end_of_stderr() {
         let facts = exited(3);
-        assert_eq!(
-            summarize(&ending(&facts)),
-            "exit 3 in 1.2 s; stderr: [31moops[0m"
-        );
+        assert_eq!(summarize(&ending(&facts)), "exit 3 in 1.2 s; stderr: oops");
     }
 
     #[test]
@@ -143,6 +211,58 @@ mod tests {
             ..ending(&facts)
         };
         assert_eq!(summarize(&ending), "exit 0 in 1.2 s; stdout: line 3");
+    }
+
+    #[test]
+    fn lines_are_quoted_as_a_terminal_shows_them() {
+        for (written, shown) in [
+            (
+                "\x1b[1;38;5;196mred\x1b[m and \x1b[?25hplain",
+                "red and plain",
+            ),
+            ("\x1b]0;a title\x07text", "text"),
+            (
+                "\x1b]8;;http://host/\x1b\\link\x1b]8;;\x1b\\ after",
+                "link after",
+            ),
+            ("\u{9b}31mred\u{9b}0m \u{9d}0;title\u{9c}text", "red text"),
+            ("\x1bPq#0\x1b\\picture\x1b(B\x1b7\x1b=", "picture"),
+            ("text\x1b]0;a title that nothing ends", "text"),
+            ("cut \x1b[31", "cut"),
+            ("cut\x1b", "cut"),
+            ("\x1b[31\x1b[0mtext", "text"),
+            ("\x1b[ümlaut", "ümlaut"),
+            ("10 %\r50 %\r100 %", "100 %"),
+            ("10 %\r100 %\r\x1b[K\r", "100 %"),
+            ("first\r\nsecond\r\n", "second"),
+            ("first\n\x1b[0m\r \r\n", "first"),
+            ("name\tvalue", "name value"),
+        ] {
+            assert_eq!(
+                last_line(written.as_bytes()).as_deref(),
+                Some(shown),
+                "{written:?}"
+            );
+        }
+        assert_eq!(last_line(b"\x1b[2J\r\n\x1b]0;title\x07\n"), None);
+    }
+
+    #[test]
+    fn a_message_of_several_lines_becomes_one() {
+        let facts = exited(1);
+        let ending = Ending {
+            message: Some("cannot start:\n\n\x1b[1mno such file\x1b[0m\n"),
+            ..ending(&facts)
+        };
+        assert_eq!(
+            summarize(&ending),
+            "exit 1 in 1.2 s; cannot start: no such file"
+        );
+        let blank = Ending {
+            message: Some(" \n"),
+            ..ending
+        };
+        assert_eq!(summarize(&blank), "exit 1 in 1.2 s; stderr: oops");
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Error for Rejected {}
 pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Rejected> {
     let mut next = task.clone();
     if let Some(fence) = event.fence() {
-        pass_fence(&mut next, fence)?;
+        pass_fence(&mut next, fence, matches!(event, Event::Start(_)))?;
     }
     let step = Step {
         task: next,
@@ -230,7 +230,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
 }
 
 /// Lets a worker's report through if it names the held lease and is newer than the last one applied; notes its number.
-fn pass_fence(task: &mut Task, fence: Fence) -> Result<(), Rejected> {
+///
+/// A repeated start of a lease that ended is refused like a new one: to a worker that missed the first verdict
+/// [`Rejected::AlreadyApplied`] means that it may launch the work, which only the holder may.
+fn pass_fence(task: &mut Task, fence: Fence, is_start: bool) -> Result<(), Rejected> {
     if let Some(lease) = task.lease_mut()
         && is_lease(lease, fence.epoch, fence.lease_id)
     {
@@ -241,7 +244,7 @@ fn pass_fence(task: &mut Task, fence: Fence) -> Result<(), Rejected> {
         return Ok(());
     }
     match task.settled {
-        Some(settled) if is_repeat(settled, fence) => Err(Rejected::AlreadyApplied),
+        Some(settled) if is_repeat(settled, fence) && !is_start => Err(Rejected::AlreadyApplied),
         _ if task.is_terminal() => Err(Rejected::Terminal),
         _ => Err(Rejected::LeaseLost),
     }
@@ -345,9 +348,9 @@ impl Step {
         }
     }
 
-    /// The worker of a started attempt is gone.
+    /// The worker of a started attempt is gone. Work that asked a question has run, whatever is said of it.
     fn lose(mut self, loss: Loss) -> Transition {
-        if loss == Loss::NotStarted {
+        if loss == Loss::NotStarted && matches!(self.task.state, State::Running { .. }) {
             return self.give_back();
         }
         if self.task.cancel.is_some() || !self.task.policy.retry.may_retry() {
@@ -373,11 +376,17 @@ impl Step {
 
     /// A started attempt whose work surely never ran: it costs no run.
     fn give_back(mut self) -> Transition {
-        self.end_attempt(None);
-        if self.task.cancel.is_some() {
-            return self.end(TerminalState::Canceled, None);
+        let is_canceled = self.task.cancel.is_some();
+        if !is_canceled {
+            self.end_attempt(None);
         }
         self.task.run = self.task.run.saturating_sub(1);
+        if self.task.run == 0 {
+            self.task.started_at = None;
+        }
+        if is_canceled {
+            return self.end(TerminalState::Canceled, None);
+        }
         self.task.state = State::Queued {
             gate: Gate::Open,
             offer: None,
@@ -413,6 +422,7 @@ impl Step {
     }
 
     fn release_hold(mut self) -> Transition {
+        self.drop_offer();
         let gate = match self.task.policy.not_before {
             Some(due) if due > self.now => Gate::Until(due),
             _ => Gate::Open,
