@@ -1,1 +1,115 @@
-fn main() {}
+//! `taskyard`: the one binary. Control plane, worker and every client verb.
+//!
+//! Reading order: [`arguments`] has the list of verbs, [`commands`] a file for each, [`dev`] the whole of Taskyard in one
+//! process, [`connection`] and [`failure`] how servers are called and what their answers mean, [`exit_code`] how the
+//! program ends. Data goes to standard output, everything else to standard error.
+
+mod arguments;
+mod backoff;
+mod commands;
+mod connection;
+mod console;
+mod dev;
+mod exit_code;
+mod failure;
+mod file_transfer;
+mod foreground;
+mod interrupt;
+mod machine;
+mod output_follower;
+mod output_printer;
+mod quantity;
+mod task_file;
+mod task_reference;
+mod telemetry;
+mod view;
+
+use clap::Parser;
+
+use crate::arguments::{CommandLine, Verb};
+use crate::commands::{
+    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
+    submit, wait, watch, worker, workers,
+};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    // Before all else: the shim is started once for each task and needs nothing of what follows.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == taskyard_worker::shim::ARGUMENT)
+    {
+        taskyard_worker::shim::main();
+    }
+    let exit_code = match run() {
+        Ok(exit_code) => exit_code,
+        Err(failure) => {
+            if !matches!(failure, Failure::BrokenPipe) {
+                console::note(&failure.to_string());
+            }
+            failure.exit_code()
+        }
+    };
+    // Not by returning: a thread that still waits for standard input or output must not hold up the end.
+    std::process::exit(exit_code.number());
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let CommandLine { global, verb } = CommandLine::parse();
+    let (default_level, n_threads) = match &verb {
+        Verb::Server(_) | Verb::Worker(_) | Verb::Migrate(_) => ("info", None),
+        Verb::Dev(_) => ("warn", None),
+        Verb::Run(arguments) if arguments.dev => ("warn", None),
+        Verb::Run(_)
+        | Verb::Submit(_)
+        | Verb::List(_)
+        | Verb::Get(_)
+        | Verb::Watch(_)
+        | Verb::Logs(_)
+        | Verb::Wait(_)
+        | Verb::Cancel(_)
+        | Verb::Retry(_)
+        | Verb::Files(_)
+        | Verb::Sessions(_)
+        | Verb::Workers(_)
+        | Verb::Completions(_)
+        | Verb::Help(_) => ("warn", Some(1)),
+    };
+    telemetry::start(default_level)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(n_threads) = n_threads {
+        builder.worker_threads(n_threads);
+    }
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Own(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(async {
+        match verb {
+            Verb::Dev(arguments) => dev::execute(arguments).await,
+            Verb::Server(arguments) => server::execute(arguments).await,
+            Verb::Worker(arguments) => worker::execute(arguments, &global).await,
+            Verb::Migrate(arguments) => migrate::execute(arguments).await,
+            Verb::Run(arguments) => run::execute(*arguments, &global).await,
+            Verb::Submit(arguments) => submit::execute(arguments, &global).await,
+            Verb::List(arguments) => list::execute(arguments, &global).await,
+            Verb::Get(arguments) => get::execute(arguments, &global).await,
+            Verb::Watch(arguments) => watch::execute(arguments, &global).await,
+            Verb::Logs(arguments) => logs::execute(arguments, &global).await,
+            Verb::Wait(arguments) => wait::execute(arguments, &global).await,
+            Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,
+            Verb::Retry(arguments) => retry::execute(arguments, &global).await,
+            Verb::Files(arguments) => files::execute(arguments, &global).await,
+            Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
+            Verb::Workers(arguments) => workers::execute(arguments, &global).await,
+            Verb::Completions(arguments) => completions::execute(&arguments),
+            Verb::Help(arguments) => help::execute(&arguments),
+        }
+    });
+    runtime.shutdown_background();
+    ended
+}

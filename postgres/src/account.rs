@@ -33,12 +33,16 @@ impl Account {
             });
         }
         let users = known_users();
-        let owner = existing_pgdata.map(Metadata::uid).filter(|&owner| owner != 0);
+        let owner = existing_pgdata
+            .map(Metadata::uid)
+            .filter(|&owner| owner != 0);
         let chosen = match owner {
             Some(owner) => users.iter().find(|user| user.uid == owner),
-            None => UNPRIVILEGED
-                .iter()
-                .find_map(|name| users.iter().find(|user| user.name == *name && user.uid != 0)),
+            None => UNPRIVILEGED.iter().find_map(|name| {
+                users
+                    .iter()
+                    .find(|user| user.name == *name && user.uid != 0)
+            }),
         };
         chosen
             .map(|user| Account {

@@ -65,7 +65,12 @@ impl DataDirectory {
     }
 
     /// Names the error of a file operation in this directory.
-    pub fn file_error(&self, action: &'static str, path: &Path, source: std::io::Error) -> ClusterError {
+    pub fn file_error(
+        &self,
+        action: &'static str,
+        path: &Path,
+        source: std::io::Error,
+    ) -> ClusterError {
         ClusterError::file(action, path, &self.account.name, source)
     }
 
@@ -140,7 +145,8 @@ pub(crate) fn available_mib(path: &Path) -> Option<u64> {
 /// The lock goes with the process, however it ends; the number inside is only for the message.
 fn take_lock(data_dir: &Path, account: &Account) -> Result<File, ClusterError> {
     let path = data_dir.join("lock");
-    let named = |action: &'static str, source| ClusterError::file(action, &path, &account.name, source);
+    let named =
+        |action: &'static str, source| ClusterError::file(action, &path, &account.name, source);
     let mut file = File::options()
         .read(true)
         .write(true)

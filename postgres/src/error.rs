@@ -7,7 +7,9 @@ use std::process::ExitStatus;
 /// Failures of [`Cluster`](crate::Cluster).
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    #[error("{path:?} may not be used by {user}; change its owner or mode, or choose another data directory")]
+    #[error(
+        "{path:?} may not be used by {user}; change its owner or mode, or choose another data directory"
+    )]
     NotPermitted {
         path: PathBuf,
         user: String,
@@ -34,7 +36,9 @@ pub enum ClusterError {
         source: io::Error,
     },
 
-    #[error("{path:?} belongs to {owner}, not to {user}; run as {owner} or choose another data directory")]
+    #[error(
+        "{path:?} belongs to {owner}, not to {user}; run as {owner} or choose another data directory"
+    )]
     WrongOwner {
         path: PathBuf,
         owner: String,
@@ -64,7 +68,9 @@ pub enum ClusterError {
         holder: Option<u32>,
     },
 
-    #[error("{path:?} does not hold the number of a Postgres version; restore it, or choose another data directory")]
+    #[error(
+        "{path:?} does not hold the number of a Postgres version; restore it, or choose another data directory"
+    )]
     DamagedVersion { path: PathBuf },
 
     #[error(
@@ -79,9 +85,14 @@ pub enum ClusterError {
     },
 
     #[error("the socket directory {path:?} cannot be trusted: {problem}; remove it")]
-    UntrustedSocketDirectory { path: PathBuf, problem: &'static str },
+    UntrustedSocketDirectory {
+        path: PathBuf,
+        problem: &'static str,
+    },
 
-    #[error("the path of the socket in {path:?} is too long for a unix socket; choose a shorter data directory or TMPDIR")]
+    #[error(
+        "the path of the socket in {path:?} is too long for a unix socket; choose a shorter data directory or TMPDIR"
+    )]
     SocketPathTooLong { path: PathBuf },
 
     #[error("initdb failed ({status}) for {data_dir:?}: {log}")]
@@ -105,7 +116,9 @@ pub enum ClusterError {
         log: String,
     },
 
-    #[error("Postgres (pid {pid}) runs on {data_dir:?} but does not answer; stop it with `kill -QUIT {pid}` and try again")]
+    #[error(
+        "Postgres (pid {pid}) runs on {data_dir:?} but does not answer; stop it with `kill -QUIT {pid}` and try again"
+    )]
     NotAnswering { data_dir: PathBuf, pid: u32 },
 
     #[error("cannot {action} in the private Postgres")]
@@ -114,7 +127,9 @@ pub enum ClusterError {
         source: sqlx::Error,
     },
 
-    #[error("Postgres (pid {pid}) is still there after SIGKILL; it may wait for a disk that does not answer")]
+    #[error(
+        "Postgres (pid {pid}) is still there after SIGKILL; it may wait for a disk that does not answer"
+    )]
     NotStopped { pid: u32 },
 }
 

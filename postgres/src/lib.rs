@@ -27,7 +27,7 @@
 //! the next start removes it.
 //!
 //! # The life of the server
-//! The server runs in a session of its own, so Ctrl-C in a terminal reaches its owner first and the owner stops it last. It is
+//! The server has a process group of its own, so Ctrl-C in a terminal reaches only its owner, who stops it last. It is
 //! deliberately not tied to the owner's life: when the owner is killed, the server stays, answers nobody new (its
 //! socket is private), and the next start re-uses it within milliseconds. [`Cluster::stop`] stops it either way. A
 //! server that died with its owner is recovered by PostgreSQL's own crash recovery.

@@ -20,18 +20,28 @@ const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 1
 /// Makes the socket directory, `socket` in the data directory. Where that path is too long for a socket, it is one
 /// named by a hash of the data directory in the user's runtime directory or the temporary one; nobody else may own
 /// it, since trust in the cluster rests on it.
-pub(crate) fn prepare_directory(data_dir: &Path, account: &Account) -> Result<PathBuf, ClusterError> {
+pub(crate) fn prepare_directory(
+    data_dir: &Path,
+    account: &Account,
+) -> Result<PathBuf, ClusterError> {
     let directory = choose_directory(data_dir, account)?;
     match DirBuilder::new().mode(0o700).create(&directory) {
         Ok(()) => {
             if account.is_switched {
                 std::os::unix::fs::chown(&directory, Some(account.uid), Some(account.gid))
-                    .map_err(|source| ClusterError::file("give away", &directory, &account.name, source))?;
+                    .map_err(|source| {
+                        ClusterError::file("give away", &directory, &account.name, source)
+                    })?;
             }
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(source) => {
-            return Err(ClusterError::file("create", &directory, &account.name, source));
+            return Err(ClusterError::file(
+                "create",
+                &directory,
+                &account.name,
+                source,
+            ));
         }
     }
     check_trust(&directory, account)?;
@@ -51,16 +61,28 @@ fn choose_directory(data_dir: &Path, account: &Account) -> Result<PathBuf, Clust
     if fits(&inside) {
         return Ok(inside);
     }
-    let name = format!("taskyard-{:016x}", stable_hash(data_dir.as_os_str().as_bytes()));
+    let name = format!(
+        "taskyard-{:016x}",
+        stable_hash(data_dir.as_os_str().as_bytes())
+    );
     let runtime_directory = env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
         .filter(|directory| !account.is_switched && directory.is_absolute() && directory.is_dir());
-    [runtime_directory, Some(env::temp_dir()), Some(PathBuf::from("/tmp"))]
-        .into_iter()
-        .flatten()
-        .map(|base| base.join(&name))
-        .find(|candidate| fits(candidate) && account.first_closed_directory(parent_of(candidate)).is_none())
-        .ok_or(ClusterError::SocketPathTooLong { path: inside })
+    [
+        runtime_directory,
+        Some(env::temp_dir()),
+        Some(PathBuf::from("/tmp")),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|base| base.join(&name))
+    .find(|candidate| {
+        fits(candidate)
+            && account
+                .first_closed_directory(parent_of(candidate))
+                .is_none()
+    })
+    .ok_or(ClusterError::SocketPathTooLong { path: inside })
 }
 
 fn fits(directory: &Path) -> bool {
@@ -90,8 +112,9 @@ fn check_trust(directory: &Path, account: &Account) -> Result<(), ClusterError> 
     }
     if found.mode() & 0o077 != 0 {
         // It is ours, so a loose mode is an accident (a copied directory, say) and can be put right.
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
-            .map_err(|source| ClusterError::file("make private", directory, &account.name, source))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(|source| {
+            ClusterError::file("make private", directory, &account.name, source)
+        })?;
     }
     Ok(())
 }

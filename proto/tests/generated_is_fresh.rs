@@ -46,6 +46,8 @@ fn generate(crate_dir: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.binpb"), files.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        // one order of map entries, so that equal messages encode to equal bytes
+        .btree_map(".")
         .emit_rerun_if_changed(false)
         .out_dir(out)
         .compile_fds(files)?;

@@ -1,1 +1,23 @@
+//! The control plane: one server of a deployment, which may have many on one database.
+//!
+//! A call enters through [`grpc`], is decided in [`control`], and changes a task through [`commit`] only; [`dispatch`]
+//! brings tasks to workers, [`output`] stores what they print, [`events`] tells who waits, [`background`] recovers what
+//! was lost, and [`store`] is the only folder that speaks SQL. [`Server`] joins them.
 
+pub mod app;
+pub mod background;
+pub mod commit;
+mod config;
+pub mod control;
+pub mod dispatch;
+pub mod events;
+pub mod grpc;
+pub mod output;
+mod serve_error;
+mod server;
+pub mod store;
+
+pub use config::ServerConfig;
+pub use serve_error::ServeError;
+pub use server::{Server, migrate};
+pub use store::migrate::MigrateReport;

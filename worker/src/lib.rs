@@ -1,9 +1,29 @@
 //! The Taskyard worker: it holds leases, runs one process tree per task under an exec shim and captures its output.
 //!
-//! - [`shim`] is the small program that runs beside each task: parent of the task's tree, owner of its pipes;
+//! - `runtime` is the worker as a whole: offers into slots, orders to attempts, an orderly end;
+//! - `link` is everything that is said to the control plane, and the only part that speaks gRPC;
+//! - `attempt` takes one offer to its acknowledged finish, step by step;
 //! - [`process`] is the worker's handle on one shim: spawn, events, commands;
-//! - [`output`] is what the shim writes and the worker reads and sends on.
+//! - [`shim`] is the small program that runs beside each task: parent of the task's tree, owner of its pipes;
+//! - [`output`] is what the shim writes and the worker reads and sends on;
+//! - `workspace` is the directory of a run, `ledger` what survives the worker's own end;
+//! - `lease` holds the words that all of them share.
+//!
+//! Invariants: nothing is launched before its start was applied and noted; no process outlives its lease, its worker or
+//! its shim; what was noted as finished is reported until there is a verdict; every queue and buffer has a bound.
 
+mod attempt;
+mod config;
+mod error;
+mod lease;
+mod ledger;
+mod link;
 pub mod output;
 pub mod process;
+mod runtime;
 pub mod shim;
+mod workspace;
+
+pub use config::{DEFAULT_DRAIN, WorkerConfig};
+pub use error::WorkerError;
+pub use runtime::run;

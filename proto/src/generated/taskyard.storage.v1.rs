@@ -38,3 +38,47 @@ pub struct TaskContent {
     #[prost(message, optional, tag = "2")]
     pub links: ::core::option::Option<super::super::v1::Links>,
 }
+/// How the run that ended a task went: what result.json shows beside the task's own fields.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunEnd {
+    /// How the process ended; absent: none did.
+    #[prost(message, optional, tag = "1")]
+    pub exit: ::core::option::Option<super::super::v1::Exit>,
+    /// From launch to exit, in milliseconds; absent: unknown.
+    #[prost(int64, optional, tag = "2")]
+    pub duration_ms: ::core::option::Option<i64>,
+    /// The structured result; empty: none, or in a file.
+    #[prost(string, tag = "3")]
+    pub output_json: ::prost::alloc::string::String,
+    /// True: the structured result is in `output.json`.
+    #[prost(bool, tag = "4")]
+    pub output_in_file: bool,
+    /// What the run used; absent: unknown.
+    #[prost(message, optional, tag = "5")]
+    pub usage: ::core::option::Option<super::super::v1::Usage>,
+    /// Isolation that was applied; empty: nothing ran.
+    #[prost(string, tag = "6")]
+    pub isolation: ::prost::alloc::string::String,
+    /// Standard output; absent: nothing ran.
+    #[prost(message, optional, tag = "7")]
+    pub stdout: ::core::option::Option<EndedStream>,
+    /// Standard error; absent: nothing ran.
+    #[prost(message, optional, tag = "8")]
+    pub stderr: ::core::option::Option<EndedStream>,
+}
+/// One stream at the end of a run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndedStream {
+    /// Bytes that were written.
+    #[prost(int64, tag = "1")]
+    pub total_bytes: i64,
+    /// Bytes that are stored.
+    #[prost(int64, tag = "2")]
+    pub stored_bytes: i64,
+    /// How surely it was captured.
+    #[prost(enumeration = "super::super::v1::Capture", tag = "3")]
+    pub capture: i32,
+    /// Its last bytes, at most 2 KiB.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub tail: ::prost::bytes::Bytes,
+}

@@ -97,8 +97,8 @@ pub struct SessionTask {
     #[prost(string, tag = "31")]
     pub group: ::prost::alloc::string::String,
     /// Free key/value pairs for the client's own use.
-    #[prost(map = "string, string", tag = "32")]
-    pub labels: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "32")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
@@ -158,8 +158,8 @@ pub struct TaskSpec {
     #[prost(message, optional, tag = "5")]
     pub output_limits: ::core::option::Option<OutputLimits>,
     /// Labels that a worker must carry to be offered this task, all of them; empty: any worker.
-    #[prost(map = "string, string", tag = "6")]
-    pub worker_labels: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub worker_labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
@@ -171,8 +171,8 @@ pub struct CommandSpec {
     #[prost(string, repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Environment variables to set. Names starting with TASKYARD\_ are refused.
-    #[prost(map = "string, string", tag = "2")]
-    pub env: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub env: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
@@ -655,8 +655,8 @@ pub struct TaskDefinition {
     #[prost(string, tag = "7")]
     pub group: ::prost::alloc::string::String,
     /// At most 64 pairs; key at most 64 bytes, value at most 256.
-    #[prost(map = "string, string", tag = "8")]
-    pub labels: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
@@ -3296,8 +3296,8 @@ pub struct Hello {
     #[prost(string, repeated, tag = "9")]
     pub executors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Labels that tasks can ask for.
-    #[prost(map = "string, string", tag = "10")]
-    pub labels: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "10")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
@@ -3327,9 +3327,12 @@ pub struct HeldLease {
 /// Free slots of the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Slots {
-    /// Offers that it can take now, beyond those not yet answered by a start or a release.
+    /// Offers that it can take now, beyond those that it has received.
     #[prost(int32, tag = "1")]
     pub free: i32,
+    /// Offers received on this stream so far, so that the server can count those still on their way; absent: unknown.
+    #[prost(int64, optional, tag = "2")]
+    pub offers_received: ::core::option::Option<i64>,
 }
 /// Renews the worker's leases, all at once.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4612,8 +4615,8 @@ pub struct Worker {
     #[prost(string, repeated, tag = "8")]
     pub executors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Its labels.
-    #[prost(map = "string, string", tag = "9")]
-    pub labels: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,

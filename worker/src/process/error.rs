@@ -18,7 +18,9 @@ pub enum StartError {
     PathNotUtf8 { field: &'static str },
     #[error("the caps of the {field} are too large")]
     SpoolTooLarge { field: &'static str },
-    #[error("arguments and environment take {bytes} bytes, more than the {max} that can be handed over")]
+    #[error(
+        "arguments and environment take {bytes} bytes, more than the {max} that can be handed over"
+    )]
     LaunchTooLarge { bytes: usize, max: usize },
     #[error("program {program:?} was not found: check its name and the task's PATH")]
     ProgramNotFound { program: String },
@@ -26,9 +28,13 @@ pub enum StartError {
     InterpreterNotFound { program: String },
     #[error("program {program:?} may not be executed: check its mode and that of its directories")]
     ProgramNotExecutable { program: String },
-    #[error("program {program:?} has no executable format: a script needs a #! line, or a shell in front")]
+    #[error(
+        "program {program:?} has no executable format: a script needs a #! line, or a shell in front"
+    )]
     NotAnExecutableFormat { program: String },
-    #[error("arguments and environment are too long for the operating system: pass them by file or on stdin")]
+    #[error(
+        "arguments and environment are too long for the operating system: pass them by file or on stdin"
+    )]
     ArgumentsTooLong,
     #[error("cannot enter the working directory {path}")]
     WorkingDirectory { path: PathBuf, source: io::Error },
@@ -36,6 +42,8 @@ pub enum StartError {
     StdinFile { path: PathBuf, source: io::Error },
     #[error("cannot execute {program:?}")]
     Execute { program: String, source: io::Error },
+    #[error("the deadline passed before the program was started")]
+    DeadlinePassed,
     #[error("cannot create the spool {path}")]
     Spool { path: PathBuf, source: io::Error },
     #[error("cannot prepare the process ({step})")]
@@ -68,6 +76,7 @@ impl StartError {
             | StartError::WorkingDirectory { .. }
             | StartError::StdinFile { .. } => true,
             StartError::Execute { .. }
+            | StartError::DeadlinePassed
             | StartError::Spool { .. }
             | StartError::Prepare { .. }
             | StartError::Shim { .. }

@@ -12,7 +12,10 @@ pub enum ProcessEvent {
     Started { pid: u32 },
     /// More output lies in the spools. Totals are bytes since the start and only grow; steps may be left out, the last
     /// totals are in [`ProcessEvent::Ended`].
-    Output { stdout_total: u64, stderr_total: u64 },
+    Output {
+        stdout_total: u64,
+        stderr_total: u64,
+    },
     /// The root process is over. Descendants and output may still follow.
     Exited(ExitStatus),
     /// Nothing of the process is left, or what is left cannot be killed.

@@ -62,10 +62,17 @@ impl Launch {
         if self.argv.iter().any(|argument| argument.contains('\0')) {
             return Err(StartError::NulByte { field: "argv" });
         }
-        if self.env.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        if self
+            .env
+            .iter()
+            .any(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
             return Err(StartError::NulByte { field: "env" });
         }
-        let misnamed = self.env.iter().find(|(name, _)| name.is_empty() || name.contains('='));
+        let misnamed = self
+            .env
+            .iter()
+            .find(|(name, _)| name.is_empty() || name.contains('='));
         if let Some((name, _)) = misnamed {
             return Err(StartError::BadEnvName { name: name.clone() });
         }
@@ -73,7 +80,11 @@ impl Launch {
             Stdin::Null => None,
             Stdin::File(path) => Some(("stdin", path)),
         };
-        let paths = [("cwd", &self.cwd), ("stdout spool", &self.stdout.path), ("stderr spool", &self.stderr.path)];
+        let paths = [
+            ("cwd", &self.cwd),
+            ("stdout spool", &self.stdout.path),
+            ("stderr spool", &self.stderr.path),
+        ];
         for (field, path) in paths.into_iter().chain(stdin_path) {
             let Some(text) = path.to_str() else {
                 return Err(StartError::PathNotUtf8 { field });
@@ -82,8 +93,15 @@ impl Launch {
                 return Err(StartError::NulByte { field });
             }
         }
-        for (field, spool) in [("stdout spool", &self.stdout), ("stderr spool", &self.stderr)] {
-            if spool.head_cap.checked_add(spool.tail_cap).is_none_or(|sum| sum > i64::MAX as u64 / 2) {
+        for (field, spool) in [
+            ("stdout spool", &self.stdout),
+            ("stderr spool", &self.stderr),
+        ] {
+            if spool
+                .head_cap
+                .checked_add(spool.tail_cap)
+                .is_none_or(|sum| sum > i64::MAX as u64 / 2)
+            {
                 return Err(StartError::SpoolTooLarge { field });
             }
         }

@@ -20,14 +20,23 @@ pub enum Signal {
 
 /// A name that [`Signal`] does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown signal {name:?}: use TERM, INT, KILL, HUP, QUIT, USR1 or USR2, with or without SIG in front")]
+#[error(
+    "unknown signal {name:?}: use TERM, INT, KILL, HUP, QUIT, USR1 or USR2, with or without SIG in front"
+)]
 pub struct UnknownSignal {
     pub name: String,
 }
 
 impl Signal {
-    pub const ALL: [Signal; 7] =
-        [Signal::Term, Signal::Int, Signal::Kill, Signal::Hup, Signal::Quit, Signal::Usr1, Signal::Usr2];
+    pub const ALL: [Signal; 7] = [
+        Signal::Term,
+        Signal::Int,
+        Signal::Kill,
+        Signal::Hup,
+        Signal::Quit,
+        Signal::Usr1,
+        Signal::Usr2,
+    ];
 
     /// The name without `SIG`, such as `TERM`.
     pub fn name(self) -> &'static str {
@@ -70,7 +79,9 @@ impl FromStr for Signal {
         let upper = text.to_ascii_uppercase();
         let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
         let found = Signal::ALL.into_iter().find(|signal| signal.name() == bare);
-        found.ok_or_else(|| UnknownSignal { name: text.to_owned() })
+        found.ok_or_else(|| UnknownSignal {
+            name: text.to_owned(),
+        })
     }
 }
 
@@ -121,8 +132,12 @@ mod tests {
     fn names_are_read_in_any_case_with_and_without_the_prefix() {
         for signal in Signal::ALL {
             let name = signal.name();
-            let spellings =
-                [name.to_owned(), name.to_lowercase(), format!("SIG{name}"), format!("sig{}", name.to_lowercase())];
+            let spellings = [
+                name.to_owned(),
+                name.to_lowercase(),
+                format!("SIG{name}"),
+                format!("sig{}", name.to_lowercase()),
+            ];
             for spelling in spellings {
                 assert_eq!(spelling.parse::<Signal>(), Ok(signal), "{spelling}");
             }
@@ -132,7 +147,12 @@ mod tests {
     #[test]
     fn an_unknown_name_is_an_error_and_never_kill() {
         for name in ["", "SIG", "9", "STOP", "SIGSIGTERM", "TERM ", "KILLL"] {
-            assert_eq!(name.parse::<Signal>(), Err(UnknownSignal { name: name.to_owned() }));
+            assert_eq!(
+                name.parse::<Signal>(),
+                Err(UnknownSignal {
+                    name: name.to_owned()
+                })
+            );
         }
     }
 

@@ -1,0 +1,172 @@
+//! The command line: what holds for every verb, and the list of verbs.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
+    submit, wait, watch, worker, workers,
+};
+use crate::dev;
+use crate::failure::Failure;
+use crate::task_reference::{DEFAULT_SESSION, TaskReference};
+
+/// Run the background work that agent sessions own: queue it, follow it, steer it, read its results
+#[derive(Debug, Parser)]
+#[command(
+    name = "taskyard",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  taskyard dev                                    a whole Taskyard on this machine
+  taskyard run --session demo -- make test        run a command and follow it
+  taskyard watch demo                             see everything that happens in a session
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed,
+130 interrupted; `run` passes the command's own, `taskyard help VERB` has the rest"
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Where the server is and whose tasks are meant.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArguments {
+    /// Server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "TASKYARD_ENDPOINT",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8275"
+    )]
+    pub endpoint: String,
+    /// Session of the task; `default` where one is needed
+    #[arg(
+        long,
+        global = true,
+        value_name = "ID",
+        env = "TASKYARD_SESSION",
+        hide_env_values = true
+    )]
+    pub session: Option<String>,
+    /// Tenant
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "TASKYARD_NAMESPACE",
+        hide_env_values = true,
+        default_value = "default"
+    )]
+    pub namespace: String,
+}
+
+impl GlobalArguments {
+    /// The session that was named, if one was; an empty variable names none.
+    pub fn session(&self) -> Option<&str> {
+        self.session
+            .as_deref()
+            .filter(|session| !session.is_empty())
+    }
+
+    /// The session that was named, else the one for those who name none.
+    pub fn session_or_default(&self) -> String {
+        self.session().unwrap_or(DEFAULT_SESSION).to_owned()
+    }
+
+    /// A task as an argument names it.
+    pub fn task(&self, argument: &str) -> Result<TaskReference, Failure> {
+        if argument.is_empty() {
+            return Err(Failure::Usage(
+                "the name of the task is empty; give an id, t12 or a name".to_owned(),
+            ));
+        }
+        Ok(TaskReference::new(argument, self.session()))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Dev(dev::DevArguments),
+    Server(server::ServerArguments),
+    Worker(worker::WorkerArguments),
+    Migrate(migrate::MigrateArguments),
+    Run(Box<run::RunArguments>),
+    Submit(submit::SubmitArguments),
+    List(list::ListArguments),
+    Get(get::GetArguments),
+    Watch(watch::WatchArguments),
+    Logs(logs::LogsArguments),
+    Wait(wait::WaitArguments),
+    Cancel(cancel::CancelArguments),
+    Retry(retry::RetryArguments),
+    Files(files::FilesArguments),
+    Sessions(sessions::SessionsArguments),
+    Workers(workers::WorkersArguments),
+    Completions(completions::CompletionsArguments),
+    Help(help::HelpArguments),
+}
+
+/// `KEY=VALUE`.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err(format!("`{text}` is not of the form KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Every verb, as the words that lead to it.
+    fn paths(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
+        found.push(path.to_vec());
+        for inner in command.get_subcommands() {
+            let mut inner_path = path.to_vec();
+            inner_path.push(inner.get_name().to_owned());
+            paths(inner, &inner_path, found);
+        }
+    }
+
+    #[test]
+    fn every_help_fits_a_screen_and_has_examples_and_exit_codes() {
+        let mut found = Vec::new();
+        paths(&CommandLine::command(), &[], &mut found);
+        assert!(found.len() >= 20);
+        for path in found {
+            let help = crate::commands::help::text_of(&path).expect("every verb has help");
+            let lines = help.lines().count();
+            assert!(lines <= 40, "{path:?}: {lines} lines\n{help}");
+            let examples = help.split("Examples:").nth(1).unwrap_or_default();
+            let examples = examples.split("Exit codes").next().unwrap_or_default();
+            let n_examples = examples
+                .lines()
+                .filter(|line| line.contains("taskyard "))
+                .count();
+            assert!(n_examples >= 3, "{path:?}: {n_examples} examples\n{help}");
+            assert!(help.contains("Exit codes"), "{path:?}\n{help}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pair_needs_a_key() {
+        assert_eq!(parse_pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(parse_pair("A="), Ok(("A".to_owned(), String::new())));
+        assert!(parse_pair("=x").is_err() && parse_pair("A").is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Waiting between tries: growing, jittered, capped, and within a budget of time without any success.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
+
+/// One series of tries.
+#[derive(Debug)]
+pub struct Backoff {
+    budget: Duration,
+    failing_since: Option<Instant>,
+    next_delay: Duration,
+}
+
+impl Backoff {
+    /// Tries for at most `budget` without a success in between.
+    pub fn within(budget: Duration) -> Backoff {
+        Backoff {
+            budget,
+            failing_since: None,
+            next_delay: FIRST_DELAY,
+        }
+    }
+
+    /// A try had success; the next failure starts a new series.
+    pub fn succeeded(&mut self) {
+        self.failing_since = None;
+        self.next_delay = FIRST_DELAY;
+    }
+
+    /// True between a failure and the next success.
+    pub fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
+    /// A try failed: waits before the next one. False: the budget is spent and there is no next one.
+    pub async fn pause(&mut self) -> bool {
+        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
+        let left = self.budget.saturating_sub(failing_since.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        let delay = self.next_delay.mul_f64(rand::random_range(0.5..1.5));
+        self.next_delay = (self.next_delay * 2).min(LONGEST_DELAY);
+        tokio::time::sleep(delay.min(left)).await;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_budget_ends_a_series_and_a_success_starts_a_new_one() {
+        let mut backoff = Backoff::within(Duration::from_millis(150));
+        let mut pauses = 0;
+        while backoff.pause().await {
+            pauses += 1;
+        }
+        assert!(pauses >= 1 && backoff.is_failing());
+        backoff.succeeded();
+        assert!(!backoff.is_failing());
+        assert!(backoff.pause().await);
+    }
+}

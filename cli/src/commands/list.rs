@@ -1,0 +1,154 @@
+//! `list`: tasks, newest first.
+
+use clap::Args;
+use taskyard_proto::v1::{ListTasksRequest, ListTasksResponse, SessionTask, TaskState};
+
+use crate::arguments::GlobalArguments;
+use crate::connection::Connection;
+use crate::console;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
+use crate::view::record::Record;
+use crate::view::task_record::task_record;
+use crate::view::task_table::task_table;
+use crate::view::words;
+
+/// Tasks in one call.
+const PAGE_SIZE: i32 = 500;
+
+/// List tasks, newest first, of one session or of all
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  taskyard list
+  taskyard list --session demo --state running --state queued
+  taskyard list --tag 'team.*' --all-pages -o json
+
+Exit codes: 0 done, 1 refused, 2 usage, 125 server out of reach or failed")]
+pub struct ListArguments {
+    /// Only this state: queued, running, awaiting_input, succeeded, failed, canceled; repeatable
+    #[arg(long, value_parser = parse_state)]
+    pub state: Vec<TaskState>,
+    /// Only this kind; repeatable
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only with this tag; `team.*` takes all below `team`; repeatable
+    #[arg(long)]
+    pub tag: Vec<String>,
+    /// Only children of this task, by its whole id
+    #[arg(long, value_name = "ID")]
+    pub parent: Option<String>,
+    /// Most tasks to show
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Show all of them
+    #[arg(long, conflicts_with = "limit")]
+    pub all_pages: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Lists what the filters let through.
+pub async fn execute(
+    arguments: ListArguments,
+    global: &GlobalArguments,
+) -> Result<ExitCode, Failure> {
+    let connection = Connection::open(global).await?;
+    let limit = if arguments.all_pages {
+        usize::MAX
+    } else {
+        usize::try_from(arguments.limit).unwrap_or(usize::MAX)
+    };
+    let has_spec = arguments.output.full
+        || matches!(
+            arguments.output.output,
+            OutputFormat::Table | OutputFormat::Wide
+        );
+    let mut request = ListTasksRequest {
+        namespace: connection.namespace(),
+        session_id: global.session().unwrap_or_default().to_owned(),
+        states: arguments.state.iter().map(|&state| state.into()).collect(),
+        kinds: arguments.kind,
+        tags: arguments.tag,
+        parent_task_id: arguments.parent.unwrap_or_default(),
+        include_spec: has_spec,
+        ..ListTasksRequest::default()
+    };
+    let mut tasks: Vec<SessionTask> = Vec::new();
+    let mut has_more = false;
+    while tasks.len() < limit {
+        let missing = i32::try_from(limit - tasks.len()).unwrap_or(i32::MAX);
+        request.page_size = missing.min(PAGE_SIZE);
+        let page = list_page(&connection, &request).await?;
+        let was_empty = page.tasks.is_empty();
+        tasks.extend(page.tasks);
+        has_more = !page.next_page_token.is_empty();
+        if !has_more || was_empty {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    print_tasks(&tasks, &arguments.output, global.session().is_none())?;
+    if has_more {
+        console::note(&format!(
+            "there are more than these {}; see --limit and --all-pages",
+            tasks.len()
+        ));
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Writes tasks in the format that was asked for.
+pub fn print_tasks(
+    tasks: &[SessionTask],
+    output: &OutputArguments,
+    has_sessions: bool,
+) -> Result<(), Failure> {
+    match output.output {
+        OutputFormat::Table | OutputFormat::Wide if tasks.is_empty() => {
+            console::note("no tasks");
+            Ok(())
+        }
+        OutputFormat::Table | OutputFormat::Wide => {
+            console::print(&task_table(tasks, output.output, has_sessions))
+        }
+        OutputFormat::Json | OutputFormat::Yaml => {
+            let records: Vec<Record> = tasks
+                .iter()
+                .map(|task| task_record(task, output.full))
+                .collect();
+            print_record(output.output, &records)
+        }
+        OutputFormat::Name => {
+            let ids: String = tasks.iter().map(|task| format!("{}\n", task.id)).collect();
+            console::print(&ids)
+        }
+    }
+}
+
+async fn list_page(
+    connection: &Connection,
+    request: &ListTasksRequest,
+) -> Result<ListTasksResponse, Failure> {
+    connection
+        .call(|| {
+            let mut tasks = connection.tasks();
+            let request = request.clone();
+            async move { tasks.list_tasks(request).await }
+        })
+        .await
+}
+
+fn parse_state(text: &str) -> Result<TaskState, String> {
+    let wanted = text.to_ascii_lowercase().replace('-', "_");
+    words::STATES
+        .into_iter()
+        .find(|&state| words::state(state) == wanted)
+        .ok_or_else(|| {
+            let names: Vec<&str> = words::STATES.into_iter().map(words::state).collect();
+            format!(
+                "there is no state `{text}`; choose from {}",
+                names.join(", ")
+            )
+        })
+}

@@ -1,0 +1,212 @@
+//! `watch`: everything that happens in sessions, without a gap.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use taskyard_proto::v1::{WatchRequest, WatchResponse, WatchedSession};
+use tonic::{Status, Streaming};
+
+use crate::arguments::GlobalArguments;
+use crate::backoff::Backoff;
+use crate::connection::Connection;
+use crate::console;
+use crate::exit_code::ExitCode;
+use crate::failure::{Failure, is_transient};
+use crate::interrupt::Interrupts;
+use crate::quantity::to_wire;
+use crate::view::event_line::event_line;
+use crate::view::event_record::event_record;
+use crate::view::output_format::{OutputArguments, OutputFormat, print_line};
+
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const LONGEST_SILENCE: Duration = Duration::from_secs(45);
+/// How long to try while the server cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Watch sessions live: a snapshot, then every change, without a gap
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  taskyard watch demo
+  taskyard watch demo other -o json | jq -c 'select(.change.state == \"failed\")'
+  taskyard watch demo --cursor \"$CURSOR\"
+
+Each JSON line and each wide line has the cursor from which to resume after it.
+Exit codes: 1 refused, 2 usage, 125 server out of reach for 10 minutes, 130 ended with Ctrl-C")]
+pub struct WatchArguments {
+    /// Sessions [default: --session]
+    #[arg(value_name = "SESSION")]
+    pub sessions: Vec<String>,
+    /// Resume after this cursor; one for each session, in their order
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Watches until it is interrupted.
+pub async fn execute(
+    arguments: WatchArguments,
+    global: &GlobalArguments,
+) -> Result<ExitCode, Failure> {
+    let mut sessions = arguments.sessions.clone();
+    if sessions.is_empty() {
+        sessions.push(global.session_or_default());
+    }
+    if arguments.cursor.len() > sessions.len() {
+        return Err(Failure::Usage(
+            "there are more cursors than sessions".to_owned(),
+        ));
+    }
+    let cursors = arguments
+        .cursor
+        .iter()
+        .cloned()
+        .chain(std::iter::repeat(String::new()));
+    let mut watch = Watch {
+        connection: Connection::open(global).await?,
+        cursors: sessions.iter().cloned().zip(cursors).collect(),
+        output: arguments.output,
+    };
+    let mut interrupts = Interrupts::listen(false)?;
+    let ended = tokio::select! {
+        failure = watch.run() => failure,
+        () = interrupts.next() => Failure::Interrupted("stopped watching".to_owned()),
+    };
+    if !matches!(ended, Failure::BrokenPipe) {
+        watch.tell_cursors();
+    }
+    Err(ended)
+}
+
+struct Watch {
+    connection: Connection,
+    /// Of each session the cursor of the last item that was printed; empty: none yet.
+    cursors: BTreeMap<String, String>,
+    output: OutputArguments,
+}
+
+impl Watch {
+    /// Goes on until something ends it.
+    async fn run(&mut self) -> Failure {
+        let mut backoff = Backoff::within(PATIENCE);
+        let mut was_heard = false;
+        loop {
+            let status = match self.read_stream(&mut backoff, &mut was_heard).await {
+                Ok(status) => status,
+                Err(failure) => return failure,
+            };
+            // A wrong address should be told at once.
+            if !is_transient(&status) || !was_heard {
+                return self.connection.explain(&status);
+            }
+            if !backoff.is_failing() {
+                console::note("the connection broke; reconnecting");
+            }
+            if !backoff.pause().await {
+                return self.connection.explain(&status);
+            }
+        }
+    }
+
+    /// Prints one stream until it breaks; the status says how.
+    async fn read_stream(
+        &mut self,
+        backoff: &mut Backoff,
+        was_heard: &mut bool,
+    ) -> Result<Status, Failure> {
+        let request = WatchRequest {
+            namespace: self.connection.namespace(),
+            sessions: self
+                .cursors
+                .iter()
+                .map(|(session_id, cursor)| WatchedSession {
+                    session_id: session_id.clone(),
+                    cursor: cursor.clone(),
+                })
+                .collect(),
+            keepalive: Some(to_wire(KEEPALIVE)),
+        };
+        let mut tasks = self.connection.tasks();
+        let mut stream = match tokio::time::timeout(LONGEST_SILENCE, tasks.watch(request)).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Ok(status),
+            Err(_) => return Ok(Status::unavailable("no answer within 45 s")),
+        };
+        loop {
+            let response = match next_item(&mut stream).await {
+                Ok(response) => response,
+                Err(status) => return Ok(status),
+            };
+            *was_heard = true;
+            if backoff.is_failing() {
+                console::note("connected again");
+                backoff.succeeded();
+            }
+            self.print(&response)?;
+            if let Some(cursor) = self.cursors.get_mut(&response.session_id)
+                && !response.cursor.is_empty()
+            {
+                cursor.clone_from(&response.cursor);
+            }
+        }
+    }
+
+    fn print(&self, response: &WatchResponse) -> Result<(), Failure> {
+        let is_wide = self.output.output == OutputFormat::Wide;
+        match self.output.output {
+            OutputFormat::Table | OutputFormat::Wide => {
+                match event_line(response, self.cursors.len() > 1, is_wide) {
+                    Some(line) => console::print(&format!("{line}\n")),
+                    None => Ok(()),
+                }
+            }
+            OutputFormat::Json => match event_record(response, self.output.full) {
+                Some(record) => print_line(&record),
+                None => Ok(()),
+            },
+            OutputFormat::Yaml => match event_record(response, self.output.full) {
+                Some(record) => {
+                    let text =
+                        serde_yaml_ng::to_string(&record).map_err(|error| Failure::own(&error))?;
+                    console::print(&format!("---\n{text}"))
+                }
+                None => Ok(()),
+            },
+            OutputFormat::Name => match response.item.as_ref().and_then(task_id) {
+                Some(id) => console::print(&format!("{id}\n")),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn tell_cursors(&self) {
+        for (session_id, cursor) in &self.cursors {
+            if !cursor.is_empty() {
+                let session_id = console::clean(session_id);
+                console::note(&format!(
+                    "resume with `taskyard watch {session_id} --cursor {cursor}`"
+                ));
+            }
+        }
+    }
+}
+
+fn task_id(item: &taskyard_proto::v1::watch_response::Item) -> Option<&str> {
+    use taskyard_proto::v1::watch_response::Item;
+    match item {
+        Item::Snapshot(task) => Some(&task.id),
+        Item::Event(event) => Some(&event.task_id),
+        Item::Progress(progress) => Some(&progress.task_id),
+        Item::SnapshotComplete(_) | Item::Resync(_) | Item::Keepalive(_) => None,
+    }
+}
+
+async fn next_item(stream: &mut Streaming<WatchResponse>) -> Result<WatchResponse, Status> {
+    match tokio::time::timeout(LONGEST_SILENCE, stream.message()).await {
+        Ok(Ok(Some(response))) => Ok(response),
+        Ok(Ok(None)) => Err(Status::unavailable("the server ended the stream")),
+        Ok(Err(status)) => Err(status),
+        Err(_) => Err(Status::unavailable("the server was silent for 45 s")),
+    }
+}

@@ -1,0 +1,108 @@
+//! `worker`: runs what the control plane leases to it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use taskyard_worker::WorkerConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::{GlobalArguments, parse_pair};
+use crate::connection::parse_endpoint;
+use crate::console;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::interrupt::Interrupts;
+use crate::machine::{default_slots, host_name, shim_program};
+
+/// Run tasks that the control plane at --endpoint leases to this machine
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  taskyard worker --endpoint http://control.example:8275
+  taskyard worker --name gpu-1 --slots 2 --queues slow --labels gpu=a100
+  taskyard worker --kinds command,background_tool --data-dir /var/lib/taskyard/worker-1
+
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. A server out of reach is no end:
+it is tried again. Logs go to standard error at the level of TASKYARD_LOG.")]
+pub struct WorkerArguments {
+    /// Name, 1 to 64 of A-Z a-z 0-9 . _ - [default: the host's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Tasks at once [default: four for each processor, at least 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub slots: Option<u32>,
+    /// Queues to serve [default: default]
+    #[arg(long, value_name = "QUEUE,...", value_delimiter = ',')]
+    pub queues: Vec<String>,
+    /// Kinds to take [default: all]
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    pub kinds: Vec<String>,
+    /// Labels that tasks can ask for
+    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
+    pub labels: Vec<(String, String)>,
+    /// Where it keeps its state [default: worker-NAME below the data directory]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TASKYARD_DATA_DIR",
+        hide_env_values = true
+    )]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Works until it is told to stop.
+pub async fn execute(
+    arguments: WorkerArguments,
+    global: &GlobalArguments,
+) -> Result<ExitCode, Failure> {
+    parse_endpoint(&global.endpoint).map_err(Failure::Usage)?;
+    let name = arguments.name.unwrap_or_else(|| host_name(""));
+    check_name(&name)?;
+    let data_dir = arguments
+        .data_dir
+        .unwrap_or_else(|| taskyard_postgres::default_data_dir().join(format!("worker-{name}")));
+    let config = WorkerConfig {
+        endpoint: global.endpoint.trim_end_matches('/').to_owned(),
+        name: name.clone(),
+        slots: arguments.slots.unwrap_or_else(default_slots),
+        queues: arguments.queues,
+        kinds: arguments.kinds,
+        labels: arguments.labels.into_iter().collect(),
+        data_dir,
+        shim_program: shim_program()?,
+        drain: taskyard_worker::DEFAULT_DRAIN,
+    };
+    let mut interrupts = Interrupts::listen(true)?;
+    console::note(&format!("worker {name} works for {}", config.endpoint));
+    let shutdown = CancellationToken::new();
+    let working = taskyard_worker::run(config, shutdown.clone());
+    tokio::pin!(working);
+    loop {
+        tokio::select! {
+            ended = &mut working => {
+                ended.map_err(|error| Failure::own(&error))?;
+                return Ok(ExitCode::Success);
+            }
+            () = interrupts.next() => {
+                if shutdown.is_cancelled() {
+                    return Err(Failure::Interrupted("stopped at once".to_owned()));
+                }
+                console::note("stopping; Ctrl-C again stops at once");
+                shutdown.cancel();
+            }
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let is_good = (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if is_good {
+        Ok(())
+    } else {
+        Err(Failure::Usage(format!(
+            "--name `{name}` must be 1 to 64 of letters, digits, dot, underscore and hyphen"
+        )))
+    }
+}

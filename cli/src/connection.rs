@@ -1,0 +1,274 @@
+//! The way to a server: where it is, how it is called, and how long a call may take.
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use taskyard_proto::v1::admin_service_client::AdminServiceClient;
+use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
+use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Response, Status};
+
+use crate::arguments::GlobalArguments;
+use crate::backoff::Backoff;
+use crate::failure::{
+    Failure, connection_cause, is_lost_connection, is_transient, unreachable_endpoint,
+};
+
+/// Longest time to connect.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time for a call with one answer, unless the call itself waits for something.
+pub const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a call that is safe to repeat is repeated while the server does not answer.
+const RETRY_BUDGET: Duration = Duration::from_secs(10);
+/// A ping on a silent connection this often, and the time for its answer: dead peers are noticed in streams, too.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_LIMIT: Duration = Duration::from_secs(10);
+/// Largest answer: a full page of tasks with their specs stays below it.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// A server that was reached at least once. Cheap to clone; reconnects by itself.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    channel: Channel,
+    endpoint: String,
+    namespace: String,
+}
+
+impl Connection {
+    /// Connects, within five seconds, to what the command line says.
+    pub async fn open(arguments: &GlobalArguments) -> Result<Connection, Failure> {
+        Connection::to(&arguments.endpoint, &arguments.namespace).await
+    }
+
+    /// Connects, within five seconds.
+    pub async fn to(endpoint: &str, namespace: &str) -> Result<Connection, Failure> {
+        let uri = parse_endpoint(endpoint).map_err(Failure::Usage)?;
+        let shown = endpoint.trim_end_matches('/').to_owned();
+        let connecting = Endpoint::from(uri)
+            .connect_timeout(CONNECT_LIMIT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_LIMIT)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .user_agent(concat!("taskyard-cli/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| Failure::own(&error))?;
+        // The limit of the transport does not cover the look-up of a name.
+        let channel = match tokio::time::timeout(CONNECT_LIMIT, connecting.connect()).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(unreachable_endpoint(&shown, &connection_cause(&error))),
+            Err(_) => return Err(unreachable_endpoint(&shown, "no answer within 5 s")),
+        };
+        Ok(Connection {
+            channel,
+            endpoint: shown,
+            namespace: namespace.to_owned(),
+        })
+    }
+
+    pub fn tasks(&self) -> SessionTaskServiceClient<Channel> {
+        SessionTaskServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub fn files(&self) -> SessionFileServiceClient<Channel> {
+        SessionFileServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// The tenant of every call.
+    pub fn namespace(&self) -> String {
+        self.namespace.clone()
+    }
+
+    /// The address as a person gave it.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// What a status from this server means to a person.
+    pub fn explain(&self, status: &Status) -> Failure {
+        Failure::of_status(status, &self.endpoint)
+    }
+
+    /// One call with one answer that is made once.
+    pub async fn call_once<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        bounded(limit, call)
+            .await
+            .map_err(|status| self.explain(&status))
+    }
+
+    /// One call with one answer that is safe to repeat, and is repeated for some seconds while the server restarts.
+    pub async fn call<T, F>(&self, make_call: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.call_within(CALL_LIMIT, RETRY_BUDGET, make_call).await
+    }
+
+    /// As `call`, with a limit for each try and a budget for trying.
+    pub async fn call_within<T, F>(
+        &self,
+        limit: Duration,
+        budget: Duration,
+        mut make_call: impl FnMut() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut backoff = Backoff::within(budget);
+        loop {
+            let status = match bounded(limit, make_call()).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
+            };
+            let is_said_by_server = status.code() == Code::Unavailable && status.source().is_none();
+            let is_worth_a_try = is_said_by_server
+                || is_lost_connection(&status)
+                || (is_transient(&status) && backoff.is_failing());
+            if !is_worth_a_try || !backoff.pause().await {
+                return Err(self.explain(&status));
+            }
+        }
+    }
+}
+
+/// Checks an address before anything is done with it: `http://HOST[:PORT]`.
+pub fn parse_endpoint(text: &str) -> Result<Uri, String> {
+    let complaint = |why: &str| {
+        format!("`{text}` is not an endpoint: {why}; write it like http://127.0.0.1:8275")
+    };
+    let uri: Uri = text
+        .parse()
+        .map_err(|error: tonic::codegen::http::uri::InvalidUri| complaint(&error.to_string()))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(complaint("this version speaks plain http:// only")),
+        Some(_) | None => return Err(complaint("it must start with http://")),
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(complaint("it names no host"));
+    }
+    let has_port_text = uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().len() > uri.host().map_or(0, str::len));
+    if has_port_text && uri.port_u16().is_none() {
+        return Err(complaint("its port is not a number up to 65535"));
+    }
+    if uri
+        .path_and_query()
+        .is_some_and(|path| path.as_str() != "/")
+    {
+        return Err(complaint("it must not have a path"));
+    }
+    Ok(uri)
+}
+
+/// The limit is kept here as well as by the server: one that hangs would not keep it.
+async fn bounded<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer.map(Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded(format!(
+            "no answer within {} s",
+            limit.as_secs()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_checked_before_it_is_used() {
+        for good in [
+            "http://127.0.0.1:8275",
+            "http://server.example:80/",
+            "http://[::1]:8275",
+        ] {
+            assert!(parse_endpoint(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("127.0.0.1:8275", "http"),
+            ("localhost", "must start with http://"),
+            ("https://x:1", "plain http://"),
+            ("http://x:1/api", "path"),
+            ("http://x:1?a=b", "path"),
+            ("ftp://x", "must start with http://"),
+            ("http://", "not an endpoint"),
+            ("http://x:99999999", "not an endpoint"),
+            ("", "not an endpoint"),
+        ] {
+            let error = parse_endpoint(bad).expect_err(bad);
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dead_endpoint_is_told_with_what_to_do() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        drop(listener);
+        let failure = Connection::to(&format!("http://{address}"), "")
+            .await
+            .expect_err("nobody listens");
+        let text = failure.to_string();
+        assert_eq!(
+            text,
+            format!(
+                "cannot reach http://{address}: connection refused; start one with `taskyard dev`, or set --endpoint"
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_no_grpc_is_told_apart() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = [0; 16];
+                let _ = socket.read(&mut request).await;
+                let _ = socket
+                    .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .await;
+            }
+        });
+        let endpoint = format!("http://{address}");
+        let failure = match Connection::to(&endpoint, "").await {
+            Err(failure) => failure,
+            Ok(connection) => connection
+                .call_within(CALL_LIMIT, Duration::from_millis(300), || {
+                    let mut admin = connection.admin();
+                    async move {
+                        admin
+                            .list_workers(taskyard_proto::v1::ListWorkersRequest::default())
+                            .await
+                    }
+                })
+                .await
+                .expect_err("no gRPC there"),
+        };
+        let text = failure.to_string();
+        assert!(
+            text.contains("does not speak gRPC") || text.contains("connection was closed"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! Standard output for data, standard error for everything else.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use crate::failure::Failure;
+
+/// Writes data to standard output, at once.
+pub fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes data to standard output, at once.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(bytes)
+        .and_then(|()| output.flush())
+        .map_err(|error| Failure::of_output(&error))
+}
+
+/// Tells a person something, on standard error. Nobody listening there is no failure.
+pub fn note(text: &str) {
+    let mut errors = io::stderr().lock();
+    let _ = writeln!(errors, "taskyard: {text}");
+}
+
+/// Columns of the terminal that standard output is; none for a pipe or a file.
+pub fn output_width() -> Option<u16> {
+    let output = io::stdout();
+    if !output.is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(&output)
+        .ok()
+        .map(|size| size.ws_col)
+        .filter(|&columns| columns >= 20)
+}
+
+/// Whether standard output takes colour: a terminal, and neither NO_COLOR nor a dumb TERM.
+pub fn has_colour() -> bool {
+    let is_refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || env::var_os("TERM").is_some_and(|value| value == "dumb");
+    !is_refused && io::stdout().is_terminal()
+}
+
+/// Text from elsewhere made safe for a terminal: control characters become visible.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\n' | '\t' | '\r' => ' ',
+            character if character.is_control() => '\u{fffd}',
+            character => character,
+        })
+        .collect()
+}

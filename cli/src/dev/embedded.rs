@@ -1,0 +1,267 @@
+//! Database, server and worker inside this process: started in this order, stopped in the other.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use taskyard_server::{Server, ServerConfig};
+use taskyard_worker::WorkerConfig;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::console;
+use crate::dev::database::Database;
+use crate::dev::listen::{checked_listen, ensure_free, parse_listen};
+use crate::failure::Failure;
+use crate::interrupt::Interrupts;
+use crate::machine::{default_slots, host_name, shim_program};
+use crate::quantity::parse_duration;
+
+/// The worker and the server each keep their own bounds on stopping; these are for when they do not.
+const WORKER_STOP_LIMIT: Duration = Duration::from_secs(40);
+const SERVER_STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Flags of `dev` and `run --dev`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server of one's own")]
+pub struct EmbeddedArguments {
+    /// Address to serve on
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
+    pub listen: Option<SocketAddr>,
+    /// Where data is kept [default: /var/lib/taskyard, or ~/.local/share/taskyard]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TASKYARD_DATA_DIR",
+        hide_env_values = true
+    )]
+    pub data_dir: Option<PathBuf>,
+    /// Postgres 15 to 18 to use, instead of a private one
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TASKYARD_DATABASE_URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+    /// Lease of every task
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub lease: Option<Duration>,
+    /// Allow an address that others can reach
+    #[arg(long)]
+    pub insecure_listen: bool,
+}
+
+impl EmbeddedArguments {
+    /// Checks the flags.
+    pub fn plan(self, default_listen: &str) -> Result<EmbeddedPlan, Failure> {
+        Ok(EmbeddedPlan {
+            listen: checked_listen(self.listen, default_listen, self.insecure_listen)?,
+            data_dir: self
+                .data_dir
+                .filter(|directory| !directory.as_os_str().is_empty())
+                .unwrap_or_else(taskyard_postgres::default_data_dir),
+            database_url: self.database_url,
+            lease: self.lease,
+        })
+    }
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct EmbeddedPlan {
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub database_url: Option<String>,
+    pub lease: Option<Duration>,
+}
+
+/// A running Taskyard. To be ended with [`Embedded::stop`].
+#[derive(Debug)]
+pub struct Embedded {
+    endpoint: String,
+    database: Database,
+    server: Part,
+    worker: Part,
+}
+
+/// One of the two that run as tasks of this process.
+#[derive(Debug)]
+struct Part {
+    name: &'static str,
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), Failure>>,
+    has_ended: bool,
+}
+
+impl Embedded {
+    /// Starts everything. An interrupt meanwhile stops what was started; a second one leaves at once.
+    pub async fn start(
+        plan: EmbeddedPlan,
+        interrupts: &mut Interrupts,
+    ) -> Result<Embedded, Failure> {
+        ensure_free(plan.listen)?;
+        let starting = start_all(plan);
+        tokio::pin!(starting);
+        tokio::select! {
+            started = &mut starting => return started,
+            () = interrupts.next() => console::note("stopping as soon as it has started; Ctrl-C again leaves at once"),
+        }
+        tokio::select! {
+            started = &mut starting => {
+                started?.stop().await?;
+                Err(Failure::Interrupted("stopped".to_owned()))
+            }
+            () = interrupts.next() => Err(Failure::Interrupted(
+                "left while starting; a Postgres that is left behind is used again by the next start".to_owned(),
+            )),
+        }
+    }
+
+    /// Where it serves.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// What to tell a person about the database.
+    pub fn database(&self) -> String {
+        self.database.description()
+    }
+
+    /// Returns when the server or the worker ends by itself, which neither should.
+    pub async fn failed(&mut self) -> Failure {
+        tokio::select! {
+            failure = self.server.failed() => failure,
+            failure = self.worker.failed() => failure,
+        }
+    }
+
+    /// Stops the worker with its children, then the server, then the database. All are tried; the first failure is
+    /// returned.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let worker = self.worker.stop(WORKER_STOP_LIMIT).await;
+        let server = self.server.stop(SERVER_STOP_LIMIT).await;
+        let database = self.database.close().await;
+        worker.and(server).and(database)
+    }
+}
+
+impl Part {
+    fn start(
+        name: &'static str,
+        shutdown: CancellationToken,
+        work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) -> Part {
+        Part {
+            name,
+            shutdown,
+            running: tokio::spawn(work),
+            has_ended: false,
+        }
+    }
+
+    async fn failed(&mut self) -> Failure {
+        if self.has_ended {
+            return std::future::pending().await;
+        }
+        let ended = (&mut self.running).await;
+        self.has_ended = true;
+        match flatten(self.name, ended) {
+            Ok(()) => Failure::Own(format!("the {} ended by itself", self.name)),
+            Err(failure) => failure,
+        }
+    }
+
+    async fn stop(self, limit: Duration) -> Result<(), Failure> {
+        if self.has_ended {
+            return Ok(());
+        }
+        self.shutdown.cancel();
+        let abort = self.running.abort_handle();
+        match tokio::time::timeout(limit, self.running).await {
+            Ok(ended) => flatten(self.name, ended),
+            Err(_) => {
+                abort.abort();
+                Err(Failure::Own(format!(
+                    "the {} did not stop within {} s",
+                    self.name,
+                    limit.as_secs()
+                )))
+            }
+        }
+    }
+}
+
+fn flatten(
+    name: &str,
+    ended: Result<Result<(), Failure>, tokio::task::JoinError>,
+) -> Result<(), Failure> {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) => Err(Failure::Own(format!("the {name} broke down: {error}"))),
+    }
+}
+
+async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
+    // Told before anything runs.
+    let shim_program = shim_program()?;
+    let database = Database::open(&plan.data_dir, plan.database_url.as_deref()).await?;
+    let server_config = ServerConfig {
+        database_url: database.url().to_owned(),
+        listen: plan.listen,
+        lease: plan.lease,
+    };
+    let server = match Server::bind(server_config).await {
+        Ok(server) => server,
+        Err(error) => {
+            let failure = Failure::own(&error);
+            if let Err(failure) = database.close().await {
+                console::note(&failure.to_string());
+            }
+            return Err(failure);
+        }
+    };
+    let endpoint = format!("http://{}", reachable(server.local_addr()));
+    database.publish_endpoint(&endpoint);
+    let server_shutdown = CancellationToken::new();
+    let serving = server.serve(server_shutdown.clone());
+    let server = Part::start("server", server_shutdown, async move {
+        serving.await.map_err(|error| Failure::own(&error))
+    });
+    let worker_config = WorkerConfig {
+        endpoint: endpoint.clone(),
+        name: host_name("-dev"),
+        slots: default_slots(),
+        queues: Vec::new(),
+        kinds: Vec::new(),
+        labels: Default::default(),
+        data_dir: plan.data_dir.join("worker"),
+        shim_program,
+        drain: taskyard_worker::DEFAULT_DRAIN,
+    };
+    let worker_shutdown = CancellationToken::new();
+    let working = taskyard_worker::run(worker_config, worker_shutdown.clone());
+    let worker = Part::start("worker", worker_shutdown, async move {
+        working.await.map_err(|error| Failure::own(&error))
+    });
+    Ok(Embedded {
+        endpoint,
+        database,
+        server,
+        worker,
+    })
+}
+
+/// The address under which this process itself reaches the server.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    let loopback = if address.is_ipv4() {
+        std::net::Ipv4Addr::LOCALHOST.into()
+    } else {
+        std::net::Ipv6Addr::LOCALHOST.into()
+    };
+    SocketAddr::new(loopback, address.port())
+}

@@ -1,0 +1,16 @@
+//! A whole Taskyard in one process: `dev`, and `run --dev`.
+//!
+//! - [`listen`] is about the address to serve on;
+//! - [`database`] is the database, a private one or a given one;
+//! - [`embedded`] starts database, server and worker in this order and stops them in the other;
+//! - [`serve`] is the verb `dev` itself;
+//! - [`welcome`] is the task that shows a newcomer that everything works.
+
+pub mod database;
+pub mod embedded;
+pub mod listen;
+mod serve;
+mod welcome;
+
+pub use embedded::EmbeddedArguments;
+pub use serve::{DevArguments, execute};

@@ -1,0 +1,117 @@
+//! `dev`: everything, until Ctrl-C.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+
+use crate::connection::Connection;
+use crate::console;
+use crate::dev::embedded::{Embedded, EmbeddedArguments};
+use crate::dev::welcome;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::interrupt::Interrupts;
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8275";
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8275";
+
+/// Start a whole Taskyard on this machine: database, server and worker, until Ctrl-C
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  taskyard dev
+  taskyard dev --data-dir ./yard --listen 127.0.0.1:9000 --no-welcome
+  taskyard dev --database-url postgres://me@localhost/taskyard
+
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Data stays for the next start.
+Listens on 127.0.0.1:8275; logs go to standard error at the level of TASKYARD_LOG.")]
+pub struct DevArguments {
+    /// Do not run the small welcome task
+    #[arg(long)]
+    pub no_welcome: bool,
+    #[command(flatten)]
+    pub embedded: EmbeddedArguments,
+}
+
+/// Serves until it is told to stop.
+pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
+    let plan = arguments.embedded.plan(DEFAULT_LISTEN)?;
+    let mut interrupts = Interrupts::listen(true)?;
+    let mut embedded = Embedded::start(plan, &mut interrupts).await?;
+    let ended = serve(&mut embedded, arguments.no_welcome, &mut interrupts).await;
+    match &ended {
+        Ok(()) | Err(Failure::Interrupted(_)) => {
+            console::note("stopping the worker, the server and the database")
+        }
+        Err(failure) => console::note(&format!("{failure}; stopping")),
+    }
+    let stopping = embedded.stop();
+    tokio::pin!(stopping);
+    tokio::select! {
+        stopped = &mut stopping => stopped?,
+        () = interrupts.next() => {
+            console::note("still stopping; Ctrl-C again leaves at once");
+            tokio::select! {
+                stopped = &mut stopping => stopped?,
+                () = interrupts.next() => {
+                    return Err(Failure::Interrupted("left; the next start recovers what is left behind".to_owned()));
+                }
+            }
+        }
+    }
+    console::note("stopped");
+    match ended {
+        Ok(()) | Err(Failure::Interrupted(_)) => Ok(ExitCode::Success),
+        // It was told already.
+        Err(failure) => Ok(failure.exit_code()),
+    }
+}
+
+async fn serve(
+    embedded: &mut Embedded,
+    no_welcome: bool,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
+    let endpoint = embedded.endpoint().to_owned();
+    if !no_welcome {
+        let connection = Connection::to(&endpoint, "").await?;
+        tokio::select! {
+            welcomed = welcome::run(&connection) => match welcomed {
+                Ok(()) => {}
+                Err(Failure::BrokenPipe) => {}
+                // A broken welcome is worth telling; the rest may serve to find out why.
+                Err(failure) => console::note(&format!("the welcome task failed: {failure}")),
+            },
+            () = interrupts.next() => return Ok(()),
+            failure = embedded.failed() => return Err(failure),
+        }
+    }
+    match console::print(&next_commands(&endpoint, &embedded.database())) {
+        Ok(()) | Err(Failure::BrokenPipe) => {}
+        Err(failure) => return Err(failure),
+    }
+    tokio::select! {
+        () = interrupts.next() => Ok(()),
+        failure = embedded.failed() => Err(failure),
+    }
+}
+
+fn next_commands(endpoint: &str, database: &str) -> String {
+    let flag = if endpoint == DEFAULT_ENDPOINT {
+        String::new()
+    } else {
+        format!("--endpoint {endpoint} ")
+    };
+    let ending = if std::io::stdout().is_terminal() {
+        "\nCtrl-C stops it.\n"
+    } else {
+        ""
+    };
+    format!(
+        "Taskyard serves on {endpoint}, with {database}.\n\nTry, in another terminal:\n  \
+         taskyard {flag}run --session demo -- sh -c 'echo hello; sleep 1; echo done'\n  \
+         taskyard {flag}watch demo\n  \
+         taskyard {flag}list\n  \
+         taskyard {flag}files ls demo /.tasks\n  \
+         taskyard help agent\n{ending}"
+    )
+}

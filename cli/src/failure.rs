@@ -1,0 +1,308 @@
+//! Why a verb could not do its work, as a sentence that says what to do, with its exit code.
+
+use std::error::Error;
+use std::io;
+
+use taskyard_proto::v1::TaskState;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::exit_code::ExitCode;
+
+/// The cause where the peer answers in another protocol.
+const FOREIGN: &str = "something listens there that does not speak gRPC";
+
+/// What ends a verb early. The text goes to standard error as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The arguments or the task file make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The server understood and refused, or something is not there.
+    #[error("{0}")]
+    Refused(String),
+    /// The server cannot be reached, or something of ours failed.
+    #[error("{0}")]
+    Own(String),
+    /// A person ended the command.
+    #[error("{0}")]
+    Interrupted(String),
+    /// Nobody reads standard output any more; there is nobody to tell.
+    #[error("standard output was closed")]
+    BrokenPipe,
+}
+
+impl Failure {
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) => ExitCode::Usage,
+            Failure::Refused(_) => ExitCode::Refused,
+            Failure::Own(_) => ExitCode::Failure,
+            Failure::Interrupted(_) => ExitCode::Interrupted,
+            Failure::BrokenPipe => ExitCode::BrokenPipe,
+        }
+    }
+
+    /// A failure of ours with everything that its sources say.
+    pub fn own(error: &(dyn Error + 'static)) -> Failure {
+        Failure::Own(chain(error))
+    }
+
+    /// A failed write to standard output.
+    pub fn of_output(error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::BrokenPipe
+        } else {
+            Failure::Own(format!("cannot write to standard output: {error}"))
+        }
+    }
+
+    /// The answer of the server at `endpoint`, or of the connection to it.
+    pub fn of_status(status: &Status, endpoint: &str) -> Failure {
+        if let Some(cause) = transport_cause(status) {
+            return unreachable_endpoint(endpoint, &cause);
+        }
+        let message = status.message();
+        match status.code() {
+            Code::InvalidArgument => Failure::Refused(invalid_argument(status)),
+            Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::ResourceExhausted => Failure::Refused(with_hint(status)),
+            Code::Unimplemented => Failure::Own(format!(
+                "{endpoint} answers, but does not serve this call of taskyard.v1; check --endpoint, or bring the \
+                 server to this version"
+            )),
+            Code::DeadlineExceeded => Failure::Own(format!(
+                "{endpoint} did not answer in time ({message}); see how the server is doing and try again"
+            )),
+            Code::Unavailable => Failure::Own(format!(
+                "{endpoint} cannot answer now: {message}; try again"
+            )),
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Cancelled | Code::Ok => {
+                Failure::Own(foreign_or_internal(status, endpoint))
+            }
+        }
+    }
+}
+
+/// An endpoint that could not be connected to.
+pub fn unreachable_endpoint(endpoint: &str, cause: &str) -> Failure {
+    if cause == FOREIGN {
+        return Failure::Own(format!(
+            "{endpoint} is not a Taskyard server: {cause}; check --endpoint"
+        ));
+    }
+    Failure::Own(format!(
+        "cannot reach {endpoint}: {cause}; start one with `taskyard dev`, or set --endpoint"
+    ))
+}
+
+/// Whether the same call may well succeed in a moment.
+pub fn is_transient(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable
+        | Code::Unknown
+        | Code::Internal
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::ResourceExhausted => true,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    }
+}
+
+/// Whether the connection was lost, rather than the call answered; what speaks another protocol was never there.
+pub fn is_lost_connection(status: &Status) -> bool {
+    transport_cause(status).is_some_and(|cause| cause != FOREIGN)
+}
+
+/// Whether a state is one that never changes again.
+pub fn is_terminal(state: TaskState) -> bool {
+    match state {
+        TaskState::Succeeded | TaskState::Failed | TaskState::Canceled => true,
+        TaskState::Unspecified
+        | TaskState::Queued
+        | TaskState::Running
+        | TaskState::AwaitingInput => false,
+    }
+}
+
+/// An error and its sources as one line, each part once.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// The plainest words for why a connection failed: the operating system's, where it was asked.
+pub fn connection_cause(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(cause) = error.downcast_ref::<io::Error>() {
+            let plain = match cause.kind() {
+                io::ErrorKind::ConnectionRefused => Some("connection refused"),
+                io::ErrorKind::TimedOut => Some("no answer in time"),
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => Some("the connection was closed"),
+                _ => None,
+            };
+            if let Some(plain) = plain {
+                return plain.to_owned();
+            }
+        }
+        innermost = error;
+        current = error.source();
+    }
+    let text = innermost.to_string();
+    if is_protocol_mismatch(&text) {
+        FOREIGN.to_owned()
+    } else {
+        text
+    }
+}
+
+/// Why the transport failed, where the status is the client's own and not an answer.
+fn transport_cause(status: &Status) -> Option<String> {
+    let source = status.source()?;
+    let cause = connection_cause(source);
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => Some(cause),
+        _ => None,
+    }
+}
+
+fn is_protocol_mismatch(text: &str) -> bool {
+    [
+        "FRAME_SIZE_ERROR",
+        "PROTOCOL_ERROR",
+        "invalid frame",
+        "frame with invalid size",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
+}
+
+fn invalid_argument(status: &Status) -> String {
+    let details = status.get_error_details();
+    let Some(request) = details.bad_request() else {
+        return status.message().to_owned();
+    };
+    let fields: Vec<String> = request
+        .field_violations
+        .iter()
+        .filter(|violation| !status.message().contains(&violation.description))
+        .map(|violation| format!("{}: {}", violation.field, violation.description))
+        .collect();
+    if fields.is_empty() {
+        let named = request.field_violations.first().filter(|violation| {
+            !violation.field.is_empty() && !status.message().contains(&violation.field)
+        });
+        return match named {
+            Some(violation) => format!("{} (field {})", status.message(), violation.field),
+            None => status.message().to_owned(),
+        };
+    }
+    format!("{}: {}", status.message(), fields.join("; "))
+}
+
+/// The server's sentence, with the verb that helps where it cannot know that we have one.
+fn with_hint(status: &Status) -> String {
+    let details = status.get_error_details();
+    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+    let hint = match status.code() {
+        Code::NotFound if reason.contains("TASK") => {
+            Some("`taskyard list` shows what there is; t12 and names need the right --session")
+        }
+        Code::NotFound if reason.contains("SESSION") => {
+            Some("`taskyard sessions` shows what there is")
+        }
+        Code::NotFound if reason.contains("FILE") => {
+            Some("`taskyard files ls SESSION` shows what there is")
+        }
+        Code::FailedPrecondition if reason.ends_with("TERMINAL") && !reason.contains("NOT") => {
+            Some("`taskyard retry` runs it again")
+        }
+        Code::Unauthenticated | Code::PermissionDenied => Some("check --endpoint and --namespace"),
+        Code::ResourceExhausted => Some("try again later, or ask for less"),
+        _ => None,
+    };
+    match hint {
+        Some(hint) => format!("{}; {hint}", status.message()),
+        None => status.message().to_owned(),
+    }
+}
+
+/// A server that is not ours answers with plain HTTP, which the client turns into one of the vague codes.
+fn foreign_or_internal(status: &Status, endpoint: &str) -> String {
+    let message = status.message();
+    let is_foreign = message.contains("grpc-status header missing")
+        || message.contains("invalid compression flag")
+        || message.contains("mapped from HTTP status");
+    if is_foreign {
+        format!("{endpoint} answers, but not as a Taskyard server ({message}); check --endpoint")
+    } else {
+        format!("the server at {endpoint} failed: {message}; its log says more")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::ErrorDetails;
+
+    #[test]
+    fn a_refusal_names_the_field_and_a_missing_task_gets_a_hint() {
+        let details =
+            ErrorDetails::with_bad_request_violation("task.name", "must not look like t12");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "the request is invalid", details);
+        let failure = Failure::of_status(&status, "http://x:1");
+        assert_eq!(failure.exit_code(), ExitCode::Refused);
+        assert_eq!(
+            failure.to_string(),
+            "the request is invalid: task.name: must not look like t12"
+        );
+
+        let details = ErrorDetails::with_error_info(
+            "TASK_NOT_FOUND",
+            "taskyard.dev",
+            [("task".to_owned(), "t9".to_owned())],
+        );
+        let status = Status::with_error_details(Code::NotFound, "no task t9", details);
+        let text = Failure::of_status(&status, "http://x:1").to_string();
+        assert!(text.starts_with("no task t9; `taskyard list`"), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_taskyard_is_called_that() {
+        let status =
+            Status::unknown("grpc-status header missing, mapped from HTTP status code 200");
+        let failure = Failure::of_status(&status, "http://x:1");
+        assert_eq!(failure.exit_code(), ExitCode::Failure);
+        assert!(failure.to_string().contains("not as a Taskyard server"));
+    }
+}

@@ -1,0 +1,210 @@
+//! Bytes between this machine and a session's files.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use taskyard_proto::v1::{FileInfo, ReadRequest, ReadResponse, WriteHeader, WriteRequest};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tonic::Streaming;
+use uuid::Uuid;
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+
+/// Most bytes of a file in a session.
+const LARGEST_FILE: u64 = 16 << 20;
+const CHUNK_LEN: usize = 256 << 10;
+/// Longest time for a whole write, and for the next piece of a read.
+const WRITE_LIMIT: Duration = Duration::from_secs(120);
+const READ_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a file is to be written.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub session_id: String,
+    pub path: String,
+    /// Only over this version; 0: only if there is none.
+    pub if_version: Option<i64>,
+}
+
+/// Reads a local file, or standard input for `-`, whole: what cannot be read to its end is not written in part.
+pub async fn read_local(local: &str) -> Result<Vec<u8>, Failure> {
+    let content = if local == "-" {
+        read_whole(tokio::io::stdin()).await
+    } else {
+        match File::open(local).await {
+            Ok(file) => read_whole(file).await,
+            Err(error) => Err(error),
+        }
+    };
+    let content =
+        content.map_err(|error| Failure::Refused(format!("cannot read {local}: {error}")))?;
+    if content.len() as u64 > LARGEST_FILE {
+        return Err(Failure::Refused(format!(
+            "{local} is larger than 16 MiB, the most that a file of a session can hold"
+        )));
+    }
+    Ok(content)
+}
+
+/// Writes a session's file whole.
+pub async fn write(
+    connection: &Connection,
+    target: Target,
+    content: Vec<u8>,
+) -> Result<FileInfo, Failure> {
+    let mut messages = vec![WriteRequest {
+        header: Some(WriteHeader {
+            namespace: connection.namespace(),
+            session_id: target.session_id,
+            path: target.path,
+            if_version: target.if_version,
+        }),
+        data: Default::default(),
+    }];
+    messages.extend(content.chunks(CHUNK_LEN).map(|chunk| WriteRequest {
+        header: None,
+        data: chunk.to_vec().into(),
+    }));
+    let make_call = || {
+        let mut files = connection.files();
+        let messages = messages.clone();
+        async move { files.write(tokio_stream::iter(messages)).await }
+    };
+    let answer = if target.if_version.is_none() {
+        connection
+            .call_within(WRITE_LIMIT, Duration::from_secs(10), make_call)
+            .await?
+    } else {
+        // A repeated write whose first answer was lost would find the version that it made itself.
+        connection.call_once(WRITE_LIMIT, make_call()).await?
+    };
+    answer
+        .file
+        .ok_or_else(|| Failure::Own("the server answered without a file".to_owned()))
+}
+
+/// Prints a file, or the (offset, limit) of it; limit 0 is to the end.
+pub async fn print(
+    connection: &Connection,
+    session_id: &str,
+    path: &str,
+    range: (i64, i64),
+) -> Result<(), Failure> {
+    let mut stream = open(connection, session_id, path, range).await?;
+    let mut output = tokio::io::stdout();
+    while let Some(data) = next_piece(connection, &mut stream).await? {
+        write_piece(&mut output, &data)
+            .await
+            .map_err(|error| Failure::of_output(&error))?;
+    }
+    Ok(())
+}
+
+/// Fetches a file into a local one, which appears whole or not at all; the number of its bytes.
+pub async fn fetch(
+    connection: &Connection,
+    session_id: &str,
+    path: &str,
+    local: &Path,
+) -> Result<u64, Failure> {
+    if local.is_dir() {
+        return Err(Failure::Usage(format!(
+            "{} is a directory; name a file in it",
+            local.display()
+        )));
+    }
+    let mut stream = open(connection, session_id, path, (0, 0)).await?;
+    // The first piece shows whether there is such a file; only then is anything made here.
+    let mut piece = next_piece(connection, &mut stream).await?;
+    let partial = PartialFile::beside(local);
+    let complaint =
+        |error: io::Error| Failure::Refused(format!("cannot write {}: {error}", local.display()));
+    let mut file = File::create_new(&partial.path).await.map_err(complaint)?;
+    let mut n_bytes = 0;
+    while let Some(data) = piece {
+        write_piece(&mut file, &data).await.map_err(complaint)?;
+        n_bytes += data.len() as u64;
+        piece = next_piece(connection, &mut stream).await?;
+    }
+    file.sync_all().await.map_err(complaint)?;
+    tokio::fs::rename(&partial.path, local)
+        .await
+        .map_err(complaint)?;
+    Ok(n_bytes)
+}
+
+/// Removed when it is dropped; after its renaming there is nothing left to remove.
+struct PartialFile {
+    path: PathBuf,
+}
+
+impl PartialFile {
+    fn beside(local: &Path) -> PartialFile {
+        let mut name = OsString::from(".");
+        name.push(local.file_name().unwrap_or_default());
+        name.push(format!(".{}.partial", Uuid::new_v4().simple()));
+        PartialFile {
+            path: local.with_file_name(name),
+        }
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn open(
+    connection: &Connection,
+    session_id: &str,
+    path: &str,
+    (offset, limit): (i64, i64),
+) -> Result<Streaming<ReadResponse>, Failure> {
+    connection
+        .call(|| {
+            let mut files = connection.files();
+            let request = ReadRequest {
+                namespace: connection.namespace(),
+                session_id: session_id.to_owned(),
+                path: path.to_owned(),
+                offset,
+                limit,
+            };
+            async move { files.read(request).await }
+        })
+        .await
+}
+
+async fn next_piece(
+    connection: &Connection,
+    stream: &mut Streaming<ReadResponse>,
+) -> Result<Option<Vec<u8>>, Failure> {
+    match tokio::time::timeout(READ_LIMIT, stream.message()).await {
+        Ok(Ok(Some(response))) => Ok(Some(response.data.to_vec())),
+        Ok(Ok(None)) => Ok(None),
+        Ok(Err(status)) => Err(connection.explain(&status)),
+        Err(_) => Err(Failure::Own(format!(
+            "{} sent nothing for 30 s; the file was not read to its end",
+            connection.endpoint()
+        ))),
+    }
+}
+
+async fn read_whole(source: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    source
+        .take(LARGEST_FILE + 1)
+        .read_to_end(&mut content)
+        .await?;
+    Ok(content)
+}
+
+async fn write_piece(sink: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+    sink.write_all(data).await?;
+    sink.flush().await
+}

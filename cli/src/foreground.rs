@@ -1,0 +1,221 @@
+//! A task in the foreground: created, followed to its end, and steered with Ctrl-C.
+
+use std::time::Duration;
+
+use taskyard_proto::v1::{
+    CancelOutcome, CancelTaskResponse, SessionTask, TaskDefinition, TaskState,
+};
+use tokio::task::JoinSet;
+
+use crate::commands::create::create_task;
+use crate::commands::steer::cancel_task;
+use crate::connection::Connection;
+use crate::console;
+use crate::exit_code::ExitCode;
+use crate::failure::{Failure, is_terminal};
+use crate::interrupt::Interrupts;
+use crate::output_follower::{FollowPlan, follow, read_task};
+use crate::output_printer::OutputPrinter;
+use crate::task_reference::TaskReference;
+use crate::view::task_detail::exit_line;
+use crate::view::task_table::took;
+
+/// How long to try while the server cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is to be run, and where.
+#[derive(Debug)]
+pub struct Foreground<'a> {
+    pub connection: &'a Connection,
+    pub session_id: &'a str,
+    pub definition: TaskDefinition,
+    /// False: the server ends with this command, and the task with it.
+    pub goes_on_without_us: bool,
+}
+
+/// Creates the task, follows it to its end and gives its exit code. The first interrupt asks for a cooperative cancel,
+/// the second kills, the third leaves.
+pub async fn run_in_foreground(
+    foreground: Foreground<'_>,
+    interrupts: &mut Interrupts,
+) -> Result<ExitCode, Failure> {
+    let connection = foreground.connection;
+    let mut n_interrupts = 0_u32;
+    let task = {
+        let creating = create_task(connection, foreground.session_id, foreground.definition);
+        tokio::pin!(creating);
+        loop {
+            tokio::select! {
+                created = &mut creating => break created?.0,
+                () = interrupts.next() => {
+                    n_interrupts += 1;
+                    if n_interrupts > 1 {
+                        let text = "interrupted while creating the task; `taskyard list` shows whether it came to be";
+                        return Err(Failure::Interrupted(text.to_owned()));
+                    }
+                    console::note("the task is being created and will be canceled at once; again leaves");
+                }
+            }
+        }
+    };
+    console::note(&format!(
+        "t{} {} in session {}",
+        task.ordinal,
+        task.id,
+        console::clean(&task.session_id)
+    ));
+    let steering = Steering {
+        connection,
+        task: TaskReference::new(&task.id, None),
+        label: format!("t{}", task.ordinal),
+        n_interrupts,
+        requests: JoinSet::new(),
+        goes_on_without_us: foreground.goes_on_without_us,
+    };
+    steering.follow_to_end(interrupts).await
+}
+
+struct Steering<'a> {
+    connection: &'a Connection,
+    task: TaskReference,
+    label: String,
+    n_interrupts: u32,
+    requests: JoinSet<Result<CancelTaskResponse, Failure>>,
+    goes_on_without_us: bool,
+}
+
+impl Steering<'_> {
+    async fn follow_to_end(mut self, interrupts: &mut Interrupts) -> Result<ExitCode, Failure> {
+        let mut printer = OutputPrinter::new();
+        if self.n_interrupts > 0 {
+            self.ask_for_cancel(None);
+        }
+        let plan = FollowPlan::whole_task(self.task.clone(), PATIENCE);
+        let connection = self.connection.clone();
+        let followed = {
+            let following = follow(&connection, plan, &mut printer);
+            tokio::pin!(following);
+            loop {
+                tokio::select! {
+                    ended = &mut following => break ended,
+                    () = interrupts.next() => {
+                        if let Some(failure) = self.interrupted() {
+                            return Err(failure);
+                        }
+                    }
+                    Some(answer) = self.requests.join_next() => self.tell_answer(answer),
+                }
+            }
+        };
+        if let Err(Failure::BrokenPipe) = followed {
+            // The work does not see that nobody reads it any more.
+            let goes_on = if self.goes_on_without_us {
+                format!(
+                    "{} goes on; stop it with `taskyard cancel {}`",
+                    self.label, self.task.task
+                )
+            } else {
+                format!("{} is stopped", self.label)
+            };
+            printer
+                .note(&format!("standard output was closed; {goes_on}"))
+                .await;
+        }
+        followed?;
+        let task = read_task(self.connection, &self.task, PATIENCE).await?;
+        printer.note(&summary_line(&task)).await;
+        Ok(ExitCode::of_task(&task))
+    }
+
+    /// What one more interrupt means; a failure: leave.
+    fn interrupted(&mut self) -> Option<Failure> {
+        self.n_interrupts += 1;
+        match self.n_interrupts {
+            1 => {
+                console::note(&format!("canceling {}; Ctrl-C again kills it", self.label));
+                self.ask_for_cancel(None);
+                None
+            }
+            2 => {
+                console::note(&format!("killing {}; Ctrl-C again leaves", self.label));
+                self.ask_for_cancel(Some(Duration::ZERO));
+                None
+            }
+            _ if self.goes_on_without_us => Some(Failure::Interrupted(format!(
+                "left; {} may still be running, see `taskyard get {}`",
+                self.label, self.task.task
+            ))),
+            _ => Some(Failure::Interrupted(format!(
+                "left; {} is stopped with its server",
+                self.label
+            ))),
+        }
+    }
+
+    fn ask_for_cancel(&mut self, grace: Option<Duration>) {
+        let connection = self.connection.clone();
+        let task = self.task.clone();
+        self.requests
+            .spawn(async move { cancel_task(&connection, &task, grace).await });
+    }
+
+    fn tell_answer(
+        &self,
+        answer: Result<Result<CancelTaskResponse, Failure>, tokio::task::JoinError>,
+    ) {
+        let text = match answer {
+            Ok(Ok(response)) => match response.outcome() {
+                // The end of the task itself is told in a moment.
+                CancelOutcome::Canceled
+                | CancelOutcome::AlreadyTerminal
+                | CancelOutcome::AlreadyRequested => return,
+                CancelOutcome::Requested => format!("{} was told to stop", self.label),
+                CancelOutcome::Unspecified => {
+                    format!("the server took the cancel of {}", self.label)
+                }
+            },
+            Ok(Err(failure)) => format!("the cancel did not get through: {failure}"),
+            Err(error) => format!("the cancel did not get through: {error}"),
+        };
+        console::note(&text);
+    }
+}
+
+/// How a task ended, in one line.
+pub fn summary_line(task: &SessionTask) -> String {
+    let label = format!("t{}", task.ordinal);
+    let took = match took(task) {
+        took if took == "-" => String::new(),
+        took => format!(" in {took}"),
+    };
+    let runs = if task.run > 1 {
+        format!(" after {} runs", task.run)
+    } else {
+        String::new()
+    };
+    let state = crate::view::words::state(task.state());
+    if !is_terminal(task.state()) {
+        return format!(
+            "{label} is {state}; its output ended here, see `taskyard get {}`",
+            task.id
+        );
+    }
+    let mut text = format!("{label} {state}{took}{runs}");
+    if task.state() == TaskState::Succeeded {
+        return text;
+    }
+    let reason = match (&task.error, task.summary.is_empty()) {
+        (_, false) => task.summary.clone(),
+        (Some(error), true) => error.message.clone(),
+        (None, true) => task.exit.as_ref().map(exit_line).unwrap_or_default(),
+    };
+    if !reason.is_empty() {
+        text.push_str(": ");
+        text.push_str(&console::clean(&reason));
+    }
+    if let Some(error) = task.error.as_ref().filter(|error| !error.hint.is_empty()) {
+        text.push_str("; ");
+        text.push_str(&console::clean(&error.hint));
+    }
+    text
+}

@@ -1,0 +1,65 @@
+//! What this machine says of itself.
+
+use std::path::PathBuf;
+
+use crate::failure::Failure;
+
+/// A worker's name has at most this many bytes.
+const WORKER_NAME_LEN: usize = 64;
+
+/// This very program: the worker starts it beside each task.
+pub fn shim_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::Own(format!("cannot find this program's own file: {error}")))
+}
+
+/// Tasks at once where nobody says: most of them wait most of the time.
+pub fn default_slots() -> u32 {
+    let n_processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(n_processors)
+        .unwrap_or(1)
+        .saturating_mul(4)
+        .clamp(8, 10_000)
+}
+
+/// The name of this machine, in the letters that a worker's name may have, with `suffix`.
+pub fn host_name(suffix: &str) -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME").map_err(std::io::Error::other))
+        .unwrap_or_default();
+    let mut name: String = name
+        .trim()
+        .chars()
+        .map(|character| {
+            if character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-') {
+                character
+            } else {
+                '-'
+            }
+        })
+        .take(WORKER_NAME_LEN.saturating_sub(suffix.len()))
+        .collect();
+    if name.is_empty() {
+        name.push_str("localhost");
+    }
+    name + suffix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_host_is_a_name_for_a_worker() {
+        let name = host_name("-dev");
+        assert!(
+            name.ends_with("-dev") && (5..=WORKER_NAME_LEN).contains(&name.len()),
+            "{name}"
+        );
+        assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)),
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,330 @@
+//! Reading a task's output to its end: every retained byte once, in order, across broken connections and further runs.
+
+use std::time::Duration;
+
+use taskyard_proto::v1::tail_output_response::Item;
+use taskyard_proto::v1::{
+    GetTaskRequest, OutputChunk, OutputGap, OutputPosition, OutputStream, SessionTask, TailEnd,
+    TailOutputRequest, TailOutputResponse, TaskState,
+};
+use tonic::{Status, Streaming};
+
+use crate::backoff::Backoff;
+use crate::connection::Connection;
+use crate::failure::{Failure, is_terminal, is_transient};
+use crate::output_printer::OutputPrinter;
+use crate::task_reference::TaskReference;
+
+/// The server breaks a silence after 15 s; three of those mean that it is gone.
+const LONGEST_SILENCE: Duration = Duration::from_secs(45);
+/// Longest wait for the stream to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(30);
+
+/// What to read.
+#[derive(Debug, Clone)]
+pub struct FollowPlan {
+    pub task: TaskReference,
+    /// The one run to read; 0: the latest and, when following, each later one.
+    pub run: i32,
+    /// The streams, and where to start in each.
+    pub positions: Vec<OutputPosition>,
+    /// Go on until the task, or the one run, has ended.
+    pub is_following: bool,
+    /// How long to try while the server cannot be reached.
+    pub patience: Duration,
+}
+
+impl FollowPlan {
+    /// Both streams of every run from its first byte, until the task has ended.
+    pub fn whole_task(task: TaskReference, patience: Duration) -> FollowPlan {
+        FollowPlan {
+            task,
+            run: 0,
+            positions: vec![
+                position(OutputStream::Stdout, 0),
+                position(OutputStream::Stderr, 0),
+            ],
+            is_following: true,
+            patience,
+        }
+    }
+}
+
+/// A place in a stream.
+pub fn position(stream: OutputStream, offset: i64) -> OutputPosition {
+    OutputPosition {
+        stream: stream.into(),
+        offset,
+    }
+}
+
+/// Prints what the plan says and gives the task's state at its end. Standard output closing, a refusal, and a server out of reach for longer than the plan's
+/// patience end it early.
+pub async fn follow(
+    connection: &Connection,
+    plan: FollowPlan,
+    printer: &mut OutputPrinter,
+) -> Result<TaskState, Failure> {
+    let mut follower = Follower {
+        connection,
+        backoff: Backoff::within(plan.patience),
+        current_run: plan.run,
+        asked_run: plan.run,
+        has_begun: false,
+        positions: plan.positions.clone(),
+        plan,
+        printer,
+    };
+    follower.run().await
+}
+
+struct Follower<'a> {
+    connection: &'a Connection,
+    plan: FollowPlan,
+    printer: &'a mut OutputPrinter,
+    backoff: Backoff,
+    /// The run that `positions` belong to; 0: none seen yet.
+    current_run: i32,
+    /// The run to ask for; 0: the latest.
+    asked_run: i32,
+    /// Something of `current_run` was seen.
+    has_begun: bool,
+    positions: Vec<OutputPosition>,
+}
+
+/// Why a stream is left.
+enum Left {
+    Ended(TailEnd),
+    /// It broke; the same place can be asked for again.
+    Broken(Status),
+    /// The server went on with a later run than the one whose end was still to be read.
+    Skipped,
+}
+
+impl Follower<'_> {
+    async fn run(&mut self) -> Result<TaskState, Failure> {
+        loop {
+            match self.read_stream().await? {
+                Left::Ended(end) => {
+                    self.backoff.succeeded();
+                    if let Some(state) = self.after_end(&end).await? {
+                        return Ok(state);
+                    }
+                }
+                Left::Broken(status) => {
+                    if !is_transient(&status) {
+                        return Err(self.connection.explain(&status));
+                    }
+                    if !self.backoff.is_failing() && self.has_begun {
+                        self.printer
+                            .note("the connection broke; reconnecting")
+                            .await;
+                    }
+                    if !self.backoff.pause().await {
+                        return Err(self.given_up(&status));
+                    }
+                    // The run that was being read must be read to its end, even if a later one has begun meanwhile.
+                    self.asked_run = self.current_run;
+                }
+                Left::Skipped => self.begin_run(self.current_run + 1),
+            }
+        }
+    }
+
+    async fn read_stream(&mut self) -> Result<Left, Failure> {
+        let request = TailOutputRequest {
+            namespace: self.connection.namespace(),
+            session_id: self.plan.task.session_id.clone(),
+            task: self.plan.task.task.clone(),
+            run: self.asked_run,
+            positions: self.positions.clone(),
+            follow: self.plan.is_following,
+        };
+        let mut tasks = self.connection.tasks();
+        let mut stream = match tokio::time::timeout(OPEN_LIMIT, tasks.tail_output(request)).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Ok(Left::Broken(status)),
+            Err(_) => return Ok(Left::Broken(Status::unavailable("no answer within 30 s"))),
+        };
+        let mut is_first_run_of_stream = true;
+        loop {
+            let item = match next_item(&mut stream).await {
+                Ok(item) => item,
+                Err(status) => return Ok(Left::Broken(status)),
+            };
+            self.backoff.succeeded();
+            match item {
+                Item::RunStarted(started) => {
+                    // "The latest run" has become another one, and the asked positions are not meant for it.
+                    let is_other_run = self.asked_run == 0 && started.run != self.current_run;
+                    if self.has_begun && is_first_run_of_stream && is_other_run {
+                        return Ok(Left::Skipped);
+                    }
+                    is_first_run_of_stream = false;
+                    if started.run != self.current_run {
+                        self.enter_run(started.run).await;
+                    }
+                    self.has_begun = true;
+                }
+                Item::Chunk(chunk) => self.print_chunk(chunk).await?,
+                Item::Gap(gap) => self.tell_gap(&gap).await,
+                Item::End(end) => return Ok(Left::Ended(end)),
+                Item::Keepalive(_) => {}
+            }
+        }
+    }
+
+    /// What follows after the end of a stream; none: there is more to read.
+    async fn after_end(&mut self, end: &TailEnd) -> Result<Option<TaskState>, Failure> {
+        let state = end.state();
+        let is_all_that_was_asked = !self.plan.is_following || self.plan.run != 0;
+        if is_all_that_was_asked || (self.asked_run == 0 && is_terminal(state)) {
+            return Ok(Some(state));
+        }
+        // The end of one run that was asked for by number after a broken connection. What came after it?
+        let task = self.read_task().await?;
+        if task.run > self.current_run {
+            self.begin_run(self.current_run + 1);
+            return Ok(None);
+        }
+        if is_terminal(task.state()) {
+            return Ok(Some(task.state()));
+        }
+        if self.asked_run == 0 {
+            // A server that ends the stream early, on its way down: not an end of the work.
+            if !self.backoff.pause().await {
+                return Err(self.given_up(&Status::unavailable("the server ended the stream")));
+            }
+        }
+        self.asked_run = 0;
+        Ok(None)
+    }
+
+    async fn read_task(&self) -> Result<SessionTask, Failure> {
+        read_task(self.connection, &self.plan.task, self.plan.patience).await
+    }
+
+    /// The next stream reads this run from its first byte.
+    fn begin_run(&mut self, run: i32) {
+        self.asked_run = run;
+        for position in &mut self.positions {
+            position.offset = 0;
+        }
+    }
+
+    async fn enter_run(&mut self, run: i32) {
+        if self.has_begun {
+            self.printer.note(&format!("run {run} begins")).await;
+            for position in &mut self.positions {
+                position.offset = 0;
+            }
+        }
+        self.current_run = run;
+    }
+
+    async fn print_chunk(&mut self, chunk: OutputChunk) -> Result<(), Failure> {
+        let stream = chunk.stream();
+        let Some(idx) = self
+            .positions
+            .iter()
+            .position(|known| known.stream() == stream)
+        else {
+            return Ok(());
+        };
+        let printed_end = self.positions[idx].offset;
+        if chunk.offset > printed_end {
+            let gap = OutputGap {
+                stream: stream.into(),
+                from_offset: printed_end,
+                to_offset: chunk.offset,
+            };
+            self.tell_gap(&gap).await;
+        }
+        let already_printed = usize::try_from(printed_end - chunk.offset).unwrap_or(0);
+        let Some(fresh) = chunk.data.get(already_printed..) else {
+            return Ok(());
+        };
+        self.printer.write(stream, fresh).await?;
+        self.positions[idx].offset = chunk
+            .offset
+            .max(printed_end)
+            .max(chunk.offset + chunk.data.len() as i64);
+        Ok(())
+    }
+
+    async fn tell_gap(&mut self, gap: &OutputGap) {
+        let stream = gap.stream();
+        let Some(known) = self
+            .positions
+            .iter_mut()
+            .find(|known| known.stream() == stream)
+        else {
+            return;
+        };
+        let missing = gap.to_offset - gap.from_offset.max(known.offset);
+        if missing <= 0 {
+            return;
+        }
+        known.offset = gap.to_offset;
+        let name = crate::view::words::stream(stream);
+        let text = format!(
+            "{missing} bytes of {name} were not kept (offsets {} to {})",
+            gap.from_offset, gap.to_offset
+        );
+        self.printer.note(&text).await;
+    }
+
+    fn given_up(&self, status: &Status) -> Failure {
+        let cause = self.connection.explain(status);
+        let session = if self.plan.task.session_id.is_empty() {
+            String::new()
+        } else {
+            format!(" --session {}", self.plan.task.session_id)
+        };
+        Failure::Own(format!(
+            "no connection for {} s ({cause}); the task goes on without this command, follow it with \
+             `taskyard logs -f{session} {}`",
+            self.plan.patience.as_secs(),
+            self.plan.task.task
+        ))
+    }
+}
+
+/// Reads a task, for as long as `patience` allows while the server cannot be reached.
+pub async fn read_task(
+    connection: &Connection,
+    task: &TaskReference,
+    patience: Duration,
+) -> Result<SessionTask, Failure> {
+    let answer = connection
+        .call_within(OPEN_LIMIT, patience, || {
+            let mut tasks = connection.tasks();
+            let request = GetTaskRequest {
+                namespace: connection.namespace(),
+                session_id: task.session_id.clone(),
+                task: task.task.clone(),
+                include_result: false,
+            };
+            async move { tasks.get_task(request).await }
+        })
+        .await?;
+    answer
+        .task
+        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))
+}
+
+async fn next_item(stream: &mut Streaming<TailOutputResponse>) -> Result<Item, Status> {
+    loop {
+        match tokio::time::timeout(LONGEST_SILENCE, stream.message()).await {
+            // An item of a newer server that this version does not know.
+            Ok(Ok(Some(TailOutputResponse { item: None }))) => {}
+            Ok(Ok(Some(TailOutputResponse { item: Some(item) }))) => return Ok(item),
+            Ok(Ok(None)) => return Err(Status::unavailable("the server ended the stream")),
+            Ok(Err(status)) => return Err(status),
+            Err(_) => return Err(Status::unavailable("the server was silent for 45 s")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

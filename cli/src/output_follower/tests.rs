@@ -1,0 +1,241 @@
+//! The follower against a server, over a socket, that breaks streams at awkward places.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use taskyard_proto::v1::session_task_service_server::{
+    SessionTaskService, SessionTaskServiceServer,
+};
+use taskyard_proto::v1::*;
+use tokio::io::AsyncReadExt;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response};
+
+use super::*;
+
+type Reply<T> = Result<Response<T>, Status>;
+type ItemStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// One TailOutput call: what must be asked (run, offsets), and what is answered.
+struct Call {
+    asked: (i32, Vec<i64>),
+    answer: Vec<Result<Item, Status>>,
+}
+
+#[derive(Clone)]
+struct Scripted {
+    calls: Arc<Mutex<VecDeque<Call>>>,
+    task: SessionTask,
+}
+
+#[tonic::async_trait]
+impl SessionTaskService for Scripted {
+    type WatchStream = ItemStream<WatchResponse>;
+    type TailOutputStream = ItemStream<TailOutputResponse>;
+
+    async fn get_task(&self, _request: Request<GetTaskRequest>) -> Reply<GetTaskResponse> {
+        Ok(Response::new(GetTaskResponse {
+            task: Some(self.task.clone()),
+            result_json: String::new(),
+        }))
+    }
+
+    async fn tail_output(
+        &self,
+        request: Request<TailOutputRequest>,
+    ) -> Reply<Self::TailOutputStream> {
+        let request = request.into_inner();
+        let next = self.calls.lock().expect("no panic holds it").pop_front();
+        let Some(call) = next else {
+            return Err(Status::invalid_argument("one call more than expected"));
+        };
+        let offsets: Vec<i64> = request.positions.iter().map(|known| known.offset).collect();
+        if call.asked != (request.run, offsets.clone()) {
+            let text = format!(
+                "asked for run {} from {offsets:?}, not {:?}",
+                request.run, call.asked
+            );
+            return Err(Status::invalid_argument(text));
+        }
+        let items = call
+            .answer
+            .into_iter()
+            .map(|item| item.map(|item| TailOutputResponse { item: Some(item) }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(
+            items.collect::<Vec<_>>(),
+        ))))
+    }
+
+    async fn create_task(&self, _request: Request<CreateTaskRequest>) -> Reply<CreateTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn list_tasks(&self, _request: Request<ListTasksRequest>) -> Reply<ListTasksResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn update_task(&self, _request: Request<UpdateTaskRequest>) -> Reply<UpdateTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn cancel_task(&self, _request: Request<CancelTaskRequest>) -> Reply<CancelTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn retry_task(&self, _request: Request<RetryTaskRequest>) -> Reply<RetryTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn watch(&self, _request: Request<WatchRequest>) -> Reply<Self::WatchStream> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn wait_tasks(&self, _request: Request<WaitTasksRequest>) -> Reply<WaitTasksResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn read_output(&self, _request: Request<ReadOutputRequest>) -> Reply<ReadOutputResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+}
+
+fn started(run: i32) -> Result<Item, Status> {
+    Ok(Item::RunStarted(RunStarted { run }))
+}
+
+fn chunk(offset: i64, data: &str) -> Result<Item, Status> {
+    Ok(Item::Chunk(OutputChunk {
+        stream: OutputStream::Stdout.into(),
+        offset,
+        data: data.as_bytes().to_vec().into(),
+        ..OutputChunk::default()
+    }))
+}
+
+fn end(run: i32, state: TaskState) -> Result<Item, Status> {
+    Ok(Item::End(TailEnd {
+        run,
+        state: state.into(),
+        ..TailEnd::default()
+    }))
+}
+
+/// Follows a task of two runs; what came to standard output and to standard error.
+async fn follow_script(calls: Vec<Call>) -> (Result<TaskState, Failure>, String, String) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
+    let mut task = SessionTask {
+        run: 2,
+        ..SessionTask::default()
+    };
+    task.set_state(TaskState::Succeeded);
+    let script = Scripted {
+        calls: Arc::new(Mutex::new(calls.into())),
+        task,
+    };
+    let left = script.calls.clone();
+    let server = tonic::transport::Server::builder()
+        .add_service(SessionTaskServiceServer::new(script))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let server = tokio::spawn(server);
+    let connection = Connection::to(&endpoint, "")
+        .await
+        .expect("the server listens");
+    let (stdout, mut stdout_reader) = tokio::io::duplex(1 << 16);
+    let (stderr, mut stderr_reader) = tokio::io::duplex(1 << 16);
+    let mut printer = OutputPrinter::to(Box::new(stdout), Box::new(stderr));
+    let plan = FollowPlan::whole_task(TaskReference::new("t1", None), Duration::from_secs(20));
+    let ended = follow(&connection, plan, &mut printer).await;
+    drop(printer);
+    server.abort();
+    let (mut output, mut notes) = (String::new(), String::new());
+    stdout_reader
+        .read_to_string(&mut output)
+        .await
+        .expect("it is text");
+    stderr_reader
+        .read_to_string(&mut notes)
+        .await
+        .expect("it is text");
+    assert!(
+        left.lock().expect("no panic holds it").is_empty(),
+        "not all calls were made: {notes}"
+    );
+    (ended, output, notes)
+}
+
+#[tokio::test]
+async fn a_broken_stream_resumes_where_it_broke_and_later_runs_are_read_whole() {
+    let (ended, output, notes) = follow_script(vec![
+        Call {
+            asked: (0, vec![0, 0]),
+            answer: vec![
+                started(1),
+                chunk(0, "abc"),
+                Err(Status::unavailable("going down")),
+            ],
+        },
+        Call {
+            // Not "the latest", which may be another one by now.
+            asked: (1, vec![3, 0]),
+            answer: vec![
+                started(1),
+                chunk(1, "bcde"),
+                Ok(Item::Gap(OutputGap {
+                    stream: OutputStream::Stdout.into(),
+                    from_offset: 5,
+                    to_offset: 10,
+                })),
+                chunk(10, "X\n"),
+                end(1, TaskState::Succeeded),
+            ],
+        },
+        Call {
+            asked: (2, vec![0, 0]),
+            answer: vec![
+                started(2),
+                chunk(0, "second\n"),
+                end(2, TaskState::Succeeded),
+            ],
+        },
+    ])
+    .await;
+    assert!(matches!(ended, Ok(TaskState::Succeeded)), "{ended:?}");
+    assert_eq!(output, "abcdeX\nsecond\n");
+    assert!(
+        notes.contains("5 bytes of stdout were not kept (offsets 5 to 10)"),
+        "{notes}"
+    );
+    assert!(notes.contains("run 2 begins"), "{notes}");
+}
+
+#[tokio::test]
+async fn a_whole_stream_is_read_in_one_call() {
+    let (ended, output, notes) = follow_script(vec![Call {
+        asked: (0, vec![0, 0]),
+        answer: vec![
+            started(1),
+            chunk(0, "one\n"),
+            Ok(Item::Keepalive(Keepalive {})),
+            started(2),
+            chunk(0, "two\n"),
+            end(2, TaskState::Failed),
+        ],
+    }])
+    .await;
+    assert!(matches!(ended, Ok(TaskState::Failed)), "{ended:?}");
+    assert_eq!(output, "one\ntwo\n");
+    assert!(notes.contains("run 2 begins"), "{notes}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_no_broken_stream() {
+    let (ended, output, _) = follow_script(vec![Call {
+        asked: (0, vec![0, 0]),
+        answer: vec![
+            started(1),
+            chunk(0, "part"),
+            Err(Status::not_found("the task is gone")),
+        ],
+    }])
+    .await;
+    assert!(matches!(ended, Err(Failure::Refused(_))), "{ended:?}");
+    assert_eq!(output, "part");
+}

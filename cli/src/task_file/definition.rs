@@ -1,0 +1,90 @@
+//! From the file's form to the wire's.
+
+use serde_json::Value;
+use taskyard_proto::v1::{
+    CommandSpec, OutputLimits, ResultSource, RetryPolicy, TaskDefinition, TaskSpec, WakePolicy,
+};
+
+use crate::quantity::to_wire;
+use crate::task_file::model::{Command, ResultSourceName, Retry, TaskFile, WakePolicyName};
+use crate::task_file::scalar::{Moment, Span};
+use crate::view::moment::from_utc;
+
+/// The task that the file describes. What the server can judge better is left to it.
+pub fn definition(file: TaskFile) -> TaskDefinition {
+    let spec = TaskSpec {
+        command: file.command.map(command),
+        payload_json: json(file.payload.as_ref()),
+        input_json: json(file.input.as_ref()),
+        result_source: match file.result_source {
+            None => ResultSource::Unspecified,
+            Some(ResultSourceName::File) => ResultSource::File,
+            Some(ResultSourceName::Stdout) => ResultSource::Stdout,
+        }
+        .into(),
+        output_limits: file.output_limit.map(|size| OutputLimits {
+            max_bytes_per_stream: i64::try_from(size.0).unwrap_or(i64::MAX),
+        }),
+        worker_labels: file.worker_labels,
+    };
+    TaskDefinition {
+        name: file.name,
+        key: file.key,
+        kind: file.kind,
+        display_name: file.display_name,
+        spec: Some(spec),
+        parent_task_id: file.parent,
+        group: file.group,
+        labels: file.labels,
+        tags: file.tags,
+        queue: file.queue,
+        executor: file.executor,
+        priority: file.priority,
+        not_before: time(file.not_before),
+        start_deadline: time(file.start_deadline),
+        timeout: span(file.timeout),
+        retry: file.retry.map(retry),
+        hold: file.hold,
+        wake_policy: match file.wake_policy {
+            None => WakePolicy::Unspecified,
+            Some(WakePolicyName::Silent) => WakePolicy::Silent,
+            Some(WakePolicyName::OnTerminal) => WakePolicy::OnTerminal,
+            Some(WakePolicyName::OnActivity) => WakePolicy::OnActivity,
+        }
+        .into(),
+    }
+}
+
+fn command(command: Command) -> CommandSpec {
+    CommandSpec {
+        argv: command.argv,
+        env: command.env,
+        inherit_env: command.inherit_env,
+        cwd: command.cwd,
+        stdin: command.stdin.map(|text| text.into_bytes().into()),
+        umask: command.umask.map(|umask| umask.0),
+        success_exit_codes: command.success_exit_codes,
+        grace: span(command.grace),
+    }
+}
+
+fn retry(retry: Retry) -> RetryPolicy {
+    RetryPolicy {
+        max_runs: retry.max_runs,
+        initial_backoff: span(retry.initial_backoff),
+        max_backoff: span(retry.max_backoff),
+        multiplier: retry.multiplier,
+    }
+}
+
+fn json(value: Option<&Value>) -> String {
+    value.map(Value::to_string).unwrap_or_default()
+}
+
+fn span(span: Option<Span>) -> Option<prost_types::Duration> {
+    span.map(|span| to_wire(span.0))
+}
+
+fn time(moment: Option<Moment>) -> Option<prost_types::Timestamp> {
+    moment.map(|moment| from_utc(moment.0))
+}

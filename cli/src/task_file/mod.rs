@@ -1,0 +1,11 @@
+//! A task as people write it, in JSON or YAML.
+//!
+//! - [`model`] is the form of the file;
+//! - [`scalar`] is how durations, sizes and times are written in it;
+//! - [`parse`] reads it and says what is wrong, by file, line and field;
+//! - [`definition`] makes the task for the server of it.
+
+pub mod definition;
+pub mod model;
+pub mod parse;
+pub mod scalar;

@@ -1,0 +1,88 @@
+//! The form of a task file. Unknown fields are refused: a misspelt one must not be ignored.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::task_file::scalar::{Moment, Size, Span, Umask};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskFile {
+    /// Session that will own the task; the command line wins.
+    pub session: Option<String>,
+    pub name: String,
+    pub key: String,
+    pub kind: String,
+    pub display_name: String,
+    pub command: Option<Command>,
+    /// JSON for an executor other than `command`.
+    pub payload: Option<Value>,
+    /// JSON that the work finds in the file $TASKYARD_INPUT.
+    pub input: Option<Value>,
+    pub result_source: Option<ResultSourceName>,
+    pub output_limit: Option<Size>,
+    pub worker_labels: BTreeMap<String, String>,
+    /// Whole id of the task below which this one belongs.
+    pub parent: String,
+    pub group: String,
+    pub labels: BTreeMap<String, String>,
+    pub tags: Vec<String>,
+    pub queue: String,
+    pub executor: String,
+    pub priority: i32,
+    pub not_before: Option<Moment>,
+    pub start_deadline: Option<Moment>,
+    pub timeout: Option<Span>,
+    pub retry: Option<Retry>,
+    pub hold: bool,
+    pub wake_policy: Option<WakePolicyName>,
+}
+
+/// A process to run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub inherit_env: Vec<String>,
+    #[serde(default)]
+    pub cwd: String,
+    pub stdin: Option<String>,
+    pub umask: Option<Umask>,
+    #[serde(default)]
+    pub success_exit_codes: Vec<i32>,
+    pub grace: Option<Span>,
+}
+
+/// Whether and when another run follows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    pub max_runs: i32,
+    pub initial_backoff: Option<Span>,
+    pub max_backoff: Option<Span>,
+    #[serde(default)]
+    pub multiplier: f64,
+}
+
+/// Where the structured result comes from.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultSourceName {
+    File,
+    Stdout,
+}
+
+/// When the owner wants to be woken.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WakePolicyName {
+    Silent,
+    OnTerminal,
+    OnActivity,
+}

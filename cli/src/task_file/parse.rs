@@ -1,0 +1,197 @@
+//! Reading a task file, and saying what is wrong with one.
+
+use crate::failure::Failure;
+use crate::task_file::model::TaskFile;
+
+/// Reads JSON (what begins with a brace) or YAML. Errors name `source`, the line and the field.
+pub fn parse(source: &str, content: &[u8]) -> Result<TaskFile, Failure> {
+    let complaint = |why: String| Failure::Usage(format!("{source}: {why}"));
+    let text = std::str::from_utf8(content).map_err(|error| {
+        complaint(format!(
+            "is not valid UTF-8 from byte {} on",
+            error.valid_up_to()
+        ))
+    })?;
+    if text.trim().is_empty() {
+        return Err(complaint(
+            "is empty; write a task as JSON or YAML".to_owned(),
+        ));
+    }
+    let file = if text.trim_start().starts_with('{') {
+        parse_json(text)
+    } else {
+        serde_yaml_ng::from_str(text).map_err(|error| yaml_complaint(&error))
+    };
+    let file = file.map_err(complaint)?;
+    check(&file).map_err(complaint)?;
+    Ok(file)
+}
+
+fn parse_json(text: &str) -> Result<TaskFile, String> {
+    let error = match serde_json::from_str(text) {
+        Ok(file) => return Ok(file),
+        Err(error) => error,
+    };
+    if error.is_data() {
+        // JSON is YAML too, and the reader of YAML knows the path to the field that is wrong.
+        if let Err(error) = serde_yaml_ng::from_str::<TaskFile>(text) {
+            return Err(yaml_complaint(&error));
+        }
+    }
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    Err(format!(
+        "line {}, column {}: {message}",
+        error.line(),
+        error.column()
+    ))
+}
+
+fn yaml_complaint(error: &serde_yaml_ng::Error) -> String {
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    match error.location() {
+        Some(location) => format!(
+            "line {}, column {}: {message}",
+            location.line(),
+            location.column()
+        ),
+        None => message.to_owned(),
+    }
+}
+
+/// What every server would refuse, told before one is asked.
+fn check(file: &TaskFile) -> Result<(), String> {
+    let is_command = file.executor.is_empty() || file.executor == "command";
+    match &file.command {
+        None if is_command => Err(
+            "command: is missing; give at least `command: {argv: [PROGRAM, ARGUMENT]}`".to_owned(),
+        ),
+        Some(_) if !is_command => Err(format!(
+            "command: does not go with executor `{}`; give `payload` instead",
+            file.executor
+        )),
+        Some(command) if command.argv.first().is_none_or(String::is_empty) => {
+            Err("command.argv: needs at least a program".to_owned())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task_file::definition::definition;
+    use std::time::Duration;
+
+    const WHOLE: &str = r#"
+session: demo
+name: nightly
+key: nightly-1
+kind: command
+display_name: The nightly build
+command:
+  argv: [sh, -c, "make -j2"]
+  env: {MODE: fast}
+  inherit_env: [HTTP_PROXY]
+  cwd: src
+  stdin: "y\n"
+  umask: "022"
+  success_exit_codes: [0, 3]
+  grace: 1.5s
+input: {count: 3}
+result_source: stdout
+output_limit: 16MiB
+worker_labels: {os: linux}
+group: builds
+labels: {team: core}
+tags: [team.build]
+queue: slow
+priority: -5
+not_before: 5m
+start_deadline: 2099-01-31T12:00:00Z
+timeout: 30
+retry: {max_runs: 3, initial_backoff: 500ms, max_backoff: 1m, multiplier: 1.5}
+hold: true
+wake_policy: on_terminal
+"#;
+
+    #[test]
+    fn a_whole_file_becomes_a_whole_task() {
+        let file = parse("task.yaml", WHOLE.as_bytes()).expect("it is sound");
+        assert_eq!(file.session.as_deref(), Some("demo"));
+        let task = definition(file);
+        let spec = task.spec.as_ref().expect("there is a spec");
+        let command = spec.command.as_ref().expect("there is a command");
+        assert_eq!(command.argv, ["sh", "-c", "make -j2"]);
+        assert_eq!(command.umask, Some(0o022));
+        assert_eq!(command.stdin.as_deref(), Some("y\n".as_bytes()));
+        assert_eq!(command.grace, Some(to_wire(Duration::from_millis(1_500))));
+        assert_eq!(spec.input_json, r#"{"count":3}"#);
+        assert_eq!(
+            spec.result_source(),
+            taskyard_proto::v1::ResultSource::Stdout
+        );
+        assert_eq!(
+            spec.output_limits.map(|limits| limits.max_bytes_per_stream),
+            Some(16 << 20)
+        );
+        assert_eq!(task.timeout, Some(to_wire(Duration::from_secs(30))));
+        assert_eq!(task.retry.as_ref().map(|retry| retry.max_runs), Some(3));
+        assert!(task.hold && task.not_before.is_some() && task.start_deadline.is_some());
+    }
+
+    #[test]
+    fn json_is_read_too() {
+        let text = r#"{"command": {"argv": ["true"]}, "timeout": "30s", "input": "caf\u00e9 \ud83d\ude00"}"#;
+        let task = definition(parse("task.json", text.as_bytes()).expect("it is sound"));
+        assert_eq!(
+            task.spec.map(|spec| spec.input_json),
+            Some("\"café 😀\"".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_field() {
+        let cases: [(&str, &[&str]); 11] = [
+            ("command: {argv: [a]}\nnmae: x\n", &["line 2", "`nmae`"]),
+            (
+                "command:\n  argv: [a]\n  grace: soon\n",
+                &["line 3", "command.grace", "`soon` is not a duration"],
+            ),
+            ("command: {argv: 3}\n", &["line 1", "command.argv"]),
+            ("timeout: 30s\n", &["command: is missing"]),
+            (
+                "command: {argv: []}\n",
+                &["command.argv: needs at least a program"],
+            ),
+            (
+                "executor: llm\ncommand: {argv: [a]}\n",
+                &["command: does not go with executor `llm`"],
+            ),
+            (
+                "command: {argv: [a]}\nwake_policy: loud\n",
+                &["line 2", "wake_policy", "`loud`"],
+            ),
+            ("command: {argv: [a\n", &["line"]),
+            (
+                "{\"command\": {\"argv\": [\"a\"],\n \"umask\": \"999\"}}",
+                &["line 2", "command.umask", "999"],
+            ),
+            ("{\"command\": {\"argv\": [\"a\"]},\n}", &["line 2"]),
+            ("  \n", &["is empty"]),
+        ];
+        for (text, expected) in cases {
+            let failure = parse("task.yaml", text.as_bytes()).expect_err(text);
+            let message = failure.to_string();
+            assert!(message.starts_with("task.yaml: "), "{message}");
+            for part in expected {
+                assert!(message.contains(part), "{text:?}: {message} lacks {part}");
+            }
+        }
+        let failure = parse("x", b"name: \xff").expect_err("not UTF-8");
+        assert_eq!(failure.to_string(), "x: is not valid UTF-8 from byte 6 on");
+    }
+
+    use crate::quantity::to_wire;
+}

@@ -1,0 +1,89 @@
+//! Points in time: exact for programs, ages and clock times for people.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Local, SecondsFormat, Utc};
+use prost_types::Timestamp;
+
+use crate::quantity::short_duration;
+
+/// RFC 3339 in UTC with as many digits as there are: `2026-01-31T12:00:00.250Z`.
+pub fn exact(at: &Timestamp) -> String {
+    to_utc(at).to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// How long ago, shortly: `3s`, `2m`; `-` where there is no time.
+pub fn age(at: Option<&Timestamp>) -> String {
+    match at {
+        Some(at) => short_duration(between(at, &now())),
+        None => "-".to_owned(),
+    }
+}
+
+/// A time with its age, in the clock of this machine: `2026-01-31 13:00:00 (2m ago)`.
+pub fn with_age(at: &Timestamp) -> String {
+    let now = now();
+    let local = to_utc(at).with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
+    if is_after(at, &now) {
+        format!("{local} (in {})", short_duration(between(&now, at)))
+    } else {
+        format!("{local} ({} ago)", short_duration(between(at, &now)))
+    }
+}
+
+/// The time of day on this machine: `13:00:00.250`.
+pub fn clock_time(at: &Timestamp) -> String {
+    to_utc(at)
+        .with_timezone(&Local)
+        .format("%H:%M:%S%.3f")
+        .to_string()
+}
+
+/// From one time to a later one; nothing if it is not later.
+pub fn between(from: &Timestamp, to: &Timestamp) -> Duration {
+    (to_utc(to) - to_utc(from))
+        .to_std()
+        .unwrap_or(Duration::ZERO)
+}
+
+pub fn now() -> Timestamp {
+    from_utc(Utc::now())
+}
+
+pub fn from_utc(at: DateTime<Utc>) -> Timestamp {
+    Timestamp {
+        seconds: at.timestamp(),
+        nanos: at.timestamp_subsec_nanos().min(999_999_999).cast_signed(),
+    }
+}
+
+fn is_after(at: &Timestamp, other: &Timestamp) -> bool {
+    to_utc(at) > to_utc(other)
+}
+
+/// What lies outside of the calendar is shown as its beginning.
+fn to_utc(at: &Timestamp) -> DateTime<Utc> {
+    let nanos = u32::try_from(at.nanos).unwrap_or(0);
+    DateTime::from_timestamp(at.seconds, nanos).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        let at = Timestamp {
+            seconds: 1_769_860_800,
+            nanos: 250_000_000,
+        };
+        assert_eq!(exact(&at), "2026-01-31T12:00:00.250Z");
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_makes_no_negative_age() {
+        let future = from_utc(Utc::now() + chrono::Duration::hours(1));
+        assert_eq!(age(Some(&future)), "0ms");
+        assert_eq!(age(None), "-");
+    }
+}

@@ -1,0 +1,96 @@
+//! The words for the wire's enums, as design and JSON spell them.
+
+use taskyard_proto::v1::{
+    CancelOutcome, FileType, OutputStream, ResultSource, SessionEventType, StepStatus, TaskState,
+    WakePolicy, WorkerStatus,
+};
+
+pub fn state(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Unspecified => "unknown",
+        TaskState::Queued => "queued",
+        TaskState::Running => "running",
+        TaskState::AwaitingInput => "awaiting_input",
+        TaskState::Succeeded => "succeeded",
+        TaskState::Failed => "failed",
+        TaskState::Canceled => "canceled",
+    }
+}
+
+/// Every state that a filter can name.
+pub const STATES: [TaskState; 6] = [
+    TaskState::Queued,
+    TaskState::Running,
+    TaskState::AwaitingInput,
+    TaskState::Succeeded,
+    TaskState::Failed,
+    TaskState::Canceled,
+];
+
+pub fn wake_policy(policy: WakePolicy) -> &'static str {
+    match policy {
+        WakePolicy::Unspecified | WakePolicy::Silent => "silent",
+        WakePolicy::OnTerminal => "on_terminal",
+        WakePolicy::OnActivity => "on_activity",
+    }
+}
+
+pub fn step_status(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Unspecified | StepStatus::Pending => "pending",
+        StepStatus::InProgress => "in_progress",
+        StepStatus::Done => "done",
+        StepStatus::Skipped => "skipped",
+    }
+}
+
+pub fn result_source(source: ResultSource) -> &'static str {
+    match source {
+        ResultSource::Unspecified | ResultSource::File => "file",
+        ResultSource::Stdout => "stdout",
+    }
+}
+
+pub fn stream(stream: OutputStream) -> &'static str {
+    match stream {
+        OutputStream::Unspecified => "output",
+        OutputStream::Stdout => "stdout",
+        OutputStream::Stderr => "stderr",
+    }
+}
+
+pub fn file_type(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::Unspecified => "unknown",
+        FileType::File => "file",
+        FileType::Directory => "directory",
+    }
+}
+
+pub fn worker_status(status: WorkerStatus) -> &'static str {
+    match status {
+        WorkerStatus::Unspecified => "unknown",
+        WorkerStatus::Active => "active",
+        WorkerStatus::Draining => "draining",
+        WorkerStatus::Lost => "lost",
+        WorkerStatus::Gone => "gone",
+    }
+}
+
+pub fn event_type(event_type: SessionEventType) -> &'static str {
+    match event_type {
+        SessionEventType::Unspecified => "unknown",
+        SessionEventType::TaskCreated => "task.created",
+        SessionEventType::TaskUpdated => "task.updated",
+    }
+}
+
+pub fn cancel_outcome(outcome: CancelOutcome) -> &'static str {
+    match outcome {
+        CancelOutcome::Unspecified => "unknown",
+        CancelOutcome::Canceled => "canceled",
+        CancelOutcome::Requested => "requested",
+        CancelOutcome::AlreadyRequested => "already_requested",
+        CancelOutcome::AlreadyTerminal => "already_terminal",
+    }
+}

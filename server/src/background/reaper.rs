@@ -1,0 +1,129 @@
+//! Recovering the work of lost workers.
+//!
+//! A lease is over when its worker was not heard for the whole of it. After a gap of its own (a paused server, a stalled
+//! database, a jump of the clock) the reaper waits one whole lease before it believes any silence: during the gap no
+//! heartbeat could be stored either.
+
+use crate::{
+    app::App,
+    commit::{Change, CommitError, Content},
+    store::{StoreError, creates, workers},
+};
+use std::{cmp, time::Duration};
+use taskyard_core::{
+    Timestamp,
+    id::TaskId,
+    task::{Event, Loss},
+};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Leases of one page.
+const PAGE: i64 = 200;
+/// Bounds of the pause between two looks.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How far the database's clock may run from ours between two looks.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// Runs until the server shuts down.
+pub(super) async fn run(app: &App) {
+    let shortest = app.lease.retryable.min(app.lease.other);
+    let pause = (shortest / 8).clamp(MIN_PAUSE, MAX_PAUSE);
+    let tolerated_gap = cmp::max(shortest / 2, pause * 3);
+    let mut watch = Watch::default();
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let looked = async {
+            let now = creates::now(app.store.pool()).await?;
+            let since = watch.look(now, tolerated_gap);
+            reap(app, since).await
+        };
+        if let Err(error) = looked.await {
+            warn!(error = &error as &dyn std::error::Error, "lost workers could not be looked for");
+        }
+    }
+}
+
+/// When the reaper looked last, and since when it has looked without a gap.
+#[derive(Default)]
+struct Watch {
+    last: Option<(Instant, Timestamp)>,
+    since: Option<Timestamp>,
+}
+
+impl Watch {
+    /// Notes a look; says since when silence counts.
+    fn look(&mut self, now: Timestamp, tolerated_gap: Duration) -> Timestamp {
+        let here = Instant::now();
+        let is_unbroken = self.last.is_some_and(|(then_here, then)| {
+            let ours = here.duration_since(then_here);
+            let theirs = Duration::from_micros(u64::try_from(now.0 - then.0).unwrap_or(0));
+            ours <= tolerated_gap && ours.abs_diff(theirs) <= CLOCK_TOLERANCE
+        });
+        self.last = Some((here, now));
+        match self.since {
+            Some(since) if is_unbroken => since,
+            Some(_) | None => *self.since.insert(now),
+        }
+    }
+}
+
+async fn reap(app: &App, since: Timestamp) -> Result<(), StoreError> {
+    let mut after = TaskId(0);
+    loop {
+        let page = workers::list_expired(app.store.pool(), since, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.lease.task;
+        for expired in &page {
+            let lease = expired.lease;
+            let event = Event::Lost {
+                epoch: lease.epoch,
+                lease_id: lease.lease_id,
+                loss: Loss::Gone,
+            };
+            let change = Change {
+                if_renewed_before: Some(expired.renewed_before),
+                ..Change::new(lease.task, event, Content::None)
+            };
+            match app.commits.change(lease.session, change).await {
+                Ok(changed) => info!(task = %lease.task, state = changed.after.task.state.as_str(), "recovered from a lost worker"),
+                Err(CommitError::Rejected { .. } | CommitError::NotFound) => {}
+                Err(CommitError::Store(error)) => return Err(error),
+                // the next look tries again
+                Err(error) => warn!(task = %lease.task, %error, "a lost lease could not be ended"),
+            }
+        }
+    }
+    let silence = app.lease.retryable.max(app.lease.other);
+    for worker in workers::give_up_workers(app.store.pool(), since, silence).await? {
+        info!(session = worker.0, "a worker session was given up");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_gap_on() {
+        let gap = Duration::from_secs(5);
+        let mut watch = Watch::default();
+        let second = |n: i64| Timestamp(n * 1_000_000);
+        assert_eq!(watch.look(second(100), gap), second(100));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(watch.look(second(101), gap), second(100));
+        // our own pause
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(watch.look(second(111), gap), second(111));
+        // a jump of the database's clock
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(watch.look(second(500), gap), second(500));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(watch.look(second(501), gap), second(500));
+    }
+}

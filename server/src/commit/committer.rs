@@ -1,0 +1,246 @@
+//! The loops that run the batches, and the door to them.
+
+use super::{
+    batch::{self, Aftermath, Answer, Item},
+    intent::{Change, Changed, CommitError, Created, Creation},
+};
+use crate::{
+    events::Events,
+    store::{Connection, Store, StoreError},
+};
+use rand::Rng;
+use std::time::{Duration, Instant};
+use taskyard_core::id::SessionUid;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tracing::warn;
+
+/// Committers, each with a connection of its own. More than the cores that Postgres has bring nothing.
+const COMMITTERS: usize = 4;
+/// Most intents of one batch: beyond some hundreds a larger batch is no faster, but holds its locks longer.
+const MAX_BATCH: usize = 400;
+/// Most intents that wait for one committer; beyond that callers are told to come back.
+const MAX_WAITING: usize = 8_192;
+/// How long a batch is tried while the database cannot be reached.
+const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a batch that others get in the way of is tried as a whole before it is taken apart.
+const CONFLICT_TRIES: u32 = 3;
+/// Longest pause between two tries.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// The door to the committers; a cheap clone.
+#[derive(Clone, Debug)]
+pub struct Commits {
+    queues: Vec<mpsc::Sender<Intent>>,
+}
+
+/// An intent with the caller who waits for it.
+#[derive(Debug)]
+enum Intent {
+    Create(Box<Creation>, oneshot::Sender<Result<Created, CommitError>>),
+    Change(Box<Change>, oneshot::Sender<Result<Changed, CommitError>>),
+}
+
+impl Commits {
+    /// Starts the committers. They end when the last door is dropped; `tasks` then joins them.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] of opening their connections.
+    pub async fn start(store: &Store, events: &Events, tasks: &mut JoinSet<()>) -> Result<Self, StoreError> {
+        let mut queues = Vec::with_capacity(COMMITTERS);
+        for _ in 0..COMMITTERS {
+            let (sender, intents) = mpsc::channel(MAX_WAITING);
+            let committer = Committer {
+                store: store.clone(),
+                events: events.clone(),
+                connection: Some(store.open().await?),
+            };
+            tasks.spawn(committer.run(intents));
+            queues.push(sender);
+        }
+        Ok(Self { queues })
+    }
+
+    /// Creates a task.
+    ///
+    /// # Errors
+    /// Any [`CommitError`].
+    pub async fn create(&self, creation: Creation) -> Result<Created, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        let session = creation.task.session;
+        self.queue(session, Intent::Create(Box::new(creation), reply))?;
+        answer.await.map_err(|_| CommitError::ShuttingDown)?
+    }
+
+    /// Changes a task of a session.
+    ///
+    /// # Errors
+    /// Any [`CommitError`].
+    pub async fn change(&self, session: SessionUid, change: Change) -> Result<Changed, CommitError> {
+        self.change_later(session, change)?.await.map_err(|_| CommitError::ShuttingDown)?
+    }
+
+    /// Queues a change and returns at once; changes of one session that are queued in order are made in order.
+    ///
+    /// # Errors
+    /// [`CommitError::Overloaded`] or [`CommitError::ShuttingDown`].
+    pub fn change_later(
+        &self,
+        session: SessionUid,
+        change: Change,
+    ) -> Result<oneshot::Receiver<Result<Changed, CommitError>>, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(session, Intent::Change(Box::new(change), reply))?;
+        Ok(answer)
+    }
+
+    fn queue(&self, session: SessionUid, intent: Intent) -> Result<(), CommitError> {
+        let index = session.0.unsigned_abs() % self.queues.len() as u64;
+        self.queues[index as usize].try_send(intent).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => CommitError::ShuttingDown,
+        })
+    }
+}
+
+struct Committer {
+    store: Store,
+    events: Events,
+    connection: Option<Connection>,
+}
+
+impl Committer {
+    async fn run(mut self, mut intents: mpsc::Receiver<Intent>) {
+        let mut waiting = Vec::with_capacity(MAX_BATCH);
+        while intents.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+            self.commit(std::mem::take(&mut waiting)).await;
+            waiting.reserve(MAX_BATCH);
+        }
+    }
+
+    /// Commits a batch, whole if that is possible, else one by one, and answers every caller.
+    async fn commit(&mut self, batch: Vec<Intent>) {
+        let started = Instant::now();
+        let mut tries = 0;
+        let mut may_be_stored = false;
+        let error = loop {
+            tries += 1;
+            match self.attempt(&batch, may_be_stored).await {
+                Ok((answers, aftermath)) => {
+                    self.announce(aftermath);
+                    for (intent, answer) in batch.into_iter().zip(answers) {
+                        intent.answer(answer);
+                    }
+                    return;
+                }
+                Err(error @ StoreError::Unavailable(_)) => {
+                    self.connection = None;
+                    may_be_stored = true;
+                    if started.elapsed() > UNREACHABLE_PATIENCE {
+                        break error;
+                    }
+                    warn!(error = %chain(&error), "the database is not reachable; the batch is tried again");
+                }
+                Err(error @ StoreError::Conflict(_)) if tries < CONFLICT_TRIES || batch.len() == 1 => {
+                    if started.elapsed() > UNREACHABLE_PATIENCE {
+                        break error;
+                    }
+                }
+                Err(error) => break error,
+            }
+            tokio::time::sleep(pause(tries)).await;
+        };
+        if batch.len() > 1 && !matches!(error, StoreError::Unavailable(_)) {
+            // one intent must not spoil the others'
+            for intent in batch {
+                Box::pin(self.commit(vec![intent])).await;
+            }
+            return;
+        }
+        warn!(error = %chain(&error), intents = batch.len(), "changes could not be stored");
+        let mut first = Some(error);
+        for intent in batch {
+            intent.refuse(first.take().map_or(CommitError::Unreachable, translate));
+        }
+    }
+
+    async fn attempt(&mut self, batch: &[Intent], may_be_stored: bool) -> Result<(Vec<Answer>, Aftermath), StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.open().await?,
+        };
+        let items: Vec<Item<'_>> = batch.iter().map(Intent::item).collect();
+        let result = batch::run(&mut connection, &items, may_be_stored).await;
+        self.connection = Some(connection);
+        result
+    }
+
+    fn announce(&self, aftermath: Aftermath) {
+        for session in aftermath.sessions {
+            self.events.session_touched(session);
+        }
+        for (session, task, progress) in aftermath.progress {
+            self.events.progress(session, task, progress);
+        }
+        for worker in aftermath.workers {
+            self.events.worker_touched(worker);
+        }
+        if aftermath.is_queue_touched {
+            self.events.queue_touched();
+        }
+    }
+}
+
+impl Intent {
+    fn item(&self) -> Item<'_> {
+        match self {
+            Self::Create(creation, _) => Item::Create(creation),
+            Self::Change(change, _) => Item::Change(change),
+        }
+    }
+
+    /// A caller that has gone away is no loss: what it asked for is done.
+    fn answer(self, answer: Answer) {
+        match (self, answer) {
+            (Self::Create(_, reply), Answer::Created(answer)) => drop(reply.send(answer)),
+            (Self::Change(_, reply), Answer::Changed(answer)) => drop(reply.send(*answer)),
+            // the batch answers each item in kind
+            (Self::Create(..), Answer::Changed(_)) | (Self::Change(..), Answer::Created(_)) => {}
+        }
+    }
+
+    fn refuse(self, error: CommitError) {
+        match self {
+            Self::Create(_, reply) => drop(reply.send(Err(error))),
+            Self::Change(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What a refusal by the schema means: the index that another server's create got to first.
+fn translate(error: StoreError) -> CommitError {
+    match error {
+        StoreError::Duplicate { constraint } if constraint == "task_live_by_name" => CommitError::NameTaken,
+        StoreError::Duplicate { constraint } if constraint == "task_by_key" => CommitError::KeyConflict,
+        error => CommitError::Store(error),
+    }
+}
+
+/// Grows from 20 ms to a second, varied over its whole length so that committers do not move in step.
+fn pause(tries: u32) -> Duration {
+    let longest = Duration::from_millis(20).saturating_mul(1 << tries.min(6)).min(MAX_PAUSE);
+    longest.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+/// An error with everything behind it, for the log.
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,19 @@
+//! The group commit: every change of a task goes through here.
+//!
+//! Callers queue intents. A session belongs to one of a few committers, each with a connection of its own, which takes
+//! all that is waiting and runs it as one transaction: lock, decide each intent in memory with
+//! [`taskyard_core::task::apply`], write the results set by set, number and log the events, commit, answer each caller.
+//! Idle, a change waits for nobody; under load the batches grow.
+//!
+//! [`intent`] says what can be asked for, [`batch`] is the transaction, [`ending`] what a task's end row holds, and
+//! [`committer`] the loop with its retries.
+
+pub mod batch;
+mod committer;
+mod creation;
+pub mod ending;
+mod event;
+pub mod intent;
+
+pub use committer::Commits;
+pub use intent::{Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, StreamFacts};

@@ -1,0 +1,30 @@
+//! What a server must be told.
+
+use crate::app::LeaseDurations;
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+/// What a server must be told.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where the database is, such as `postgres://user@host:5432/name`.
+    pub database_url: String,
+    /// Where to listen; port 0: a free one.
+    pub listen: SocketAddr,
+    /// How long leases last without a heartbeat, 1 s to 1 h; none: 30 s where another run may follow, else 120 s.
+    pub lease: Option<Duration>,
+}
+
+/// Leases that make sense: shorter ones are lost by any hiccup, longer ones leave lost work lying.
+pub(crate) const LEASE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+
+impl ServerConfig {
+    /// How long leases last; none where the wanted duration is out of range.
+    pub(crate) fn lease_durations(&self) -> Option<LeaseDurations> {
+        match self.lease {
+            None => Some(LeaseDurations::DEFAULT),
+            Some(lease) if LEASE_RANGE.contains(&lease) => Some(LeaseDurations::uniform(lease)),
+            Some(_) => None,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A worker attaches: who it is, and what became of the leases of its earlier boots.
+
+use super::{definition, lease_ref::LeaseRef, refusal::Refusal};
+use crate::{
+    app::App,
+    commit::{Change, CommitError, Content},
+    dispatch::{AttachedWorker, Downlink, Needs},
+    store::{
+        claim::{self, HeldLease},
+        workers::{self, Attachment, WorkerBoot, WorkerEnd},
+    },
+};
+use std::collections::{BTreeMap, HashMap};
+use taskyard_core::{
+    id::{LeaseId, TaskId},
+    task::{Event, Loss},
+};
+use taskyard_proto::v1::{HeldStatus, Hello, Welcome};
+use tracing::warn;
+use uuid::Uuid;
+
+/// The protocol that this server speaks.
+pub const PROTOCOL: i32 = 1;
+const MAX_SLOTS: i32 = 10_000;
+const MAX_WORDS: usize = 100;
+
+/// A worker that was let in.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// Its stream.
+    pub stream: Attachment,
+    /// What to answer first.
+    pub welcome: Welcome,
+    /// What to register once the welcome is on its way.
+    pub worker: AttachedWorker,
+}
+
+/// Lets a worker in: settles what it says of the leases of its earlier boots, ends those boots, and registers its
+/// stream as the one that is served.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], [`Refusal::ProtocolMismatch`], or what the store says.
+pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admitted, Refusal> {
+    if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL) {
+        return Err(Refusal::ProtocolMismatch {
+            ours: PROTOCOL,
+            min: hello.protocol_min,
+            max: hello.protocol_max,
+        });
+    }
+    let boot = read_boot(&hello)?;
+    let held = read_held(&hello)?;
+    let mut connection = app.store.open().await?;
+    let stream = workers::attach(&mut connection, &boot).await?;
+    let earlier = workers::list_earlier_boots(&mut connection, boot.state, boot.instance).await?;
+    if !earlier.is_empty() {
+        let leases = claim::list_leases(&mut connection, &earlier).await?;
+        settle(app, stream, &leases, &held).await?;
+        workers::end_workers(&mut connection, &earlier, WorkerEnd::Gone).await?;
+    }
+    let lease = app.lease.retryable.min(app.lease.other);
+    let needs = Needs {
+        queues: boot.queues,
+        kinds: boot.kinds,
+        executors: boot.executors,
+        labels: hello.labels.clone(),
+    };
+    Ok(Admitted {
+        stream,
+        welcome: Welcome {
+            worker_session_id: stream.worker.0.to_string(),
+            attach_no: stream.attach_no,
+            protocol: PROTOCOL,
+            heartbeat_interval: prost_types::Duration::try_from(lease / 4).ok(),
+            store_id: app.identity.clone(),
+        },
+        worker: AttachedWorker {
+            stream,
+            needs,
+            downlink,
+            free: hello.free_slots.clamp(0, boot.slots),
+            offers_sent: 0,
+        },
+    })
+}
+
+/// Settles each lease of the earlier boots by what the ledger knew of it. A lease that the ledger does not name was
+/// never received, unless its work had started, of which nothing is known then.
+async fn settle(
+    app: &App,
+    stream: Attachment,
+    leases: &[HeldLease],
+    held: &HashMap<(TaskId, LeaseId), HeldStatus>,
+) -> Result<(), Refusal> {
+    let mut finished = Vec::new();
+    for lease in leases {
+        let loss = match held.get(&(lease.task, lease.lease_id)) {
+            Some(HeldStatus::Finished) => {
+                finished.push((lease.task, lease.lease_id));
+                continue;
+            }
+            Some(HeldStatus::NotStarted) => Loss::NotStarted,
+            Some(HeldStatus::Unknown | HeldStatus::Unspecified) => Loss::Gone,
+            None if lease.is_offered => Loss::NotStarted,
+            None => Loss::Gone,
+        };
+        lose(app, lease, loss).await?;
+    }
+    claim::adopt_leases(app.store.pool(), &finished, stream.worker, stream.attach_no).await?;
+    Ok(())
+}
+
+/// Ends a lease whose worker is gone; that it was ended meanwhile is no error.
+pub async fn lose(app: &App, lease: &HeldLease, loss: Loss) -> Result<(), Refusal> {
+    let event = Event::Lost {
+        epoch: lease.epoch,
+        lease_id: lease.lease_id,
+        loss,
+    };
+    let change = Change::new(lease.task, event, Content::None);
+    match app.commits.change(lease.session, change).await {
+        Ok(_) | Err(CommitError::Rejected { .. } | CommitError::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_boot(hello: &Hello) -> Result<WorkerBoot, Refusal> {
+    check_words("hello.name", std::slice::from_ref(&hello.name))?;
+    check_words("hello.queues", &hello.queues)?;
+    check_words("hello.executors", &hello.executors)?;
+    for kind in &hello.kinds {
+        definition::check_text("hello.kinds", kind, 64)?;
+    }
+    if hello.kinds.len() > MAX_WORDS || hello.labels.len() > MAX_WORDS {
+        return Err(Refusal::invalid("hello", format!("at most {MAX_WORDS} kinds and labels are allowed")));
+    }
+    for (key, value) in &hello.labels {
+        definition::check_text("hello.labels", key, 64)?;
+        definition::check_text("hello.labels", value, 256)?;
+    }
+    definition::check_text("hello.version", &hello.version, 64)?;
+    if !(1..=MAX_SLOTS).contains(&hello.slots) {
+        return Err(Refusal::invalid("hello.slots", format!("must be 1 to {MAX_SLOTS}")));
+    }
+    let id = |field: &str, bytes: &[u8]| {
+        Uuid::from_slice(bytes).map_err(|_| Refusal::invalid(field, "must have 16 bytes"))
+    };
+    Ok(WorkerBoot {
+        name: hello.name.clone(),
+        instance: id("hello.instance_id", &hello.instance_id)?,
+        state: id("hello.state_id", &hello.state_id)?,
+        slots: hello.slots,
+        queues: or_default(&hello.queues, definition::DEFAULT_QUEUE),
+        kinds: hello.kinds.clone(),
+        executors: or_default(&hello.executors, definition::COMMAND),
+        labels_json: labels_json(&hello.labels),
+        version: hello.version.clone(),
+        protocol: PROTOCOL,
+    })
+}
+
+fn read_held(hello: &Hello) -> Result<HashMap<(TaskId, LeaseId), HeldStatus>, Refusal> {
+    let mut held = HashMap::with_capacity(hello.held.len());
+    for entry in &hello.held {
+        let lease = entry
+            .lease
+            .as_ref()
+            .ok_or_else(|| Refusal::invalid("hello.held.lease", "is required"))?;
+        let lease = LeaseRef::try_from(lease)?;
+        let status = HeldStatus::try_from(entry.status)
+            .map_err(|_| Refusal::invalid("hello.held.status", "is no known status"))?;
+        held.insert((lease.task, lease.lease_id), status);
+    }
+    Ok(held)
+}
+
+fn check_words(field: &str, words: &[String]) -> Result<(), Refusal> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let is_word = |word: &String| !word.is_empty() && word.len() <= 64 && word.bytes().all(is_allowed);
+    if words.len() > MAX_WORDS || !words.iter().all(is_word) {
+        return Err(Refusal::invalid(field, "must be words of 1 to 64 of A-Z a-z 0-9 . _ -"));
+    }
+    Ok(())
+}
+
+fn or_default(words: &[String], default: &str) -> Vec<String> {
+    if words.is_empty() {
+        vec![default.to_owned()]
+    } else {
+        words.to_vec()
+    }
+}
+
+fn labels_json(labels: &BTreeMap<String, String>) -> String {
+    // a map of strings always serialises
+    serde_json::to_string(labels).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// A worker said goodbye: it takes no more, and what it was offered it gives back.
+pub async fn drain(app: &App, stream: Attachment) {
+    if let Err(error) = workers::drain_worker(app.store.pool(), stream.worker).await {
+        warn!(error = &error as &dyn std::error::Error, "a draining worker could not be noted");
+    }
+}
+
+/// A worker that said goodbye has ended its stream. If it holds nothing it is gone; else its leases run out.
+pub async fn leave(app: &App, stream: Attachment) {
+    let left = async {
+        if claim::list_leases(app.store.pool(), &[stream.worker]).await?.is_empty() {
+            workers::end_workers(app.store.pool(), &[stream.worker], WorkerEnd::Gone).await?;
+        }
+        Ok::<_, crate::store::StoreError>(())
+    };
+    if let Err(error) = left.await {
+        warn!(error = &error as &dyn std::error::Error, "a worker's leave could not be noted");
+    }
+}

@@ -1,0 +1,36 @@
+//! What a refused commit means to the caller.
+
+use super::refusal::{Refusal, Resource};
+use crate::commit::CommitError;
+
+impl From<CommitError> for Refusal {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Rejected { rejected, state } => Self::from_rejected(rejected, state),
+            CommitError::NotFound => Self::NotFound {
+                resource: Resource::Task,
+                name: String::new(),
+            },
+            CommitError::OutputPending => Self::WrongState {
+                state: "running",
+                problem: "its output is not stored yet",
+            },
+            CommitError::GenerationMismatch { expected, found } => Self::GenerationMismatch {
+                expected: expected.cast_signed(),
+                found: found.cast_signed(),
+            },
+            CommitError::NameTaken => Self::NameTaken { name: String::new() },
+            CommitError::KeyConflict => Self::KeyConflict { key: String::new() },
+            CommitError::RequestIdConflict => Self::RequestIdConflict {
+                request_id: String::new(),
+            },
+            CommitError::TooManyArtifacts { limit } => {
+                Self::invalid("artifacts", format!("a task has at most {limit}"))
+            }
+            CommitError::Store(error) => Self::Store(error),
+            CommitError::Unreachable => Self::Unreachable,
+            CommitError::Overloaded => Self::Overloaded { what: "changes" },
+            CommitError::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}

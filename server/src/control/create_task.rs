@@ -1,0 +1,291 @@
+//! CreateTask: parse, place, store; and wait for the outcome if asked to.
+
+use super::{
+    definition::{self, Definition},
+    namespace,
+    refusal::{Refusal, Resource},
+    result_json, wait_tasks,
+    wire_time::duration_field,
+};
+use crate::{
+    app::App,
+    commit::{CommitError, Created, Creation},
+    dispatch::RouteName,
+    store::{
+        batch::{NewTask, Placement},
+        creates::{self, RequestKey, RequestMethod},
+        records::{TaskRecord, duration_from_ms, read_records},
+        times,
+    },
+};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use taskyard_core::{
+    id::{SessionUid, TaskId},
+    task::Gate,
+};
+use taskyard_proto::v1::{
+    CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState, WaitTasksRequest, WaitedTask,
+};
+use uuid::Uuid;
+
+/// Longest time to wait for the outcome.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Longest `request_id`, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Stores a task and queues it.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], [`Refusal::NameTaken`], [`Refusal::KeyConflict`], [`Refusal::RequestIdConflict`],
+/// [`Refusal::NotFound`] for the parent, or what the store says.
+pub async fn create_task(app: &App, request: CreateTaskRequest) -> Result<CreateTaskResponse, Refusal> {
+    let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?;
+    definition::check_text("request_id", &request.request_id, MAX_REQUEST_ID)?;
+    let fingerprint = fingerprint(&request);
+    let CreateTaskRequest {
+        namespace,
+        session_id,
+        task,
+        request_id,
+        wait: request_wait,
+    } = request;
+    let task = task.ok_or_else(|| Refusal::invalid("task", "is required"))?;
+    let definition = definition::parse(task)?;
+    let (namespace_id, session) = namespace::ensure_session(app, &namespace, &session_id).await?;
+    let key = (!request_id.is_empty()).then_some(RequestKey {
+        namespace_id,
+        method: RequestMethod::Create,
+        request_id,
+    });
+    let owner = Owner {
+        namespace: namespace::name_or_default(&namespace),
+        namespace_id,
+        session_id,
+        session,
+    };
+    let created = store_task(app, &owner, definition, None, key, fingerprint).await?;
+    let mut response = CreateTaskResponse {
+        task: Some(created.task),
+        created: created.is_new,
+        result_json: String::new(),
+    };
+    if wait.is_some() {
+        let until_it_ends = WaitTasksRequest {
+            namespace,
+            tasks: vec![WaitedTask {
+                task: created.id.to_string(),
+                seen_generation: 0,
+            }],
+            timeout: request_wait,
+            ..WaitTasksRequest::default()
+        };
+        wait_tasks::wait_tasks(app, until_it_ends, None).await?;
+        let record = read_one(app, created.id).await?;
+        if record.run_end.is_some() {
+            response.result_json = result_json::render(&record)?;
+        }
+        response.task = Some(record.task);
+    }
+    Ok(response)
+}
+
+/// Who will own a new task.
+pub(super) struct Owner<'a> {
+    /// Namespace, by name.
+    pub(super) namespace: &'a str,
+    /// Namespace, by number.
+    pub(super) namespace_id: i32,
+    /// Session, by id.
+    pub(super) session_id: String,
+    /// Session, by number.
+    pub(super) session: SessionUid,
+}
+
+/// A task that was stored now or before.
+pub(super) struct StoredTask {
+    /// Its id.
+    pub(super) id: TaskId,
+    /// Its record.
+    pub(super) task: SessionTask,
+    /// Whether it was stored now.
+    pub(super) is_new: bool,
+}
+
+/// Stores a parsed definition.
+pub(super) async fn store_task(
+    app: &App,
+    owner: &Owner<'_>,
+    definition: Definition,
+    retry_of: Option<TaskId>,
+    request: Option<RequestKey>,
+    fingerprint: [u8; 32],
+) -> Result<StoredTask, Refusal> {
+    let parent = match &definition.parent {
+        Some(parent) => Some(find_parent(app, owner.session, parent).await?),
+        None => None,
+    };
+    let route = RouteName {
+        queue: definition.queue.clone(),
+        kind: definition.kind.clone(),
+        executor: definition.executor.clone(),
+        worker_labels: definition.spec.worker_labels.clone(),
+    };
+    let route_id = app.routes.ensure(&app.store, &route).await?;
+    let gate = match definition.policy.not_before {
+        _ if definition.hold => Gate::Held,
+        Some(due) => Gate::Until(due),
+        None => Gate::Open,
+    };
+    let id = TaskId(Uuid::now_v7().as_u128());
+    let task = NewTask {
+        id,
+        namespace_id: owner.namespace_id,
+        session: owner.session,
+        route_id,
+        virtual_time: app.routes.virtual_time(&definition.queue, definition.priority),
+        queue: definition.queue,
+        kind: definition.kind,
+        executor: definition.executor,
+        name: definition.name,
+        key: definition.key,
+        display_name: definition.display_name,
+        spec: definition.spec,
+        parent,
+        group: definition.group,
+        labels_json: json(&definition.labels),
+        tags_json: json(&definition.tags),
+        priority: definition.priority,
+        timeout: definition.timeout,
+        gate,
+        wake_policy: definition.wake_policy as i16,
+        retry_of,
+        lease: if definition.policy.retry.may_retry() {
+            app.lease.retryable
+        } else {
+            app.lease.other
+        },
+        policy: definition.policy,
+        fingerprint,
+    };
+    app.task_sessions.remember(id, owner.session);
+    let creation = Creation {
+        request: request.map(|key| (key, fingerprint)),
+        task,
+    };
+    match app.commits.create(creation.clone()).await {
+        Ok(Created::New(placement)) => Ok(StoredTask {
+            id,
+            task: new_record(owner, creation.task, definition.labels, definition.tags, placement),
+            is_new: true,
+        }),
+        Ok(Created::Earlier(earlier)) => Ok(StoredTask {
+            id: earlier,
+            // our own id: an earlier try of ours was stored without our knowing
+            is_new: earlier == id,
+            task: read_one(app, earlier).await?.task,
+        }),
+        Err(CommitError::NameTaken) => Err(Refusal::NameTaken {
+            name: creation.task.name.unwrap_or_default(),
+        }),
+        Err(CommitError::KeyConflict) => Err(Refusal::KeyConflict {
+            key: creation.task.key.unwrap_or_default(),
+        }),
+        Err(CommitError::RequestIdConflict) => Err(Refusal::RequestIdConflict {
+            request_id: creation.request.map(|(key, _)| key.request_id).unwrap_or_default(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads one task that is known to exist.
+pub(super) async fn read_one(app: &App, id: TaskId) -> Result<TaskRecord, Refusal> {
+    read_records(app.store.pool(), &[id])
+        .await?
+        .pop()
+        .ok_or_else(|| Refusal::NotFound {
+            resource: Resource::Task,
+            name: id.to_string(),
+        })
+}
+
+async fn find_parent(app: &App, session: SessionUid, parent: &str) -> Result<(TaskId, TaskId), Refusal> {
+    let not_found = || Refusal::NotFound {
+        resource: Resource::Task,
+        name: parent.to_owned(),
+    };
+    let id: TaskId = parent
+        .parse()
+        .map_err(|problem: taskyard_core::id::NotATaskId| Refusal::invalid("task.parent_task_id", problem.to_string()))?;
+    match creates::find_root(app.store.pool(), id).await? {
+        Some((parents_session, root)) if parents_session == session => Ok((id, root)),
+        Some(_) | None => Err(not_found()),
+    }
+}
+
+/// The record of a task that was stored a moment ago, without reading it back.
+fn new_record(
+    owner: &Owner<'_>,
+    task: NewTask,
+    labels: std::collections::BTreeMap<String, String>,
+    tags: Vec<String>,
+    placement: Placement,
+) -> SessionTask {
+    let created_at = times::to_proto(placement.created_at);
+    let ms = |duration: Duration| duration_from_ms(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+    SessionTask {
+        id: task.id.to_string(),
+        namespace: owner.namespace.to_owned(),
+        session_id: owner.session_id.clone(),
+        ordinal: placement.ordinal,
+        name: task.name.unwrap_or_default(),
+        key: task.key.unwrap_or_default(),
+        kind: task.kind,
+        display_name: task.display_name,
+        spec: Some(task.spec),
+        state: TaskState::Queued.into(),
+        links: task.retry_of.map(|id| Links {
+            retry_of: id.to_string(),
+            ..Links::default()
+        }),
+        wake_policy: i32::from(task.wake_policy),
+        created_at: Some(created_at),
+        updated_at: Some(created_at),
+        parent_task_id: task.parent.map(|(parent, _)| parent.to_string()).unwrap_or_default(),
+        root_task_id: task.parent.map_or(task.id, |(_, root)| root).to_string(),
+        group: task.group.unwrap_or_default(),
+        labels,
+        tags,
+        queue: task.queue,
+        executor: task.executor,
+        priority: i32::from(task.priority),
+        not_before: task.policy.not_before.map(times::core_to_proto),
+        start_deadline: task.policy.start_deadline.map(times::core_to_proto),
+        timeout: task.timeout.map(ms),
+        retry: Some(RetryPolicy {
+            max_runs: i32::try_from(task.policy.retry.max_runs).unwrap_or(1),
+            initial_backoff: Some(ms(task.policy.retry.initial_backoff)),
+            max_backoff: Some(ms(task.policy.retry.max_backoff)),
+            multiplier: task.policy.retry.multiplier,
+        }),
+        hold: task.gate == Gate::Held,
+        generation: 1,
+        ..SessionTask::default()
+    }
+}
+
+/// SHA-256 of the request without what may differ between two calls that mean the same.
+fn fingerprint(request: &CreateTaskRequest) -> [u8; 32] {
+    let meant = CreateTaskRequest {
+        request_id: String::new(),
+        wait: None,
+        ..request.clone()
+    };
+    Sha256::digest(meant.encode_to_vec()).into()
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // maps and lists of strings always serialise
+    serde_json::to_string(value).unwrap_or_default()
+}

@@ -1,0 +1,441 @@
+//! What a client says of a new task, parsed once: every rule about a definition is here.
+
+use super::{
+    refusal::Refusal,
+    wire_time::{duration_field, time_field},
+};
+use crate::store::{task_row, times};
+use std::{collections::BTreeMap, time::Duration};
+use taskyard_core::task::{Policy, RetryPolicy};
+use taskyard_proto::v1::{CommandSpec, TaskDefinition, TaskSpec, WakePolicy};
+
+/// Queue, executor and kind of a task that does not say.
+pub const DEFAULT_QUEUE: &str = "default";
+/// See [`DEFAULT_QUEUE`].
+pub const COMMAND: &str = "command";
+
+const MAX_NAME: usize = 64;
+const MAX_KEY: usize = 128;
+const MAX_KIND: usize = 64;
+const MAX_DISPLAY_NAME: usize = 256;
+const MAX_GROUP: usize = 128;
+const MAX_TAGS: usize = 32;
+const MAX_TAG: usize = 128;
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_KEY: usize = 64;
+const MAX_LABEL_VALUE: usize = 256;
+const MAX_PRIORITY: i32 = 100;
+const MAX_ARGUMENTS: usize = 4_096;
+const MAX_VARIABLES: usize = 1_024;
+/// Arguments and environment together; what Linux takes by default is 2 MiB for both.
+const MAX_COMMAND_BYTES: usize = 1 << 20;
+const MAX_INLINE_BYTES: usize = 256 << 10;
+const MAX_OUTPUT_BYTES: i64 = 256 << 20;
+const MAX_PATH: usize = 4_096;
+const MAX_EXIT_CODES: usize = 256;
+const MAX_GRACE: Duration = Duration::from_secs(10 * 60);
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const MAX_BACKOFF: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A definition that holds together.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Name among the session's live tasks.
+    pub name: Option<String>,
+    /// Idempotency name.
+    pub key: Option<String>,
+    /// Kind.
+    pub kind: String,
+    /// What to call it.
+    pub display_name: String,
+    /// What to run.
+    pub spec: TaskSpec,
+    /// The parent's id, as given.
+    pub parent: Option<String>,
+    /// Group.
+    pub group: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Queue.
+    pub queue: String,
+    /// Executor.
+    pub executor: String,
+    /// Priority.
+    pub priority: i16,
+    /// Longest time of one run.
+    pub timeout: Option<Duration>,
+    /// What the state machine needs.
+    pub policy: Policy,
+    /// Created but held.
+    pub hold: bool,
+    /// When to wake the owner.
+    pub wake_policy: WakePolicy,
+}
+
+/// Parses a definition.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], naming the field from `task.` on.
+pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
+    let spec = definition
+        .spec
+        .ok_or_else(|| Refusal::invalid("task.spec", "say what to run: `command.argv`, or another executor's `payload_json`"))?;
+    let executor = or_default(definition.executor, COMMAND);
+    check_word("task.executor", &executor, MAX_KIND)?;
+    check_spec(&spec, &executor)?;
+    let queue = or_default(definition.queue, DEFAULT_QUEUE);
+    check_word("task.queue", &queue, MAX_NAME)?;
+    let name = some(definition.name);
+    if let Some(name) = &name {
+        check_name(name)?;
+    }
+    let key = some(definition.key);
+    if let Some(key) = &key {
+        check_text("task.key", key, MAX_KEY)?;
+    }
+    let kind = or_default(definition.kind, COMMAND);
+    check_text("task.kind", &kind, MAX_KIND)?;
+    check_text("task.display_name", &definition.display_name, MAX_DISPLAY_NAME)?;
+    check_text("task.group", &definition.group, MAX_GROUP)?;
+    check_labels("task.labels", &definition.labels)?;
+    check_tags(&definition.tags)?;
+    if definition.priority.abs() > MAX_PRIORITY {
+        return Err(Refusal::invalid("task.priority", "must be from -100 to 100"));
+    }
+    let priority = i16::try_from(definition.priority).unwrap_or(0);
+    let timeout = duration_field("task.timeout", definition.timeout.as_ref(), MIN_TIMEOUT, MAX_TIMEOUT)?;
+    let retry = match definition.retry {
+        None => RetryPolicy::NEVER,
+        Some(retry) => parse_retry(&retry)?,
+    };
+    let wake_policy = match WakePolicy::try_from(definition.wake_policy) {
+        Ok(WakePolicy::Unspecified) => WakePolicy::Silent,
+        Ok(policy) => policy,
+        Err(_) => return Err(Refusal::invalid("task.wake_policy", "is no known wake policy")),
+    };
+    let time = |field: &str, time: Option<prost_types::Timestamp>| {
+        Ok::<_, Refusal>(time_field(field, time.as_ref())?.map(times::to_core))
+    };
+    let policy = Policy {
+        retry,
+        not_before: time("task.not_before", definition.not_before)?,
+        start_deadline: time("task.start_deadline", definition.start_deadline)?,
+        success_exit_codes: task_row::success_exit_codes(&spec),
+    };
+    if let (Some(not_before), Some(deadline)) = (policy.not_before, policy.start_deadline)
+        && deadline < not_before
+    {
+        return Err(Refusal::invalid("task.start_deadline", "must not be before `not_before`"));
+    }
+    Ok(Definition {
+        name,
+        key,
+        kind,
+        display_name: definition.display_name,
+        spec,
+        parent: some(definition.parent_task_id),
+        group: some(definition.group),
+        labels: definition.labels,
+        tags: definition.tags,
+        queue,
+        executor,
+        priority,
+        timeout,
+        policy,
+        hold: definition.hold,
+        wake_policy,
+    })
+}
+
+/// A text without control characters, of at most `max` bytes.
+///
+/// # Errors
+/// [`Refusal::InvalidField`].
+pub fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
+    if text.len() > max {
+        return Err(Refusal::invalid(field, format!("has {} bytes, at most {max} are allowed", text.len())));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::invalid(field, "must not hold control characters"));
+    }
+    Ok(())
+}
+
+/// A word of [A-Za-z0-9._-].
+fn check_word(field: &str, word: &str, max: usize) -> Result<(), Refusal> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if word.is_empty() || word.len() > max || !word.bytes().all(is_allowed) {
+        return Err(Refusal::invalid(field, format!("must be 1 to {max} of A-Z a-z 0-9 . _ -")));
+    }
+    Ok(())
+}
+
+/// A name must not be taken for an ordinal or an id.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    check_word("task.name", name, MAX_NAME)?;
+    let is_ordinal = name
+        .strip_prefix('t')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_ordinal || name.starts_with("task_") {
+        return Err(Refusal::invalid("task.name", "must not look like an ordinal (`t12`) or an id (`task_...`)"));
+    }
+    Ok(())
+}
+
+fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if labels.len() > MAX_LABELS {
+        return Err(Refusal::invalid(field, format!("at most {MAX_LABELS} labels are allowed")));
+    }
+    for (key, value) in labels {
+        if key.is_empty() {
+            return Err(Refusal::invalid(field, "a label's key must not be empty"));
+        }
+        check_text(field, key, MAX_LABEL_KEY)?;
+        check_text(field, value, MAX_LABEL_VALUE)?;
+    }
+    Ok(())
+}
+
+fn check_tags(tags: &[String]) -> Result<(), Refusal> {
+    if tags.len() > MAX_TAGS {
+        return Err(Refusal::invalid("task.tags", format!("at most {MAX_TAGS} tags are allowed")));
+    }
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    for tag in tags {
+        if tag.len() > MAX_TAG || !tag.split('.').all(is_part) {
+            return Err(Refusal::invalid(
+                "task.tags",
+                format!("{tag:?} is no tag: words of A-Z a-z 0-9 and -, joined by dots, at most {MAX_TAG} bytes"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_spec(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
+    match (&spec.command, executor) {
+        (Some(command), COMMAND) => check_command(command)?,
+        (None, COMMAND) => {
+            return Err(Refusal::invalid("task.spec.command", "is required for the executor `command`"));
+        }
+        (Some(_), _) => {
+            return Err(Refusal::invalid("task.spec.command", "is for the executor `command` only; use payload_json"));
+        }
+        (None, _) => {}
+    }
+    if executor == COMMAND && !spec.payload_json.is_empty() {
+        return Err(Refusal::invalid("task.spec.payload_json", "is for other executors than `command`; use input_json"));
+    }
+    check_json("task.spec.payload_json", &spec.payload_json)?;
+    check_json("task.spec.input_json", &spec.input_json)?;
+    if taskyard_proto::v1::ResultSource::try_from(spec.result_source).is_err() {
+        return Err(Refusal::invalid("task.spec.result_source", "is no known result source"));
+    }
+    if let Some(limits) = spec.output_limits
+        && !(0..=MAX_OUTPUT_BYTES).contains(&limits.max_bytes_per_stream)
+    {
+        return Err(Refusal::invalid(
+            "task.spec.output_limits.max_bytes_per_stream",
+            format!("must be from 0 to {MAX_OUTPUT_BYTES}"),
+        ));
+    }
+    check_labels("task.spec.worker_labels", &spec.worker_labels)
+}
+
+fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
+    const FIELD: &str = "task.spec.command";
+    if command.argv.first().is_none_or(String::is_empty) {
+        return Err(Refusal::invalid(format!("{FIELD}.argv"), "must name at least the program"));
+    }
+    if command.argv.len() > MAX_ARGUMENTS {
+        return Err(Refusal::invalid(format!("{FIELD}.argv"), format!("has more than {MAX_ARGUMENTS} arguments")));
+    }
+    if command.argv.iter().any(|argument| argument.contains('\0')) {
+        return Err(Refusal::invalid(format!("{FIELD}.argv"), "must not hold NUL bytes"));
+    }
+    if command.env.len() + command.inherit_env.len() > MAX_VARIABLES {
+        return Err(Refusal::invalid(format!("{FIELD}.env"), format!("has more than {MAX_VARIABLES} variables")));
+    }
+    for (name, value) in &command.env {
+        check_variable(&format!("{FIELD}.env"), name)?;
+        if value.contains('\0') {
+            return Err(Refusal::invalid(format!("{FIELD}.env"), format!("the value of {name} must not hold NUL bytes")));
+        }
+    }
+    for name in &command.inherit_env {
+        check_variable(&format!("{FIELD}.inherit_env"), name)?;
+    }
+    let bytes: usize = command.argv.iter().map(String::len).sum::<usize>()
+        + command.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    if bytes > MAX_COMMAND_BYTES {
+        return Err(Refusal::invalid(FIELD, format!("arguments and environment have {bytes} bytes, at most {MAX_COMMAND_BYTES} are allowed")));
+    }
+    if command.cwd.len() > MAX_PATH || command.cwd.contains('\0') {
+        return Err(Refusal::invalid(format!("{FIELD}.cwd"), format!("must have at most {MAX_PATH} bytes and no NUL")));
+    }
+    if !command.cwd.starts_with('/') && command.cwd.split('/').any(|part| part == "..") {
+        return Err(Refusal::invalid(format!("{FIELD}.cwd"), "a relative directory must not leave the task's own: no `..`"));
+    }
+    if command.stdin.as_ref().is_some_and(|stdin| stdin.len() > MAX_INLINE_BYTES) {
+        return Err(Refusal::invalid(format!("{FIELD}.stdin"), format!("has more than {MAX_INLINE_BYTES} bytes")));
+    }
+    if command.umask.is_some_and(|umask| umask > 0o777) {
+        return Err(Refusal::invalid(format!("{FIELD}.umask"), "must be at most 0o777"));
+    }
+    if command.success_exit_codes.len() > MAX_EXIT_CODES || command.success_exit_codes.iter().any(|code| !(0..=255).contains(code)) {
+        return Err(Refusal::invalid(format!("{FIELD}.success_exit_codes"), "must be at most 256 codes from 0 to 255"));
+    }
+    duration_field(&format!("{FIELD}.grace"), command.grace.as_ref(), Duration::ZERO, MAX_GRACE)?;
+    Ok(())
+}
+
+fn check_variable(field: &str, name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(Refusal::invalid(field, format!("{name:?} is no name of a variable")));
+    }
+    if name.starts_with("TASKYARD_") {
+        return Err(Refusal::invalid(field, format!("{name} is the system's; names starting with TASKYARD_ are")));
+    }
+    Ok(())
+}
+
+fn check_json(field: &str, json: &str) -> Result<(), Refusal> {
+    if json.is_empty() {
+        return Ok(());
+    }
+    if json.len() > MAX_INLINE_BYTES {
+        return Err(Refusal::invalid(field, format!("has more than {MAX_INLINE_BYTES} bytes")));
+    }
+    serde_json::from_str::<serde::de::IgnoredAny>(json)
+        .map_err(|error| Refusal::invalid(field, format!("is no valid JSON: {error}")))?;
+    Ok(())
+}
+
+fn parse_retry(retry: &taskyard_proto::v1::RetryPolicy) -> Result<RetryPolicy, Refusal> {
+    let max_runs = u32::try_from(retry.max_runs)
+        .ok()
+        .filter(|runs| *runs <= RetryPolicy::MAX_RUNS)
+        .ok_or_else(|| Refusal::invalid("task.retry.max_runs", "must be from 1 to 100"))?;
+    let multiplier = if retry.multiplier == 0.0 {
+        RetryPolicy::NEVER.multiplier
+    } else {
+        retry.multiplier
+    };
+    if !(1.0..=10.0).contains(&multiplier) {
+        return Err(Refusal::invalid("task.retry.multiplier", "must be from 1 to 10"));
+    }
+    let backoff = |field: &str, wait: Option<&prost_types::Duration>, otherwise| {
+        Ok::<_, Refusal>(duration_field(field, wait, Duration::ZERO, MAX_BACKOFF)?.unwrap_or(otherwise))
+    };
+    let initial_backoff = backoff(
+        "task.retry.initial_backoff",
+        retry.initial_backoff.as_ref(),
+        RetryPolicy::NEVER.initial_backoff,
+    )?;
+    let max_backoff = backoff(
+        "task.retry.max_backoff",
+        retry.max_backoff.as_ref(),
+        RetryPolicy::NEVER.max_backoff.max(initial_backoff),
+    )?;
+    Ok(RetryPolicy {
+        max_runs: max_runs.max(1),
+        initial_backoff,
+        max_backoff,
+        multiplier,
+    })
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn or_default(text: String, default: &str) -> String {
+    some(text).unwrap_or_else(|| default.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(argv: &[&str]) -> TaskDefinition {
+        TaskDefinition {
+            spec: Some(TaskSpec {
+                command: Some(CommandSpec {
+                    argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
+                    ..CommandSpec::default()
+                }),
+                ..TaskSpec::default()
+            }),
+            ..TaskDefinition::default()
+        }
+    }
+
+    fn refused_field(definition: TaskDefinition) -> String {
+        match parse(definition) {
+            Err(Refusal::InvalidField { field, .. }) => field,
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bare_command_gets_the_defaults() {
+        let definition = parse(command(&["true"])).expect("valid");
+        assert_eq!(definition.queue, "default");
+        assert_eq!(definition.kind, "command");
+        assert_eq!(definition.executor, "command");
+        assert_eq!(definition.policy.retry, RetryPolicy::NEVER);
+        assert_eq!(definition.policy.success_exit_codes, [0]);
+    }
+
+    #[test]
+    fn each_bad_field_is_named() {
+        let with = |change: fn(&mut TaskDefinition)| {
+            let mut definition = command(&["true"]);
+            change(&mut definition);
+            refused_field(definition)
+        };
+        assert_eq!(refused_field(TaskDefinition::default()), "task.spec");
+        assert_eq!(refused_field(command(&[])), "task.spec.command.argv");
+        assert_eq!(refused_field(command(&["a\0b"])), "task.spec.command.argv");
+        assert_eq!(with(|task| task.name = "t12".into()), "task.name");
+        assert_eq!(with(|task| task.name = "task_x".into()), "task.name");
+        assert_eq!(with(|task| task.name = "a b".into()), "task.name");
+        assert_eq!(with(|task| task.key = "x".repeat(129)), "task.key");
+        assert_eq!(with(|task| task.priority = 101), "task.priority");
+        assert_eq!(with(|task| task.tags = vec!["a..b".into()]), "task.tags");
+        assert_eq!(with(|task| task.wake_policy = 9), "task.wake_policy");
+        assert_eq!(with(|task| task.executor = "docker".into()), "task.spec.command");
+        assert_eq!(
+            with(|task| task.timeout = Some(prost_types::Duration { seconds: -1, nanos: 0 })),
+            "task.timeout"
+        );
+        let with_command = |change: fn(&mut CommandSpec)| {
+            let mut definition = command(&["true"]);
+            if let Some(command) = definition.spec.as_mut().and_then(|spec| spec.command.as_mut()) {
+                change(command);
+            }
+            refused_field(definition)
+        };
+        assert_eq!(with_command(|command| command.cwd = "a/../..".into()), "task.spec.command.cwd");
+        assert_eq!(
+            with_command(|command| drop(command.env.insert("TASKYARD_X".into(), String::new()))),
+            "task.spec.command.env"
+        );
+        assert_eq!(
+            with_command(|command| command.success_exit_codes = vec![256]),
+            "task.spec.command.success_exit_codes"
+        );
+    }
+
+    #[test]
+    fn json_that_is_none_is_refused() {
+        let mut definition = command(&["true"]);
+        if let Some(spec) = &mut definition.spec {
+            spec.input_json = "{".into();
+        }
+        assert_eq!(refused_field(definition), "task.spec.input_json");
+    }
+}

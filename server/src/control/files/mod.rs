@@ -1,0 +1,23 @@
+//! The verbs on a session's files. Most files are stored as they were written; those of the system below `/.tasks` are
+//! partly rendered from what the store knows of a task: `result.json` from its end, the logs from its output.
+
+mod content;
+mod delete_files;
+mod file_reader;
+mod list_files;
+mod log_view;
+mod node;
+mod read_file;
+mod stat_file;
+mod system_path;
+mod write_file;
+
+pub use content::{CHUNK_BYTES, FileContent, FileSlot, FileSlots, MAX_FILE_BYTES, in_time};
+pub use delete_files::delete_files;
+pub use file_reader::{FilePart, FileReader};
+pub use list_files::list_files;
+pub use read_file::{open_file, read_file};
+pub use stat_file::stat_file;
+pub use system_path::task_folder;
+pub use write_file::write_file;
+pub(crate) use write_file::written_file;

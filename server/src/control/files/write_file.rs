@@ -1,0 +1,96 @@
+//! Writing one file whole.
+
+use super::{FileContent, node::stored_file_info, stat_file::parse_path};
+use crate::{
+    app::App,
+    control::{namespace, refusal::Refusal},
+    store::files::{self, FileWrite, WriteOutcome, Writer},
+};
+use bytes::Bytes;
+use futures::Stream;
+use taskyard_core::vfs::SessionPath;
+use taskyard_proto::v1::{FileInfo, WriteHeader, WriteResponse};
+
+/// Writes one file whole, in one transaction: readers see the old file or the new one. The session is created on first
+/// use. Nothing is written where `parts` ends with an error, which is handed back.
+///
+/// # Errors
+/// [`Refusal::InvalidPath`], [`Refusal::SystemPath`], [`Refusal::WrongFileType`] where a folder is there or a file
+/// where a folder would have to be, [`Refusal::FileVersionMismatch`], [`Refusal::TooLarge`], [`Refusal::TooSlow`],
+/// [`Refusal::Overloaded`], [`Refusal::InvalidField`], [`Refusal::Store`].
+pub async fn write_file<E: From<Refusal>>(
+    app: &App,
+    header: &WriteHeader,
+    parts: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<WriteResponse, E> {
+    let path = parse_path(&header.path)?;
+    if path.is_system() {
+        return Err(E::from(Refusal::SystemPath {
+            path: path.to_string(),
+        }));
+    }
+    if header.if_version.is_some_and(|version| version < 0) {
+        return Err(E::from(Refusal::invalid(
+            "header.if_version",
+            "must be a version that a read gave, or 0",
+        )));
+    }
+    namespace::check_session_id(&header.session_id)?;
+    let _slot = app.file_slots.take().await?;
+    let content = FileContent::receive(parts).await?;
+    let (_, session) =
+        namespace::ensure_session(app, &header.namespace, &header.session_id).await?;
+    let file = written_file(
+        app,
+        Writer::Client(session),
+        &path,
+        &content,
+        header.if_version,
+    )
+    .await?;
+    Ok(WriteResponse { file: Some(file) })
+}
+
+/// Stores a file that has come whole.
+///
+/// # Errors
+/// As [`write_file`], and [`Refusal::LeaseLost`].
+pub(crate) async fn written_file(
+    app: &App,
+    writer: Writer,
+    path: &SessionPath,
+    content: &FileContent,
+    if_version: Option<i64>,
+) -> Result<FileInfo, Refusal> {
+    if path.is_root() {
+        return Err(is_a_folder(path.as_str()));
+    }
+    let write = FileWrite {
+        writer,
+        path,
+        chunks: content.chunks(),
+        size: i64::try_from(content.size()).unwrap_or(i64::MAX),
+        if_version,
+    };
+    match files::write_file(&app.store, write).await? {
+        WriteOutcome::Written(file) => Ok(stored_file_info(file)),
+        WriteOutcome::VersionMismatch(found) => Err(Refusal::FileVersionMismatch {
+            path: path.to_string(),
+            expected: if_version.unwrap_or(0),
+            found,
+        }),
+        WriteOutcome::FileInTheWay(file) => Err(Refusal::WrongFileType {
+            path: file,
+            what: "a file; nothing can be written below it",
+        }),
+        WriteOutcome::IsFolder => Err(is_a_folder(path.as_str())),
+        WriteOutcome::LeaseLost => Err(Refusal::LeaseLost),
+    }
+}
+
+fn is_a_folder(path: &str) -> Refusal {
+    Refusal::WrongFileType {
+        path: path.to_owned(),
+        what: "a folder; a file needs another path",
+    }
+}

@@ -1,0 +1,100 @@
+//! Heartbeats: one row is renewed, whatever the number of leases; the answer lists exceptions only.
+
+use super::{attach, lease_ref::LeaseRef, refusal::Refusal};
+use crate::{
+    app::App,
+    store::{
+        claim::{self, HeldLease},
+        records::duration_from_ms,
+        workers::{self, Attachment},
+    },
+};
+use std::collections::HashSet;
+use taskyard_core::{id::LeaseId, task::Loss};
+use taskyard_proto::v1::{CancelLease, DropLease, Heartbeat, HeartbeatAck};
+
+/// Renews a worker's leases and says which of them are to be stopped or are lost.
+///
+/// # Errors
+/// [`Refusal::WorkerSessionLost`] if the session is over or a newer stream has taken this one's place;
+/// [`Refusal::InvalidField`], or what the store says.
+pub async fn heartbeat(app: &App, stream: Attachment, heartbeat: Heartbeat) -> Result<HeartbeatAck, Refusal> {
+    if !workers::renew(app.store.pool(), stream).await? {
+        return Err(Refusal::WorkerSessionLost);
+    }
+    let leases = claim::list_leases(app.store.pool(), &[stream.worker]).await?;
+    let mut ack = HeartbeatAck {
+        number: heartbeat.number,
+        cancels: cancels(&leases),
+        ..HeartbeatAck::default()
+    };
+    if heartbeat.held_is_complete {
+        let held = heartbeat
+            .held
+            .iter()
+            .map(LeaseRef::try_from)
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        let known: HashSet<LeaseId> = leases.iter().map(|lease| lease.lease_id).collect();
+        ack.drops = held
+            .iter()
+            .filter(|lease| !known.contains(&lease.lease_id))
+            .map(|lease| DropLease {
+                lease: Some((*lease).into()),
+            })
+            .collect();
+        let named: HashSet<LeaseId> = held.iter().map(|lease| lease.lease_id).collect();
+        for lease in leases
+            .iter()
+            .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id))
+        {
+            attach::lose(app, lease, Loss::Gone).await?;
+        }
+    } else {
+        ack.send_held = !agrees(&leases, &heartbeat);
+    }
+    Ok(ack)
+}
+
+/// What a worker must be told at once: the cancels of the leases it holds.
+///
+/// # Errors
+/// What the store says.
+pub async fn pending_cancels(app: &App, stream: Attachment) -> Result<Vec<CancelLease>, Refusal> {
+    let leases = claim::list_leases(app.store.pool(), &[stream.worker]).await?;
+    Ok(cancels(&leases))
+}
+
+fn cancels(leases: &[HeldLease]) -> Vec<CancelLease> {
+    leases
+        .iter()
+        .filter_map(|lease| {
+            let grace = lease.cancel?;
+            Some(CancelLease {
+                lease: Some(
+                    LeaseRef {
+                        task: lease.task,
+                        epoch: lease.epoch,
+                        lease_id: lease.lease_id,
+                    }
+                    .into(),
+                ),
+                grace: grace.map(duration_from_ms),
+            })
+        })
+        .collect()
+}
+
+/// Whether count and digest are those of the leases that the store knows. Offers that are on their way, or that the
+/// worker has not counted yet, make them differ for a moment; the full set then settles it.
+fn agrees(leases: &[HeldLease], heartbeat: &Heartbeat) -> bool {
+    let digest = |include_offers: bool| {
+        leases
+            .iter()
+            .filter(|lease| include_offers || !lease.is_offered)
+            .fold((0, 0u128), |(count, digest), lease| (count + 1, digest ^ lease.lease_id.0))
+    };
+    let stated = <[u8; 16]>::try_from(heartbeat.held_digest.as_ref()).map_or(0, u128::from_be_bytes);
+    [true, false]
+        .into_iter()
+        .any(|include_offers| digest(include_offers) == (heartbeat.held_count, stated))
+}

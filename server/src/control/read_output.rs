@@ -1,0 +1,161 @@
+//! ReadOutput: a piece of a run's output within a hard byte budget.
+
+use super::{
+    output_course,
+    refusal::{Refusal, Resource},
+    resolve,
+    tail_output::read_standing,
+};
+use crate::{
+    app::App,
+    store::output_read::{self, StoredChunk},
+};
+use bytes::{Bytes, BytesMut};
+use taskyard_proto::v1::{OutputStream, ReadOutputRequest, ReadOutputResponse};
+
+const DEFAULT_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 1 << 20;
+
+/// Reads bytes from an offset on, or the last ones.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], what [`resolve::resolve`] refuses, [`Refusal::NotFound`] for a run that has not
+/// begun, [`Refusal::OutOfRange`] for an offset beyond the end of a run that has ended, [`Refusal::Store`].
+pub async fn read_output(
+    app: &App,
+    request: ReadOutputRequest,
+) -> Result<ReadOutputResponse, Refusal> {
+    let stream: i16 = match OutputStream::try_from(request.stream) {
+        Ok(OutputStream::Unspecified | OutputStream::Stdout) => 1,
+        Ok(OutputStream::Stderr) => 2,
+        Err(_) => {
+            let problem = "must be OUTPUT_STREAM_STDOUT or OUTPUT_STREAM_STDERR";
+            return Err(Refusal::invalid("stream", problem));
+        }
+    };
+    let max_bytes = match usize::try_from(request.max_bytes) {
+        Ok(0) => DEFAULT_BYTES,
+        Ok(bytes) if bytes <= MAX_BYTES => bytes,
+        Ok(_) | Err(_) => {
+            let problem = format!("must be 1 to {MAX_BYTES}, or 0 for {DEFAULT_BYTES}");
+            return Err(Refusal::invalid("max_bytes", problem));
+        }
+    };
+    if request.run < 0 {
+        return Err(Refusal::invalid("run", "must not be negative"));
+    }
+    if request.offset < 0 {
+        return Err(Refusal::invalid("offset", "must not be negative"));
+    }
+    let task =
+        resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    let mut standing = read_standing(app, task, request.run).await?;
+    let run = match request.run {
+        0 => standing.latest_run,
+        run if run <= standing.latest_run => run,
+        run => {
+            return Err(Refusal::NotFound {
+                resource: Resource::Run,
+                name: run.to_string(),
+            });
+        }
+    };
+    if run != request.run {
+        standing = read_standing(app, task, run).await?;
+    }
+    let stored = output_course::stored(&standing, stream);
+    let total = output_course::total(&standing, run, stream);
+    let has_ended = output_course::has_ended(&standing, run);
+    let budget = i64::try_from(max_bytes).unwrap_or(0);
+    let from = if request.tail {
+        (stored.durable_end - budget).max(stored.contiguous_from)
+    } else {
+        request.offset
+    };
+    if has_ended && from > total {
+        return Err(Refusal::OutOfRange {
+            what: "offset",
+            offset: from,
+            problem: format!("the run has ended and wrote {total} bytes to the stream"),
+        });
+    }
+    let chunks = if from < stored.durable_end {
+        output_read::read_chunks(app.store.pool(), task.id, run, &[(stream, from)], budget).await?
+    } else {
+        Vec::new()
+    };
+    let piece = assemble(&chunks, from, max_bytes);
+    // Behind the last stored byte of a run that has ended there is nothing to come.
+    let (offset, next_offset, end_of_stream) = match piece {
+        Some((offset, ref data)) => {
+            let next = offset + i64::try_from(data.len()).unwrap_or(0);
+            (
+                offset,
+                next,
+                has_ended && next >= stored.durable_end && next >= total,
+            )
+        }
+        None if has_ended => (total, total, true),
+        None => {
+            let from = from.max(stored.durable_end.min(total));
+            (from, from, false)
+        }
+    };
+    Ok(ReadOutputResponse {
+        run,
+        offset,
+        data: piece.map(|(_, data)| data).unwrap_or_default(),
+        next_offset,
+        total_bytes: total,
+        end_of_stream,
+    })
+}
+
+/// The bytes from `from` on that are stored without a gap between them, at most `max_bytes`, with the offset of the
+/// first; none if there are none.
+fn assemble(chunks: &[StoredChunk], from: i64, max_bytes: usize) -> Option<(i64, Bytes)> {
+    let first = chunks.first()?;
+    let offset = from.max(first.start);
+    let mut next = offset;
+    let mut data = BytesMut::new();
+    for chunk in chunks {
+        let Ok(seen) = usize::try_from(next - chunk.start) else {
+            break;
+        };
+        let rest = &chunk.data[seen.min(chunk.data.len())..];
+        let piece = &rest[..rest.len().min(max_bytes - data.len())];
+        data.extend_from_slice(piece);
+        next += i64::try_from(piece.len()).unwrap_or(0);
+    }
+    Some((offset, data.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    fn chunk(start: i64, data: &'static [u8]) -> StoredChunk {
+        StoredChunk {
+            stream: 1,
+            start,
+            data: Bytes::from_static(data),
+            at: DateTime::UNIX_EPOCH,
+            order: start,
+        }
+    }
+
+    #[test]
+    fn bytes_are_joined_up_to_the_budget_or_a_gap() {
+        let chunks = [chunk(0, b"abc"), chunk(3, b"def"), chunk(9, b"xyz")];
+        let read =
+            |from, max| assemble(&chunks, from, max).map(|(offset, data)| (offset, data.to_vec()));
+        assert_eq!(read(0, 100), Some((0, b"abcdef".to_vec())));
+        assert_eq!(read(1, 3), Some((1, b"bcd".to_vec())));
+        assert_eq!(
+            assemble(&chunks[2..], 6, 100).map(|(offset, _)| offset),
+            Some(9)
+        );
+        assert_eq!(assemble(&[], 6, 100), None);
+    }
+}

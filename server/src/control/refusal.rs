@@ -1,0 +1,242 @@
+//! Why a call is refused. One variant for each thing that a caller can do something about; `grpc::status` turns them
+//! into statuses with error details.
+
+use crate::store::StoreError;
+use taskyard_core::{task::Rejected, vfs::PathError};
+
+/// A refused call.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A field of the request is not valid.
+    #[error("{field}: {problem}")]
+    InvalidField {
+        /// Path of the field, such as `task.spec.command.argv`.
+        field: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A path is not clean.
+    #[error("path {path:?}: {problem}")]
+    InvalidPath {
+        /// The path as it came.
+        path: String,
+        /// What is wrong with it.
+        problem: PathError,
+    },
+    /// There is no such thing.
+    #[error("there is no {resource} {name:?}")]
+    NotFound {
+        /// What was looked for.
+        resource: Resource,
+        /// What it was called.
+        name: String,
+    },
+    /// An id prefix fits several tasks.
+    #[error("{prefix:?} fits several tasks: {}", .candidates.join(", "))]
+    AmbiguousTask {
+        /// The prefix.
+        prefix: String,
+        /// Some that fit, at most 20.
+        candidates: Vec<String>,
+    },
+    /// A live task of the session has this name.
+    #[error("the session has a live task named {name:?}; choose another name, or wait until that one has ended")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The key was used with another definition.
+    #[error("the key {key:?} was used before with another definition")]
+    KeyConflict {
+        /// The key.
+        key: String,
+    },
+    /// The request id was used with another request.
+    #[error("the request_id {request_id:?} was used before with another request")]
+    RequestIdConflict {
+        /// The request id.
+        request_id: String,
+    },
+    /// The task has ended, and the call is for one that has not.
+    #[error("the task has ended")]
+    TaskTerminal,
+    /// The task has not ended, and the call is for one that has.
+    #[error("the task has not ended; cancel it first, or wait")]
+    TaskNotTerminal,
+    /// The call makes no sense in the task's state.
+    #[error("the task is {state}: {problem}")]
+    WrongState {
+        /// Its state.
+        state: &'static str,
+        /// Why that is in the way.
+        problem: &'static str,
+    },
+    /// The task's generation is not the expected one.
+    #[error("the task has generation {found}, not {expected}; read it again")]
+    GenerationMismatch {
+        /// What the caller expected.
+        expected: i64,
+        /// What it is.
+        found: i64,
+    },
+    /// The lease is not the one that is held.
+    #[error("the lease is lost; kill the work and forget the lease")]
+    LeaseLost,
+    /// The worker session was given up by the control plane.
+    #[error("the worker session is over; attach again")]
+    WorkerSessionLost,
+    /// The protocol versions do not meet.
+    #[error("this server speaks protocol {ours}; the worker offers {min} to {max}")]
+    ProtocolMismatch {
+        /// The one that the server speaks.
+        ours: i32,
+        /// The worker's oldest.
+        min: i32,
+        /// The worker's newest.
+        max: i32,
+    },
+    /// The path belongs to the system.
+    #[error("{path:?} is the system's: it can be read, not written")]
+    SystemPath {
+        /// The path.
+        path: String,
+    },
+    /// There is a folder where a file is meant, or a file where a folder is meant.
+    #[error("{path:?} is {what}")]
+    WrongFileType {
+        /// The path.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A folder is to be deleted without `recursive`.
+    #[error("{path:?} is a folder; delete it with recursive")]
+    FolderNeedsRecursive {
+        /// The path.
+        path: String,
+    },
+    /// The file's version is not the expected one.
+    #[error("{path:?} has version {found}, not {expected} (0: no file); read it again")]
+    FileVersionMismatch {
+        /// The path.
+        path: String,
+        /// What the caller expected.
+        expected: i64,
+        /// What it is.
+        found: i64,
+    },
+    /// The file was overwritten or deleted while it was being read.
+    #[error("{path:?} changed while it was being read; read it again")]
+    FileChanged {
+        /// The path.
+        path: String,
+    },
+    /// Something is larger than allowed.
+    #[error("{what} has more than {limit} bytes")]
+    TooLarge {
+        /// What.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A sender stopped sending, or sends too slowly.
+    #[error("{what} did not come in time; send it again")]
+    TooSlow {
+        /// What was to come.
+        what: &'static str,
+    },
+    /// An offset lies where nothing can be.
+    #[error("{what} {offset} is out of range: {problem}")]
+    OutOfRange {
+        /// What.
+        what: &'static str,
+        /// The offset.
+        offset: i64,
+        /// Why.
+        problem: String,
+    },
+    /// A cursor or page token was not made by this store, or not for this request.
+    #[error("{field}: {problem}")]
+    BadToken {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// There is too much to do at the moment.
+    #[error("too many {what} are waiting; try again in a moment")]
+    Overloaded {
+        /// What.
+        what: &'static str,
+    },
+    /// The reader of a stream took nothing for too long.
+    #[error("the reader took nothing for 60 s; call again and go on after the last item that was read")]
+    ReaderStalled,
+    /// The database could not be reached for as long as one waits for it.
+    #[error("the database is not reachable; try again in a moment")]
+    Unreachable,
+    /// The server is shutting down.
+    #[error("the server is shutting down; call again, it or another one will answer; a stream goes on from its last cursor")]
+    ShuttingDown,
+    /// The store could not do it.
+    #[error("the store could not do it")]
+    Store(#[from] StoreError),
+}
+
+/// Things that can be looked for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// A namespace.
+    Namespace,
+    /// A session.
+    Session,
+    /// A task.
+    Task,
+    /// A run of a task.
+    Run,
+    /// A file or folder.
+    File,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Namespace => "namespace",
+            Self::Session => "session",
+            Self::Task => "task",
+            Self::Run => "run",
+            Self::File => "file",
+        })
+    }
+}
+
+impl Refusal {
+    /// A field that is not valid.
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidField {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// What the state machine's refusal of a client's event means to the client; `state` is the task's.
+    #[must_use]
+    pub fn from_rejected(rejected: Rejected, state: &'static str) -> Self {
+        match rejected {
+            Rejected::Terminal => Self::TaskTerminal,
+            Rejected::LeaseLost | Rejected::AlreadyApplied => Self::LeaseLost,
+            Rejected::NotPending => Self::WrongState {
+                state,
+                problem: "no such question is pending",
+            },
+            Rejected::WrongState => Self::WrongState {
+                state,
+                problem: "that is not possible now",
+            },
+            Rejected::Moot => Self::WrongState {
+                state,
+                problem: "there is nothing to change",
+            },
+        }
+    }
+}

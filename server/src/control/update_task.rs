@@ -1,0 +1,169 @@
+//! UpdateTask: enrichment, never the state.
+
+use super::{create_task, definition, refusal::Refusal, resolve};
+use crate::{
+    app::App,
+    commit::{Change, CommitError, Content, Patch},
+    store::resolve::FoundTask,
+};
+use std::collections::HashSet;
+use taskyard_core::task::{Event, Rejected, summary::MAX_SUMMARY_BYTES};
+use taskyard_proto::v1::{Artifact, Links, Progress, UpdateTaskRequest, UpdateTaskResponse};
+
+const MAX_STATE_DETAIL: usize = 256;
+const MAX_ARTIFACT_TEXT: usize = 1_024;
+const MAX_RESOURCES: usize = 1_000;
+const MAX_STEPS: usize = 100;
+const MAX_PROGRESS_TEXT: usize = 256;
+/// Fields that a mask may name.
+const FIELDS: [&str; 6] = ["state_detail", "summary", "progress", "links", "artifacts", "hold"];
+
+/// Enriches a task.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], [`Refusal::GenerationMismatch`], [`Refusal::WrongState`], [`Refusal::TaskTerminal`], or
+/// what resolving and storing say.
+pub async fn update_task(app: &App, request: UpdateTaskRequest) -> Result<UpdateTaskResponse, Refusal> {
+    let mask = read_mask(&request)?;
+    let expected = u64::try_from(request.if_generation)
+        .map_err(|_| Refusal::invalid("if_generation", "must not be negative"))?;
+    let hold = mask.contains("hold").then_some(request.hold);
+    let found = resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    let mut condition = (expected > 0).then_some(expected);
+    if let Some(hold) = hold {
+        set_hold(app, found, hold, condition.take()).await?;
+    }
+    if let Some(patch) = read_patch(request, &mask)? {
+        let change = Change {
+            if_generation: condition,
+            ..Change::new(found.id, Event::Enrich, Content::Patch(Box::new(patch)))
+        };
+        app.commits.change(found.session, change).await?;
+    }
+    Ok(UpdateTaskResponse {
+        task: Some(create_task::read_one(app, found.id).await?.task),
+    })
+}
+
+/// Holds or releases; doing what is done already is no error.
+async fn set_hold(app: &App, found: FoundTask, hold: bool, condition: Option<u64>) -> Result<(), Refusal> {
+    let change = Change {
+        if_generation: condition,
+        ..Change::new(found.id, Event::SetHold(hold), Content::None)
+    };
+    match app.commits.change(found.session, change).await {
+        Ok(_)
+        | Err(CommitError::Rejected {
+            rejected: Rejected::Moot,
+            ..
+        }) => Ok(()),
+        Err(CommitError::Rejected {
+            rejected: Rejected::WrongState,
+            state,
+        }) => Err(Refusal::WrongState {
+            state,
+            problem: "only a queued task can be held or released",
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_mask(request: &UpdateTaskRequest) -> Result<HashSet<String>, Refusal> {
+    let paths: HashSet<String> = request
+        .update_mask
+        .iter()
+        .flat_map(|mask| mask.paths.iter().cloned())
+        .collect();
+    if let Some(unknown) = paths.iter().find(|path| !FIELDS.contains(&path.as_str())) {
+        return Err(Refusal::invalid(
+            "update_mask",
+            format!("{unknown:?} cannot be updated; what can: {}", FIELDS.join(", ")),
+        ));
+    }
+    if paths.is_empty() && request.append_artifacts.is_empty() && request.merge_links.is_none() {
+        return Err(Refusal::invalid("update_mask", "name the fields to change"));
+    }
+    Ok(paths)
+}
+
+/// What is to be patched; none: nothing but `hold`.
+fn read_patch(request: UpdateTaskRequest, mask: &HashSet<String>) -> Result<Option<Patch>, Refusal> {
+    let has = |field: &str| mask.contains(field);
+    let is_empty = mask.iter().all(|field| field == "hold") && request.append_artifacts.is_empty() && request.merge_links.is_none();
+    if is_empty {
+        return Ok(None);
+    }
+    definition::check_text("state_detail", &request.state_detail, MAX_STATE_DETAIL)?;
+    definition::check_text("summary", &request.summary, MAX_SUMMARY_BYTES)?;
+    if let Some(progress) = &request.progress {
+        check_progress("progress", progress)?;
+    }
+    for artifact in &request.artifacts {
+        check_artifact("artifacts", artifact)?;
+    }
+    for artifact in &request.append_artifacts {
+        check_artifact("append_artifacts", artifact)?;
+    }
+    for (field, links) in [("links", &request.links), ("merge_links", &request.merge_links)] {
+        if let Some(links) = links {
+            check_links(field, links)?;
+        }
+    }
+    Ok(Some(Patch {
+        state_detail: has("state_detail").then_some(request.state_detail),
+        summary: has("summary").then_some(request.summary),
+        progress: has("progress").then_some(request.progress),
+        links: has("links").then(|| request.links.unwrap_or_default()),
+        merge_links: request.merge_links,
+        artifacts: has("artifacts").then_some(request.artifacts),
+        append_artifacts: request.append_artifacts,
+    }))
+}
+
+/// Checks progress that somebody reports.
+pub(super) fn check_progress(field: &str, progress: &Progress) -> Result<(), Refusal> {
+    definition::check_text(&format!("{field}.unit"), &progress.unit, MAX_PROGRESS_TEXT)?;
+    definition::check_text(&format!("{field}.label"), &progress.label, MAX_PROGRESS_TEXT)?;
+    if progress.steps.len() > MAX_STEPS {
+        return Err(Refusal::invalid(format!("{field}.steps"), format!("at most {MAX_STEPS} steps are allowed")));
+    }
+    for step in &progress.steps {
+        definition::check_text(&format!("{field}.steps.title"), &step.title, MAX_PROGRESS_TEXT)?;
+    }
+    let is_number = |value: Option<f64>| value.is_none_or(f64::is_finite);
+    if !is_number(progress.current) || !is_number(progress.total) {
+        return Err(Refusal::invalid(field, "current and total must be finite"));
+    }
+    Ok(())
+}
+
+/// Checks an artifact that somebody reports.
+pub(super) fn check_artifact(field: &str, artifact: &Artifact) -> Result<(), Refusal> {
+    if artifact.name.is_empty() {
+        return Err(Refusal::invalid(format!("{field}.name"), "must not be empty"));
+    }
+    for (part, text) in [
+        ("name", &artifact.name),
+        ("type", &artifact.r#type),
+        ("path", &artifact.path),
+        ("url", &artifact.url),
+    ] {
+        definition::check_text(&format!("{field}.{part}"), text, MAX_ARTIFACT_TEXT)?;
+    }
+    Ok(())
+}
+
+fn check_links(field: &str, links: &Links) -> Result<(), Refusal> {
+    definition::check_text(&format!("{field}.child_session_id"), &links.child_session_id, 256)?;
+    definition::check_text(&format!("{field}.remote_task_id"), &links.remote_task_id, MAX_ARTIFACT_TEXT)?;
+    if links.resource_ids.len() > MAX_RESOURCES {
+        return Err(Refusal::invalid(format!("{field}.resource_ids"), format!("at most {MAX_RESOURCES} are allowed")));
+    }
+    for id in &links.resource_ids {
+        definition::check_text(&format!("{field}.resource_ids"), id, MAX_ARTIFACT_TEXT)?;
+    }
+    if !links.retry_of.is_empty() || !links.retried_as.is_empty() {
+        return Err(Refusal::invalid(field, "retry_of and retried_as are the server's"));
+    }
+    Ok(())
+}

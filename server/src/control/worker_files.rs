@@ -1,0 +1,121 @@
+//! Files for the holder of a lease: it reads its session's files, and writes its own task's results.
+
+use super::{
+    files::{self, FileContent, FilePart},
+    lease_ref::LeaseRef,
+    refusal::Refusal,
+};
+use crate::{
+    app::App,
+    store::{self, files::Writer},
+};
+use bytes::Bytes;
+use futures::Stream;
+use taskyard_core::vfs::SessionPath;
+use taskyard_proto::v1::{FileInfo, ReadFileRequest};
+
+/// Writes `/.tasks/<id>/<name>` for the holder of a lease, in one transaction that keeps the lease from being taken
+/// meanwhile. `name` is `output.json`, or a clean path below `artifacts/`. Nothing is written where `parts` ends with
+/// an error, which is handed back.
+///
+/// # Errors
+/// [`Refusal::LeaseLost`]; [`Refusal::InvalidField`] and [`Refusal::InvalidPath`] for another name;
+/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::TooSlow`], [`Refusal::Overloaded`],
+/// [`Refusal::Store`].
+pub async fn write_lease_file<E: From<Refusal>>(
+    app: &App,
+    lease: LeaseRef,
+    name: &str,
+    parts: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<FileInfo, E> {
+    let path = result_path(lease, name)?;
+    let _slot = app.file_slots.take().await?;
+    let content = FileContent::receive(parts).await?;
+    let writer = Writer::Lease {
+        task: lease.task,
+        epoch: lease.epoch,
+        lease_id: lease.lease_id,
+    };
+    Ok(files::written_file(app, writer, &path, &content, None).await?)
+}
+
+/// Reads a file of the session of a lease's task.
+///
+/// # Errors
+/// [`Refusal::LeaseLost`]; [`Refusal::InvalidField`] for what can be no lease; those of [`files::open_file`]. On the
+/// stream [`Refusal::FileChanged`], [`Refusal::ShuttingDown`] and [`Refusal::Store`].
+pub async fn read_lease_file(
+    app: &App,
+    lease: LeaseRef,
+    request: &ReadFileRequest,
+) -> Result<impl Stream<Item = Result<FilePart, Refusal>> + Send + 'static + use<>, Refusal> {
+    let session =
+        store::files::session_of_lease(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
+            .await?
+            .ok_or(Refusal::LeaseLost)?;
+    let reader =
+        files::open_file(app, session, &request.path, request.offset, request.limit).await?;
+    Ok(reader.into_stream())
+}
+
+fn result_path(lease: LeaseRef, name: &str) -> Result<SessionPath, Refusal> {
+    if name != "output.json" && !name.starts_with("artifacts/") {
+        return Err(Refusal::invalid(
+            "name",
+            "must be `output.json`, or start with `artifacts/`",
+        ));
+    }
+    format!("{}/{name}", files::task_folder(lease.task))
+        .parse()
+        .map_err(|problem| Refusal::InvalidPath {
+            path: name.to_owned(),
+            problem,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use taskyard_core::id::{Epoch, LeaseId, TaskId};
+
+    const LEASE: LeaseRef = LeaseRef {
+        task: TaskId(0x0190_aaaa_bbbb_7ccc_8ddd_eeee_ffff_0001),
+        epoch: Epoch(1),
+        lease_id: LeaseId(1),
+    };
+
+    #[test]
+    fn results_lie_in_the_tasks_own_folder() {
+        for name in ["output.json", "artifacts/a", "artifacts/b/c.txt"] {
+            let path = result_path(LEASE, name).expect("allowed");
+            assert_eq!(
+                path.as_str(),
+                format!("/.tasks/task_0190aaaabbbb7ccc8dddeeeeffff0001/{name}")
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_else_can_be_written() {
+        let names = [
+            "",
+            "/",
+            "a",
+            "result.json",
+            "stdout.log",
+            "artifacts",
+            "artifacts/",
+            "artifacts//a",
+            "artifacts/../result.json",
+            "artifacts/./a",
+            "artifacts/a/",
+            "artifacts/a\0",
+            "../x/output.json",
+            "output.json/a",
+            "/output.json",
+        ];
+        for name in names {
+            assert!(result_path(LEASE, name).is_err(), "{name:?}");
+        }
+    }
+}

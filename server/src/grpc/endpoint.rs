@@ -1,0 +1,132 @@
+//! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
+
+use super::{
+    admin_service::OperatorService, connection, panic_guard::PanicGuardLayer,
+    session_file_service::FileService, session_task_service::TaskService, worker_service,
+};
+use crate::app::App;
+use std::{pin::pin, sync::Arc, time::Duration};
+use taskyard_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        admin_service_server::{self, AdminServiceServer},
+        session_file_service_server::{self, SessionFileServiceServer},
+        session_task_service_server::{self, SessionTaskServiceServer},
+        worker_service_server::{self, WorkerServiceServer},
+    },
+};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_web::GrpcWebLayer;
+
+/// Flow-control windows, so that one stream fills a fast but distant link.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Calls that one connection may have open.
+const MAX_CONCURRENT_STREAMS: u32 = 4_096;
+/// A peer that is silent for this long is asked whether it is there, and then has this long to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest message that is taken; a larger one is answered with OUT_OF_RANGE, its size and this limit.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// How long calls may take to end once the server shuts down, and how long their connections to notice the cut.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The services whose health is told, beside that of the whole server, whose name is empty.
+const SERVICES: [&str; 5] = [
+    "",
+    session_task_service_server::SERVICE_NAME,
+    session_file_service_server::SERVICE_NAME,
+    worker_service_server::SERVICE_NAME,
+    admin_service_server::SERVICE_NAME,
+];
+
+/// Why the port could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The built-in descriptors cannot be read.
+    #[error("the descriptors of the services cannot be read")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the transport failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves until `app.shutdown`, then closes the port and gives the calls that are under way five seconds; whatever is
+/// still open then is cut.
+///
+/// # Errors
+/// Any [`EndpointError`].
+pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in SERVICES {
+        health
+            .set_service_status(service, ServingStatus::Serving)
+            .await;
+    }
+    let shutdown = app.shutdown.clone();
+    let cut = CancellationToken::new();
+    let tasks = SessionTaskServiceServer::new(TaskService::new(app.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let workers = WorkerServiceServer::new(worker_service::WorkerServiceServer::new(app.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let files = SessionFileServiceServer::new(FileService::new(app.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let admin = AdminServiceServer::new(OperatorService::new(app))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let router = Server::builder()
+        .accept_http1(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(GrpcWebLayer::new())
+        .layer(PanicGuardLayer)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(tasks)
+        .add_service(files)
+        .add_service(workers)
+        .add_service(admin);
+    let mut serving = pin!(router.serve_with_incoming_shutdown(
+        connection::accept(listener, cut.clone()),
+        shutdown.cancelled(),
+    ));
+    tokio::select! {
+        served = &mut serving => return Ok(served?),
+        () = shutdown.cancelled() => {}
+    }
+    tell_the_end(&health).await;
+    if let Ok(served) = timeout(DRAIN_TIMEOUT, &mut serving).await {
+        return Ok(served?);
+    }
+    tracing::warn!("calls are still open {DRAIN_TIMEOUT:?} after the shutdown began; they are cut");
+    cut.cancel();
+    match timeout(CUT_TIMEOUT, serving).await {
+        Ok(served) => Ok(served?),
+        // no connection can be used any more; what is left is on its way out
+        Err(_) => Ok(()),
+    }
+}
+
+/// Tells those who watch the health that it is over, then lets go of them: their calls would hold up the end.
+async fn tell_the_end(health: &HealthReporter) {
+    let mut health = health.clone();
+    for service in SERVICES {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+        health.clear_service_status(service).await;
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

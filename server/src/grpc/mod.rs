@@ -1,0 +1,11 @@
+//! The services. They translate between calls and `control`, and decide nothing.
+
+mod admin_service;
+mod connection;
+mod deadline;
+pub mod endpoint;
+mod panic_guard;
+mod session_file_service;
+mod session_task_service;
+mod status;
+mod worker_service;

@@ -1,0 +1,136 @@
+//! `SessionTaskService`.
+
+use super::deadline;
+use crate::{
+    app::App,
+    control::{
+        cancel_task, create_task, get_task, list_tasks, outbox::Outgoing, read_output, retry_task,
+        tail_output, update_task, wait_tasks, watch,
+    },
+};
+use futures::{Stream, StreamExt, stream::BoxStream};
+use std::sync::Arc;
+use taskyard_proto::v1::{
+    CancelTaskRequest, CancelTaskResponse, CreateTaskRequest, CreateTaskResponse, GetTaskRequest,
+    GetTaskResponse, ListTasksRequest, ListTasksResponse, ReadOutputRequest, ReadOutputResponse,
+    RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse, UpdateTaskRequest,
+    UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse,
+    session_task_service_server::SessionTaskService,
+};
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Clone)]
+pub struct TaskService {
+    app: Arc<App>,
+}
+
+impl TaskService {
+    /// The service of this server.
+    #[must_use]
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+}
+
+#[tonic::async_trait]
+impl SessionTaskService for TaskService {
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
+    type TailOutputStream = BoxStream<'static, Result<TailOutputResponse, Status>>;
+
+    async fn create_task(
+        &self,
+        request: Request<CreateTaskRequest>,
+    ) -> Result<Response<CreateTaskResponse>, Status> {
+        Ok(Response::new(
+            create_task::create_task(&self.app, request.into_inner()).await?,
+        ))
+    }
+
+    async fn get_task(
+        &self,
+        request: Request<GetTaskRequest>,
+    ) -> Result<Response<GetTaskResponse>, Status> {
+        Ok(Response::new(
+            get_task::get_task(&self.app, request.into_inner()).await?,
+        ))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<ListTasksResponse>, Status> {
+        Ok(Response::new(
+            list_tasks::list_tasks(&self.app, request.into_inner()).await?,
+        ))
+    }
+
+    async fn update_task(
+        &self,
+        request: Request<UpdateTaskRequest>,
+    ) -> Result<Response<UpdateTaskResponse>, Status> {
+        Ok(Response::new(
+            update_task::update_task(&self.app, request.into_inner()).await?,
+        ))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<CancelTaskRequest>,
+    ) -> Result<Response<CancelTaskResponse>, Status> {
+        Ok(Response::new(
+            cancel_task::cancel_task(&self.app, request.into_inner()).await?,
+        ))
+    }
+
+    async fn retry_task(
+        &self,
+        request: Request<RetryTaskRequest>,
+    ) -> Result<Response<RetryTaskResponse>, Status> {
+        Ok(Response::new(
+            retry_task::retry_task(&self.app, request.into_inner()).await?,
+        ))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let outgoing = watch::watch(&self.app, request.into_inner()).await?;
+        Ok(Response::new(statuses(outgoing)))
+    }
+
+    async fn wait_tasks(
+        &self,
+        request: Request<WaitTasksRequest>,
+    ) -> Result<Response<WaitTasksResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
+        Ok(Response::new(
+            wait_tasks::wait_tasks(&self.app, request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn tail_output(
+        &self,
+        request: Request<TailOutputRequest>,
+    ) -> Result<Response<Self::TailOutputStream>, Status> {
+        let outgoing = tail_output::tail_output(&self.app, request.into_inner()).await?;
+        Ok(Response::new(statuses(outgoing)))
+    }
+
+    async fn read_output(
+        &self,
+        request: Request<ReadOutputRequest>,
+    ) -> Result<Response<ReadOutputResponse>, Status> {
+        Ok(Response::new(
+            read_output::read_output(&self.app, request.into_inner()).await?,
+        ))
+    }
+}
+
+fn statuses<T: Send + 'static>(outgoing: Outgoing<T>) -> BoxStream<'static, Result<T, Status>>
+where
+    Outgoing<T>: Stream<Item = Result<T, crate::control::refusal::Refusal>>,
+{
+    outgoing.map(|item| item.map_err(Status::from)).boxed()
+}

@@ -1,0 +1,482 @@
+//! From a refusal to a status: the code, a stable reason, and the details that help a program to go on.
+
+use crate::{
+    control::refusal::{Refusal, Resource},
+    store::StoreError,
+};
+use std::{collections::HashMap, error::Error, time::Duration};
+use taskyard_core::task::summary;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Domain of every reason.
+const DOMAIN: &str = "taskyard.dev";
+/// Longest message; what a request said is quoted in it, and headers are limited to some kilobytes.
+const MAX_MESSAGE_BYTES: usize = 2_048;
+/// Longest piece of a request in the details.
+const MAX_DETAIL_BYTES: usize = 512;
+/// When to try again where the server or its store is away, and where it is busy.
+const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
+const RETRY_BUSY: Duration = Duration::from_millis(200);
+
+/// What a program is told beside code and reason.
+enum Detail {
+    Nothing,
+    Field { field: String, problem: String },
+    Resource { kind: &'static str, name: String },
+    Precondition { kind: &'static str, subject: String },
+    Retry(Duration),
+    Facts(Vec<(&'static str, String)>),
+}
+
+impl From<Refusal> for Status {
+    /// Also logs what went wrong on our side, with its causes, once.
+    fn from(refusal: Refusal) -> Self {
+        let (code, reason, detail) = describe(&refusal);
+        log(&refusal, code, reason);
+        let mut details = ErrorDetails::new();
+        let mut facts: HashMap<String, String> = HashMap::new();
+        match detail {
+            Detail::Nothing => {}
+            Detail::Field { field, problem } => {
+                details.add_bad_request_violation(clip(&field), clip(&problem));
+            }
+            Detail::Resource { kind, name } => {
+                details.set_resource_info(kind, clip(&name), "", "");
+            }
+            Detail::Precondition { kind, subject } => {
+                details.add_precondition_failure_violation(
+                    kind,
+                    clip(&subject),
+                    clip(&message(&refusal)),
+                );
+            }
+            Detail::Retry(after) => {
+                details.set_retry_info(Some(after));
+            }
+            Detail::Facts(pairs) => {
+                facts.extend(
+                    pairs
+                        .into_iter()
+                        .map(|(name, value)| (name.to_owned(), clip(&value))),
+                );
+            }
+        }
+        details.set_error_info(reason, DOMAIN, facts);
+        Status::with_error_details(code, message(&refusal), details)
+    }
+}
+
+/// Code, reason and detail of each refusal.
+fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
+    match refusal {
+        Refusal::InvalidField { field, problem } => (
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            field_detail(field, problem),
+        ),
+        Refusal::InvalidPath { problem, .. } => (
+            Code::InvalidArgument,
+            "INVALID_PATH",
+            field_detail("path", &problem.to_string()),
+        ),
+        Refusal::BadToken { field, problem } => (
+            Code::InvalidArgument,
+            "BAD_TOKEN",
+            field_detail(field, problem),
+        ),
+        Refusal::AmbiguousTask { candidates, .. } => (
+            Code::InvalidArgument,
+            "AMBIGUOUS_TASK",
+            Detail::Facts(vec![("candidates", candidates.join(","))]),
+        ),
+        Refusal::TooLarge { what, limit } => (
+            Code::ResourceExhausted,
+            "TOO_LARGE",
+            Detail::Facts(vec![
+                ("what", what.clone()),
+                ("limit_bytes", limit.to_string()),
+            ]),
+        ),
+        Refusal::OutOfRange { what, problem, .. } => (
+            Code::OutOfRange,
+            "OUT_OF_RANGE",
+            field_detail(what, problem),
+        ),
+        Refusal::NotFound { resource, name } => {
+            let (reason, kind) = match resource {
+                Resource::Namespace => ("NAMESPACE_NOT_FOUND", "namespace"),
+                Resource::Session => ("SESSION_NOT_FOUND", "session"),
+                Resource::Task => ("TASK_NOT_FOUND", "task"),
+                Resource::Run => ("RUN_NOT_FOUND", "run"),
+                Resource::File => ("FILE_NOT_FOUND", "file"),
+            };
+            let name = name.clone();
+            (Code::NotFound, reason, Detail::Resource { kind, name })
+        }
+        Refusal::NameTaken { name } => (
+            Code::AlreadyExists,
+            "NAME_TAKEN",
+            resource_detail("task", name),
+        ),
+        Refusal::KeyConflict { key } => (
+            Code::AlreadyExists,
+            "KEY_CONFLICT",
+            resource_detail("key", key),
+        ),
+        Refusal::RequestIdConflict { request_id } => (
+            Code::AlreadyExists,
+            "REQUEST_ID_CONFLICT",
+            resource_detail("request_id", request_id),
+        ),
+        Refusal::TaskTerminal => (
+            Code::FailedPrecondition,
+            "TERMINAL",
+            precondition("TASK_STATE", "task"),
+        ),
+        Refusal::TaskNotTerminal => (
+            Code::FailedPrecondition,
+            "NOT_TERMINAL",
+            precondition("TASK_STATE", "task"),
+        ),
+        Refusal::WrongState { .. } => (
+            Code::FailedPrecondition,
+            "WRONG_STATE",
+            precondition("TASK_STATE", "task"),
+        ),
+        Refusal::ProtocolMismatch { ours, .. } => (
+            Code::FailedPrecondition,
+            "PROTOCOL_MISMATCH",
+            Detail::Facts(vec![("protocol", ours.to_string())]),
+        ),
+        Refusal::WrongFileType { path, .. } => (
+            Code::FailedPrecondition,
+            "WRONG_FILE_TYPE",
+            precondition("FILE_TYPE", path),
+        ),
+        Refusal::FolderNeedsRecursive { path } => (
+            Code::FailedPrecondition,
+            "FOLDER_NEEDS_RECURSIVE",
+            precondition("FILE_TYPE", path),
+        ),
+        Refusal::SystemPath { path } => (
+            Code::PermissionDenied,
+            "SYSTEM_PATH",
+            resource_detail("file", path),
+        ),
+        Refusal::GenerationMismatch { expected, found } => (
+            Code::Aborted,
+            "GENERATION_MISMATCH",
+            Detail::Facts(vec![
+                ("expected", expected.to_string()),
+                ("found", found.to_string()),
+            ]),
+        ),
+        Refusal::FileVersionMismatch {
+            expected, found, ..
+        } => (
+            Code::Aborted,
+            "FILE_VERSION_MISMATCH",
+            Detail::Facts(vec![
+                ("expected", expected.to_string()),
+                ("found", found.to_string()),
+            ]),
+        ),
+        Refusal::FileChanged { .. } => (Code::Aborted, "FILE_CHANGED", Detail::Nothing),
+        Refusal::LeaseLost => (Code::Aborted, "LEASE_LOST", Detail::Nothing),
+        Refusal::WorkerSessionLost => (Code::Aborted, "WORKER_SESSION_LOST", Detail::Nothing),
+        Refusal::ReaderStalled => (Code::Aborted, "READER_STALLED", Detail::Nothing),
+        Refusal::TooSlow { .. } => (Code::DeadlineExceeded, "TOO_SLOW", Detail::Nothing),
+        Refusal::Overloaded { .. } => (
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            Detail::Retry(RETRY_BUSY),
+        ),
+        Refusal::Unreachable => (
+            Code::Unavailable,
+            "STORE_UNAVAILABLE",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
+        Refusal::ShuttingDown => (
+            Code::Unavailable,
+            "SHUTTING_DOWN",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
+        Refusal::Store(error) => describe_store(error),
+    }
+}
+
+fn describe_store(error: &StoreError) -> (Code, &'static str, Detail) {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Refused { .. } => (
+            Code::Unavailable,
+            "STORE_UNAVAILABLE",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
+        StoreError::ReadOnly(_) => (
+            Code::Unavailable,
+            "STORE_READ_ONLY",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
+        StoreError::Conflict(_) => (
+            Code::Unavailable,
+            "STORE_CONFLICT",
+            Detail::Retry(RETRY_BUSY),
+        ),
+        StoreError::DiskFull(_) => (
+            Code::Unavailable,
+            "STORE_FULL",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
+        StoreError::Corrupt { .. } => (Code::DataLoss, "STORE_CORRUPT", Detail::Nothing),
+        StoreError::Duplicate { .. }
+        | StoreError::NewerSchema { .. }
+        | StoreError::Migration(_)
+        | StoreError::BadUrl(_)
+        | StoreError::Other(_) => (Code::Internal, "INTERNAL", Detail::Nothing),
+    }
+}
+
+/// What a person is told. Of the store's trouble only what they can act upon; the rest is in the log.
+fn message(refusal: &Refusal) -> String {
+    let text = match refusal {
+        Refusal::Store(error) => match error {
+            StoreError::Unavailable(_) | StoreError::Refused { .. } => {
+                "the database is not reachable; try again in a moment".to_owned()
+            }
+            StoreError::Conflict(_) => "another transaction got in the way; try again".to_owned(),
+            StoreError::DiskFull(_) | StoreError::ReadOnly(_) => error.to_string(),
+            StoreError::Corrupt { what, .. } => {
+                format!("a stored {what} cannot be read; the server's log says more")
+            }
+            StoreError::Duplicate { .. }
+            | StoreError::NewerSchema { .. }
+            | StoreError::Migration(_)
+            | StoreError::BadUrl(_)
+            | StoreError::Other(_) => "the server failed; its log says why".to_owned(),
+        },
+        other => other.to_string(),
+    };
+    summary::clip(&text, MAX_MESSAGE_BYTES)
+}
+
+fn log(refusal: &Refusal, code: Code, reason: &'static str) {
+    let Refusal::Store(error) = refusal else {
+        tracing::debug!(?code, reason, "a call was refused: {refusal}");
+        return;
+    };
+    let mut causes = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push_str(": ");
+        causes.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if code == Code::Unavailable {
+        tracing::warn!(reason, error = causes, "a call failed for now");
+    } else {
+        tracing::error!(reason, error = causes, "a call failed");
+    }
+}
+
+fn field_detail(field: &str, problem: &str) -> Detail {
+    Detail::Field {
+        field: field.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+fn resource_detail(kind: &'static str, name: &str) -> Detail {
+    Detail::Resource {
+        kind,
+        name: name.to_owned(),
+    }
+}
+
+fn precondition(kind: &'static str, subject: &str) -> Detail {
+    Detail::Precondition {
+        kind,
+        subject: subject.to_owned(),
+    }
+}
+
+fn clip(text: &str) -> String {
+    summary::clip(text, MAX_DETAIL_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use taskyard_core::vfs::PathError;
+
+    fn one_of_each() -> Vec<Refusal> {
+        let text = || "x".repeat(10_000);
+        let mut refusals = vec![
+            Refusal::invalid("task.spec", text()),
+            Refusal::InvalidPath {
+                path: text(),
+                problem: PathError::DotPart,
+            },
+            Refusal::AmbiguousTask {
+                prefix: text(),
+                candidates: vec![text(), text()],
+            },
+            Refusal::NameTaken { name: text() },
+            Refusal::KeyConflict { key: text() },
+            Refusal::RequestIdConflict { request_id: text() },
+            Refusal::TaskTerminal,
+            Refusal::TaskNotTerminal,
+            Refusal::WrongState {
+                state: "queued",
+                problem: "no",
+            },
+            Refusal::GenerationMismatch {
+                expected: 1,
+                found: 2,
+            },
+            Refusal::LeaseLost,
+            Refusal::WorkerSessionLost,
+            Refusal::ProtocolMismatch {
+                ours: 1,
+                min: 2,
+                max: 3,
+            },
+            Refusal::SystemPath { path: text() },
+            Refusal::WrongFileType {
+                path: text(),
+                what: "a folder",
+            },
+            Refusal::FolderNeedsRecursive { path: text() },
+            Refusal::FileVersionMismatch {
+                path: text(),
+                expected: 1,
+                found: 2,
+            },
+            Refusal::FileChanged { path: text() },
+            Refusal::TooLarge {
+                what: text(),
+                limit: 1,
+            },
+            Refusal::TooSlow { what: "it" },
+            Refusal::OutOfRange {
+                what: "offset",
+                offset: 1,
+                problem: text(),
+            },
+            Refusal::BadToken {
+                field: "page_token",
+                problem: "no",
+            },
+            Refusal::Overloaded { what: "calls" },
+            Refusal::ReaderStalled,
+            Refusal::ShuttingDown,
+            Refusal::Unreachable,
+            Refusal::Store(StoreError::away()),
+            Refusal::Store(StoreError::corrupt("page", "relation \"secret\"")),
+            Refusal::Store(StoreError::Duplicate {
+                constraint: "secret".to_owned(),
+            }),
+            Refusal::Store(StoreError::Refused {
+                reason: "secret".to_owned(),
+            }),
+        ];
+        for resource in [
+            Resource::Namespace,
+            Resource::Session,
+            Resource::Task,
+            Resource::Run,
+            Resource::File,
+        ] {
+            refusals.push(Refusal::NotFound {
+                resource,
+                name: text(),
+            });
+        }
+        refusals
+    }
+
+    #[test]
+    fn every_refusal_has_a_reason_and_fits_into_a_header() {
+        for refusal in one_of_each() {
+            let shown = format!("{refusal:.40}");
+            let status = Status::from(refusal);
+            let details = status.get_error_details();
+            let info = details
+                .error_info()
+                .cloned()
+                .unwrap_or_else(|| panic!("{shown}: no reason"));
+            let is_reason =
+                |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+            assert!(
+                info.reason.len() >= 2 && info.reason.bytes().all(is_reason),
+                "{}",
+                info.reason
+            );
+            assert!(
+                info.reason
+                    .starts_with(|first: char| first.is_ascii_uppercase())
+            );
+            assert_eq!(info.domain, DOMAIN);
+            assert!(!status.message().is_empty() && status.message().len() <= MAX_MESSAGE_BYTES);
+            assert!(
+                status.details().len() <= 6_000,
+                "{shown}: {}",
+                status.details().len()
+            );
+            assert!(!status.message().contains("secret"), "{}", status.message());
+        }
+    }
+
+    #[test]
+    fn what_can_be_tried_again_says_when() {
+        for refusal in one_of_each() {
+            let may_retry = matches!(
+                refusal,
+                Refusal::Overloaded { .. }
+                    | Refusal::ShuttingDown
+                    | Refusal::Unreachable
+                    | Refusal::Store(StoreError::Unavailable(_) | StoreError::Refused { .. })
+            );
+            let status = Status::from(refusal);
+            assert_eq!(
+                status.get_error_details().retry_info().is_some(),
+                may_retry,
+                "{}",
+                status.message()
+            );
+            assert!(status.code() != Code::Unavailable || may_retry);
+        }
+    }
+
+    #[test]
+    fn details_say_what_a_program_needs() {
+        let missing = Status::from(Refusal::NotFound {
+            resource: Resource::Task,
+            name: "t9".to_owned(),
+        });
+        let details = missing.get_error_details();
+        let resource = details
+            .resource_info()
+            .map(|info| (info.resource_type.as_str(), info.resource_name.as_str()));
+        assert_eq!(resource, Some(("task", "t9")));
+        let invalid = Status::from(Refusal::invalid("task.name", "must be short"));
+        let details = invalid.get_error_details();
+        let fields = details
+            .bad_request()
+            .map(|request| request.field_violations.clone())
+            .unwrap_or_default();
+        assert_eq!(
+            fields.first().map(|field| field.field.as_str()),
+            Some("task.name")
+        );
+        let lost = Status::from(Refusal::LeaseLost);
+        assert_eq!(lost.code(), Code::Aborted);
+        let terminal = Status::from(Refusal::TaskTerminal);
+        assert!(
+            terminal
+                .get_error_details()
+                .precondition_failure()
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! Why a server does not start, or stops serving, in words for whoever started it.
+
+use crate::{config::LEASE_RANGE, grpc::endpoint::EndpointError, store::StoreError};
+use std::{io, net::SocketAddr, time::Duration};
+
+/// Why a server does not start, or stops serving.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] StoreError),
+    /// Another program listens there.
+    #[error(
+        "{address} is in use by another program; stop that one, or choose another address with --listen"
+    )]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The machine does not have the address.
+    #[error("no interface of this machine has the address {}; choose another one with --listen", .address.ip())]
+    NoSuchAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// We may not listen there.
+    #[error("listening on {address} is not permitted; choose a port above 1023 with --listen")]
+    AddressNotPermitted {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Listening failed for another reason.
+    #[error("listening on {address} failed")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The lease is out of range.
+    #[error("a lease of {lease:?} makes no sense; it must be {:?} to {:?}", LEASE_RANGE.start(), LEASE_RANGE.end())]
+    LeaseOutOfRange {
+        /// The lease.
+        lease: Duration,
+    },
+    /// The port could not be served.
+    #[error("the port could not be served")]
+    Endpoint(#[from] EndpointError),
+    /// One of the server's own loops ended before the shutdown.
+    #[error(
+        "a loop of the server ended by itself, which is a fault in taskyard; the log before this says more"
+    )]
+    LoopEnded,
+}
+
+impl ServeError {
+    /// Why listening on an address failed.
+    pub(crate) fn listen(address: SocketAddr, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            Self::AddressInUse { address }
+        } else if source.kind() == io::ErrorKind::AddrNotAvailable {
+            Self::NoSuchAddress { address }
+        } else if source.kind() == io::ErrorKind::PermissionDenied {
+            Self::AddressNotPermitted { address }
+        } else {
+            Self::Listen { address, source }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! One server, from its start to its end.
+
+use crate::{
+    app::App,
+    background,
+    commit::Commits,
+    config::ServerConfig,
+    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    dispatch::{self, Registry, Routes},
+    events::Events,
+    grpc::endpoint,
+    output::OutputWriters,
+    serve_error::ServeError,
+    store::{self, Store, migrate::MigrateReport},
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long the loops may take to end once nothing is served any more.
+const LOOPS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the writers may take to finish what they were given.
+const WRITERS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the database connections may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server that has its port and its database, and is ready to serve.
+pub struct Server {
+    app: Arc<App>,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    /// The committers of changes and the writers of output.
+    writers: JoinSet<()>,
+}
+
+/// Brings a database to this version's schema. What is there already stays.
+///
+/// # Errors
+/// [`ServeError::Database`].
+pub async fn migrate(database_url: &str) -> Result<MigrateReport, ServeError> {
+    let store = Store::connect(database_url).await?;
+    let migrated = store::migrate::migrate(&store).await;
+    close(&store).await;
+    Ok(migrated?)
+}
+
+impl Server {
+    /// Connects to the database, brings its schema up to date and takes the port. Nothing is served yet.
+    ///
+    /// # Errors
+    /// Any [`ServeError`] but the last two.
+    pub async fn bind(config: ServerConfig) -> Result<Self, ServeError> {
+        let lease = config
+            .lease_durations()
+            .ok_or(ServeError::LeaseOutOfRange {
+                lease: config.lease.unwrap_or_default(),
+            })?;
+        let store = Store::connect(&config.database_url).await?;
+        let report = store::migrate::migrate(&store).await?;
+        for migration in &report.applied {
+            tracing::info!(%migration, "the database's schema was changed");
+        }
+        let identity = store::identity::store_identity(&store).await?;
+        let listen_error = |error| ServeError::listen(config.listen, error);
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        let events = Events::new(store.clone(), identity.clone());
+        let mut writers = JoinSet::new();
+        let commits = Commits::start(&store, &events, &mut writers).await?;
+        let outputs = OutputWriters::start(&store, &events, &mut writers).await?;
+        let app = Arc::new(App {
+            store,
+            events,
+            commits,
+            outputs,
+            registry: Registry::default(),
+            routes: Routes::default(),
+            task_sessions: TaskSessions::default(),
+            identity,
+            lease,
+            names: NameCache::default(),
+            file_slots: FileSlots::default(),
+            shutdown: CancellationToken::new(),
+        });
+        Ok(Self {
+            app,
+            listener,
+            local_addr,
+            writers,
+        })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `shutdown`, then ends within 15 seconds: the health turns bad, long streams end, other calls have
+    /// five seconds, the loops stop, what was accepted is committed, the database connections close.
+    ///
+    /// # Errors
+    /// [`ServeError::Endpoint`] and [`ServeError::LoopEnded`]; the server has ended all the same.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let Self {
+            app,
+            listener,
+            local_addr,
+            mut writers,
+        } = self;
+        tracing::info!(%local_addr, "serving");
+        let mut loops = start_loops(&app);
+        let serving = async {
+            let served = endpoint::serve(app.clone(), listener).await;
+            app.shutdown.cancel();
+            served
+        };
+        let watching = async {
+            let ended_itself = tokio::select! {
+                () = shutdown.cancelled() => false,
+                () = app.shutdown.cancelled() => false,
+                Some(_) = loops.join_next() => true,
+                Some(_) = writers.join_next() => true,
+            };
+            app.shutdown.cancel();
+            ended_itself
+        };
+        let (served, ended_itself) = tokio::join!(serving, watching);
+        stop("loops", loops, LOOPS_TIMEOUT).await;
+        let store = app.store.clone();
+        // the writers end when nobody can give them anything any more
+        drop(app);
+        stop("writers", writers, WRITERS_TIMEOUT).await;
+        close(&store).await;
+        served?;
+        if ended_itself {
+            return Err(ServeError::LoopEnded);
+        }
+        tracing::info!(%local_addr, "the server has ended");
+        Ok(())
+    }
+}
+
+/// Starts what goes on without being called for. Every loop ends with `app.shutdown`.
+fn start_loops(app: &Arc<App>) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
+    loops.spawn({
+        let (events, shutdown) = (app.events.clone(), app.shutdown.clone());
+        async move { events.run(shutdown).await }
+    });
+    loops.spawn({
+        let app = app.clone();
+        async move { dispatch::run(&app).await }
+    });
+    background::start(app, &mut loops);
+    loops
+}
+
+/// Waits for tasks to end by themselves, then ends them.
+async fn stop(what: &'static str, mut tasks: JoinSet<()>, patience: Duration) {
+    let ending = async { while tasks.join_next().await.is_some() {} };
+    if timeout(patience, ending).await.is_err() {
+        tracing::warn!("the {what} did not end within {patience:?}; they are stopped");
+        tasks.shutdown().await;
+    }
+}
+
+async fn close(store: &Store) {
+    if timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
+        tracing::warn!("the database connections did not close within {CLOSE_TIMEOUT:?}");
+    }
+}

@@ -1,0 +1,486 @@
+//! The set-based writes of one group commit: ends, attempts, new tasks, and last the sessions with their logs.
+
+use super::{
+    StoreError,
+    task_row::{TaskRow, column, encode, encode_content, last_item_no, to_ms},
+    times,
+};
+use chrono::{DateTime, Utc};
+use prost::Message;
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use std::time::Duration;
+use taskyard_core::{
+    id::{SessionUid, TaskId},
+    output::{Retention, Stored},
+    task::{AttemptEnd, Gate, Policy, State, TerminalState},
+};
+use taskyard_proto::v1::{Exit, TaskSpec};
+use uuid::Uuid;
+
+/// Begins the transaction of one batch.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn begin(db: &mut PgConnection) -> Result<Transaction<'_, Postgres>, StoreError> {
+    Ok(db.begin().await?)
+}
+
+/// Commits it.
+///
+/// # Errors
+/// Any [`StoreError`]; after one of them it is not known whether the batch was committed.
+pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), StoreError> {
+    Ok(transaction.commit().await?)
+}
+
+/// A task to be stored, but for what its session numbers.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// Its id.
+    pub id: TaskId,
+    /// Number of its namespace.
+    pub namespace_id: i32,
+    /// Number of its session.
+    pub session: SessionUid,
+    /// Number of its route.
+    pub route_id: i32,
+    /// Its queue.
+    pub queue: String,
+    /// Virtual time of the queue at the task's priority.
+    pub virtual_time: f64,
+    /// Its kind.
+    pub kind: String,
+    /// Its executor.
+    pub executor: String,
+    /// Name among the session's live tasks.
+    pub name: Option<String>,
+    /// Idempotency name.
+    pub key: Option<String>,
+    /// What to call it.
+    pub display_name: String,
+    /// What to run.
+    pub spec: TaskSpec,
+    /// Parent and root; none: it is its own root.
+    pub parent: Option<(TaskId, TaskId)>,
+    /// Group.
+    pub group: Option<String>,
+    /// Labels, as a JSON object.
+    pub labels_json: String,
+    /// Tags, as a JSON array.
+    pub tags_json: String,
+    /// Priority.
+    pub priority: i16,
+    /// Longest time of one run.
+    pub timeout: Option<Duration>,
+    /// What the state machine needs.
+    pub policy: Policy,
+    /// Whether it waits to be claimed.
+    pub gate: Gate,
+    /// When to wake the owner, as on the wire.
+    pub wake_policy: i16,
+    /// The task that it repeats.
+    pub retry_of: Option<TaskId>,
+    /// Duration of its leases.
+    pub lease: Duration,
+    /// SHA-256 of the definition.
+    pub fingerprint: [u8; 32],
+}
+
+/// What a new task gets from its session.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// Its ordinal.
+    pub ordinal: i64,
+    /// Its place in the queue's virtual time.
+    pub fair_key: f64,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What a batch does to one session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SessionChange {
+    /// The session.
+    pub session: SessionUid,
+    /// Events to number.
+    pub events: i64,
+    /// New tasks to number.
+    pub creates: i64,
+    /// Live tasks more or less.
+    pub open_delta: i64,
+    /// Virtual time of the new tasks' queue.
+    pub virtual_time: f64,
+}
+
+/// What a session numbered.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionNumbers {
+    /// The session.
+    pub session: SessionUid,
+    /// Number of the first event.
+    pub first_seq: i64,
+    /// Ordinal of the first new task.
+    pub first_ordinal: i64,
+    /// Virtual time after which the new tasks are placed, one apart.
+    pub fair_base: f64,
+    /// The time of the commit's events.
+    pub at: DateTime<Utc>,
+}
+
+/// One session's events of one commit.
+#[derive(Clone, Debug)]
+pub struct LogRow {
+    /// The session.
+    pub session: SessionUid,
+    /// Number of the first event.
+    pub first_seq: i64,
+    /// Number of the last event.
+    pub last_seq: i64,
+    /// Their time.
+    pub at: DateTime<Utc>,
+    /// Encoded `LogPage`.
+    pub body: Vec<u8>,
+}
+
+/// What is stored of one stream of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamRow {
+    /// The task.
+    pub task: TaskId,
+    /// The run.
+    pub run: i32,
+    /// 1 stdout, 2 stderr.
+    pub stream: i16,
+    /// What is stored.
+    pub stored: Stored,
+    /// What is kept.
+    pub retention: Retention,
+}
+
+/// Replaces the live rows of tasks that have ended by end rows.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn end_tasks(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| Uuid::from_u128(row.task.id.0)).collect();
+    let deleted = sqlx::query!("delete from task_live where id = any($1)", &ids)
+        .execute(&mut *db)
+        .await?;
+    if deleted.rows_affected() != ids.len() as u64 {
+        return Err(StoreError::Conflict(sqlx::Error::RowNotFound));
+    }
+    let each = |value: fn(&TaskRow) -> Option<Vec<u8>>| rows.iter().map(|row| value(row)).collect::<Vec<_>>();
+    let error = |row: &TaskRow| row.body.error.clone().filter(|_| row.task.state == State::Terminal(TerminalState::Failed));
+    sqlx::query!(
+        r#"insert into task_end (id, state, run, attempt, generation, epoch, lease_id, item_no, worker_name,
+             cancel_requested_at, started_at, finished_at, updated_at, state_detail, summary, progress, content, error_kind,
+             error_message, error_retryable, run_end)
+           select * from unnest($1::uuid[], $2::smallint[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::uuid[],
+             $8::bigint[], $9::text[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[],
+             $14::text[], $15::text[], $16::bytea[], $17::bytea[], $18::text[], $19::text[], $20::boolean[], $21::bytea[])"#,
+        &ids,
+        &rows.iter().map(|row| end_state(row)).collect::<Vec<_>>(),
+        &rows.iter().map(|row| column(row.task.run)).collect::<Vec<_>>(),
+        &rows.iter().map(|row| column(row.task.attempt)).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.task.generation.cast_signed()).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.task.settled.map_or(0, |lease| lease.epoch.0)).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.task.settled.map(|lease| Uuid::from_u128(lease.id.0))).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| last_item_no(&row.task)).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.body.worker_name.clone()).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| row.task.cancel.map(|cancel| times::to_database(cancel.requested_at))).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| row.task.started_at.map(times::to_database)).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| row.end.as_ref().map_or(row.body.updated_at, |end| end.finished_at)).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.body.updated_at).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.body.state_detail.clone()).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.body.summary.clone()).collect::<Vec<_>>(),
+        &each(|row| encode(row.body.progress.as_ref())) as _,
+        &each(|row| encode_content(&row.body.content)) as _,
+        &rows.iter().map(|row| error(row).map(|error| error.kind.as_str().to_owned())).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| error(row).map(|error| error.message)).collect::<Vec<_>>() as _,
+        &rows.iter().map(|row| error(row).map(|error| error.retryable)).collect::<Vec<_>>() as _,
+        &each(|row| row.end.as_ref().map(|end| end.run_end.encode_to_vec())) as _
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes what enriched a task after its end.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn update_ended(db: &mut PgConnection, row: &TaskRow) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update task_end set generation = $2, updated_at = $3, state_detail = $4, summary = $5, content = $6 where id = $1",
+        Uuid::from_u128(row.task.id.0),
+        row.task.generation.cast_signed(),
+        row.body.updated_at,
+        row.body.state_detail,
+        row.body.summary,
+        encode_content(&row.body.content)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores attempts that ended without ending their tasks.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn insert_attempt(
+    db: &mut PgConnection,
+    task: TaskId,
+    end: &AttemptEnd,
+    body: &super::task_row::Body,
+    exit: Option<&Exit>,
+    ended_at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into attempt (task_id, attempt, run, epoch, lease_id, item_no, worker_name, ended_at, error_kind, error_message, exit)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        Uuid::from_u128(task.0),
+        column(end.attempt),
+        column(end.run),
+        end.lease.epoch.0,
+        Uuid::from_u128(end.lease.id.0),
+        end.lease.item_no,
+        body.worker_name,
+        ended_at,
+        end.failure.map(|failure| failure.kind.as_str()),
+        end.failure.and(body.error.as_ref()).map(|error| error.message.as_str()),
+        encode(exit)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes the sessions' locks, in order and last of all locks, and numbers what the batch adds to them.
+///
+/// # Errors
+/// Any [`StoreError`]; [`StoreError::Conflict`] if a session is gone.
+pub async fn number(db: &mut PgConnection, changes: &[SessionChange]) -> Result<Vec<SessionNumbers>, StoreError> {
+    let rows = sqlx::query!(
+        r#"with wanted as (
+             select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[])
+               as w(uid, events, creates, open_delta, virtual_time)),
+           locked as materialized (
+             select s.uid from session s where s.uid in (select uid from wanted) order by s.uid for no key update of s)
+           update session s set next_seq = s.next_seq + w.events, next_ordinal = s.next_ordinal + w.creates,
+             open_tasks = s.open_tasks + w.open_delta,
+             fair_last = case when w.creates > 0 then greatest(s.fair_last, w.virtual_time) + w.creates else s.fair_last end,
+             updated_at = clock_timestamp()
+           from wanted w join locked on locked.uid = w.uid where s.uid = w.uid
+           returning s.uid, s.next_seq - w.events as "first_seq!", s.next_ordinal - w.creates as "first_ordinal!",
+             s.fair_last - w.creates as "fair_base!", s.updated_at as "at!""#,
+        &changes.iter().map(|change| change.session.0).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.events).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.creates).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.open_delta).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.virtual_time).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    if rows.len() != changes.len() {
+        return Err(StoreError::Conflict(sqlx::Error::RowNotFound));
+    }
+    Ok(rows
+        .into_iter()
+        .map(|row| SessionNumbers {
+            session: SessionUid(row.uid),
+            first_seq: row.first_seq,
+            first_ordinal: row.first_ordinal,
+            fair_base: row.fair_base,
+            at: row.at,
+        })
+        .collect())
+}
+
+/// Appends to the sessions' logs.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn append_log(db: &mut PgConnection, rows: &[LogRow]) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"insert into session_log (session_uid, last_seq, first_seq, at, body)
+           select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::bytea[])"#,
+        &rows.iter().map(|row| row.session.0).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.last_seq).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.first_seq).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.at).collect::<Vec<_>>(),
+        &rows.iter().map(|row| row.body.clone()).collect::<Vec<_>>()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores new tasks: what is written once, and the live rows.
+///
+/// # Errors
+/// [`StoreError::Duplicate`] naming `task_by_key`, `task_live_by_name` or `task_pkey`; any other [`StoreError`].
+pub async fn insert_tasks(db: &mut PgConnection, tasks: &[(&NewTask, Placement)]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = tasks.iter().map(|(task, _)| Uuid::from_u128(task.id.0)).collect();
+    let sessions: Vec<i64> = tasks.iter().map(|(task, _)| task.session.0).collect();
+    let routes: Vec<i32> = tasks.iter().map(|(task, _)| task.route_id).collect();
+    let names: Vec<Option<String>> = tasks.iter().map(|(task, _)| task.name.clone()).collect();
+    let priorities: Vec<i16> = tasks.iter().map(|(task, _)| task.priority).collect();
+    let created: Vec<DateTime<Utc>> = tasks.iter().map(|(_, placement)| placement.created_at).collect();
+    let policy_time = |pick: fn(&Policy) -> Option<taskyard_core::Timestamp>| {
+        tasks
+            .iter()
+            .map(|(task, _)| pick(&task.policy).map(times::to_database))
+            .collect::<Vec<_>>()
+    };
+    let not_before = policy_time(|policy| policy.not_before);
+    let start_deadlines = policy_time(|policy| policy.start_deadline);
+    sqlx::query!(
+        r#"insert into task (id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
+             group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
+             max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at)
+           select v.id, v.namespace_id, v.session_uid, v.ordinal, v.route_id, v.name, v.key, v.display_name, v.spec, v.parent_id,
+             v.root_id, v.group_name, v.labels::jsonb,
+             array(select jsonb_array_elements_text(v.tags::jsonb)), v.priority, v.not_before, v.start_deadline, v.timeout_ms,
+             v.max_runs, v.initial_backoff_ms, v.max_backoff_ms, v.backoff_multiplier, v.wake_policy, v.retry_of,
+             v.fingerprint, v.created_at
+           from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::text[],
+             $9::bytea[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::smallint[],
+             $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::int[], $20::bigint[], $21::bigint[], $22::float8[],
+             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[])
+             as v(id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
+               group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
+               max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at)"#,
+        &ids,
+        &tasks.iter().map(|(task, _)| task.namespace_id).collect::<Vec<_>>(),
+        &sessions,
+        &tasks.iter().map(|(_, placement)| placement.ordinal).collect::<Vec<_>>(),
+        &routes,
+        &names as _,
+        &tasks.iter().map(|(task, _)| task.key.clone()).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| task.display_name.clone()).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.spec.encode_to_vec()).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.parent.map(|(parent, _)| Uuid::from_u128(parent.0))).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| Uuid::from_u128(task.parent.map_or(task.id, |(_, root)| root).0)).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.group.clone()).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| task.labels_json.clone()).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.tags_json.clone()).collect::<Vec<_>>(),
+        &priorities,
+        &not_before as _,
+        &start_deadlines as _,
+        &tasks.iter().map(|(task, _)| task.timeout.map(to_ms)).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| column(task.policy.retry.max_runs)).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| to_ms(task.policy.retry.initial_backoff)).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| to_ms(task.policy.retry.max_backoff)).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.policy.retry.multiplier).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.wake_policy).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.retry_of.map(|id| Uuid::from_u128(id.0))).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| task.fingerprint.to_vec()).collect::<Vec<_>>(),
+        &created
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        r#"insert into task_live (id, session_uid, route_id, name, priority, fair_key, gate, not_before, start_deadline, lease_ms, updated_at)
+           select * from unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::smallint[], $6::float8[], $7::smallint[],
+             $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::timestamptz[])"#,
+        &ids,
+        &sessions,
+        &routes,
+        &names as _,
+        &priorities,
+        &tasks.iter().map(|(_, placement)| placement.fair_key).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| gate_column(task.gate)).collect::<Vec<_>>(),
+        &not_before as _,
+        &start_deadlines as _,
+        &tasks.iter().map(|(task, _)| to_ms(task.lease)).collect::<Vec<_>>(),
+        &created
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What is stored of the output of these runs.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn read_streams(db: &mut PgConnection, runs: &[(TaskId, u32)]) -> Result<Vec<StreamRow>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select s.task_id, s.run, s.stream, s.durable_end, s.contiguous_from, s.head_bytes, s.tail_bytes
+           from unnest($1::uuid[], $2::int[]) r(task_id, run) join output_stream s on s.task_id = r.task_id and s.run = r.run"#,
+        &runs.iter().map(|(task, _)| Uuid::from_u128(task.0)).collect::<Vec<_>>(),
+        &runs.iter().map(|(_, run)| column(*run)).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| StreamRow {
+            task: TaskId(row.task_id.as_u128()),
+            run: row.run,
+            stream: row.stream,
+            stored: Stored {
+                durable_end: row.durable_end.cast_unsigned(),
+                contiguous_from: row.contiguous_from.cast_unsigned(),
+            },
+            retention: Retention {
+                head: row.head_bytes.cast_unsigned(),
+                tail: row.tail_bytes.cast_unsigned(),
+            },
+        })
+        .collect())
+}
+
+/// Deletes the chunks between the kept head and the kept tail of a stream; says how many bytes stay stored.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn trim_stream(
+    db: &mut PgConnection,
+    task: TaskId,
+    run: u32,
+    stream: i16,
+    head: u64,
+    tail_start: u64,
+) -> Result<i64, StoreError> {
+    let (task, run) = (Uuid::from_u128(task.0), column(run));
+    sqlx::query!(
+        "delete from output_chunk where task_id = $1 and run = $2 and stream = $3 and start_offset >= $4 and end_offset <= $5",
+        task,
+        run,
+        stream,
+        head.cast_signed(),
+        tail_start.cast_signed()
+    )
+    .execute(&mut *db)
+    .await?;
+    let stored = sqlx::query_scalar!(
+        r#"select coalesce(sum(end_offset - start_offset), 0)::bigint as "stored!" from output_chunk
+           where task_id = $1 and run = $2 and stream = $3"#,
+        task,
+        run,
+        stream
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(stored)
+}
+
+fn gate_column(gate: Gate) -> i16 {
+    match gate {
+        Gate::Open => 0,
+        Gate::Until(_) => 1,
+        Gate::Held => 2,
+    }
+}
+
+fn end_state(row: &TaskRow) -> i16 {
+    match &row.task.state {
+        State::Terminal(TerminalState::Succeeded) => 3,
+        State::Terminal(TerminalState::Failed) => 4,
+        State::Terminal(TerminalState::Canceled) => 5,
+        // the table's CHECK refuses it: only ended tasks come here
+        State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. } => 0,
+    }
+}

@@ -1,0 +1,124 @@
+//! What can go wrong between us and Postgres, told apart by what a caller does about it.
+
+use sqlx::migrate::MigrateError;
+
+/// A failed use of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or broke the connection; the same call may work later.
+    #[error("the database is not reachable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Another transaction got in the way; the whole transaction is to be run again.
+    #[error("another transaction got in the way")]
+    Conflict(#[source] sqlx::Error),
+    /// A unique constraint or index refused the row.
+    #[error("`{constraint}` refuses the row")]
+    Duplicate {
+        /// Name of the constraint or index.
+        constraint: String,
+    },
+    /// The database has no room for more.
+    #[error("the database's disk is full")]
+    DiskFull(#[source] sqlx::Error),
+    /// The database takes reads only.
+    #[error("the database is read-only; it may be a standby")]
+    ReadOnly(#[source] sqlx::Error),
+    /// The schema is newer than this program.
+    #[error(
+        "the database's schema has version {found}, this program knows versions up to {known}: run a newer taskyard"
+    )]
+    NewerSchema {
+        /// Version found.
+        found: i64,
+        /// Newest version known.
+        known: i64,
+    },
+    /// A migration could not be applied.
+    #[error("the database's schema could not be brought up to date")]
+    Migration(#[source] MigrateError),
+    /// The URL is no Postgres URL.
+    #[error("the database URL is not valid; it looks like postgres://user@host:5432/name")]
+    BadUrl(#[source] sqlx::Error),
+    /// The database refused who we are, or does not exist.
+    #[error("the database refused the connection: {reason}")]
+    Refused {
+        /// The database's own words.
+        reason: String,
+    },
+    /// A row holds what this program cannot read.
+    #[error("a stored {what} cannot be read: {problem}")]
+    Corrupt {
+        /// What sort of value.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Anything else the database said.
+    #[error("the database failed")]
+    Other(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether running the whole transaction again, a little later, may work.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Conflict(_) => true,
+            Self::Duplicate { .. }
+            | Self::DiskFull(_)
+            | Self::ReadOnly(_)
+            | Self::NewerSchema { .. }
+            | Self::Migration(_)
+            | Self::BadUrl(_)
+            | Self::Refused { .. }
+            | Self::Corrupt { .. }
+            | Self::Other(_) => false,
+        }
+    }
+
+    /// A database that cannot be reached, for tests.
+    #[cfg(test)]
+    pub(crate) fn away() -> Self {
+        Self::Unavailable(sqlx::Error::PoolClosed)
+    }
+
+    pub(crate) fn corrupt(what: &'static str, problem: impl ToString) -> Self {
+        Self::Corrupt {
+            what,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// By SQLSTATE, as in the PostgreSQL manual's appendix A; never by text.
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &error else {
+            return match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+                other => Self::Other(other),
+            };
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        match code.as_str() {
+            "23505" => Self::Duplicate {
+                constraint: database.constraint().unwrap_or_default().to_owned(),
+            },
+            "40001" | "40P01" | "55P03" => Self::Conflict(error),
+            "53100" => Self::DiskFull(error),
+            "25006" => Self::ReadOnly(error),
+            "28000" | "28P01" | "3D000" | "42501" => Self::Refused {
+                reason: database.message().to_owned(),
+            },
+            code if code.starts_with("08") || code.starts_with("57P") || code == "53300" => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Other(error),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The only folder that speaks SQL. One function a statement (or a few that belong to one question), lower-case SQL,
+//! checked when it is compiled. It decides nothing: rules live in `taskyard_core`.
+
+pub mod batch;
+mod conflict;
+pub mod claim;
+mod connect;
+pub mod creates;
+pub mod due;
+mod error;
+pub mod files;
+pub mod identity;
+pub mod listen;
+pub mod log_read;
+pub mod migrate;
+pub mod output_read;
+pub mod output_append;
+pub mod records;
+pub mod resolve;
+pub mod sessions;
+pub mod standings;
+pub mod task_files;
+pub mod task_row;
+pub mod times;
+pub mod workers_read;
+
+pub mod workers;
+
+pub use connect::Store;
+pub use error::StoreError;
+/// A connection of one's own; control and commit pass it on without knowing what it is.
+pub use sqlx::PgConnection as Connection;

@@ -1,0 +1,112 @@
+//! Namespaces and sessions.
+
+use super::{StoreError, times};
+use prost_types::Timestamp;
+use sqlx::PgExecutor;
+use taskyard_core::id::SessionUid;
+
+/// One session, for a listing.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// Its number.
+    pub uid: SessionUid,
+    /// Its id.
+    pub id: String,
+    /// Tasks that are not terminal.
+    pub open_tasks: i64,
+    /// Tasks created so far.
+    pub total_tasks: i64,
+    /// Number of its newest event; 0: none.
+    pub last_seq: i64,
+    /// When it was first used.
+    pub created_at: Timestamp,
+    /// When its newest event was committed.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// The number of a namespace.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_namespace(db: impl PgExecutor<'_>, name: &str) -> Result<Option<i32>, StoreError> {
+    Ok(sqlx::query_scalar!("select id from namespace where name = $1", name)
+        .fetch_optional(db)
+        .await?)
+}
+
+/// The number of a namespace, which is made if it does not exist. The name must be valid.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn ensure_namespace(db: impl PgExecutor<'_>, name: &str) -> Result<i32, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"with made as (insert into namespace (name) values ($1) on conflict (name) do nothing returning id)
+           select id as "id!" from made union all select id from namespace where name = $1 limit 1"#,
+        name
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// The number of a session.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_session(db: impl PgExecutor<'_>, namespace_id: i32, id: &str) -> Result<Option<SessionUid>, StoreError> {
+    Ok(
+        sqlx::query_scalar!("select uid from session where namespace_id = $1 and id = $2", namespace_id, id)
+            .fetch_optional(db)
+            .await?
+            .map(SessionUid),
+    )
+}
+
+/// The number of a session, which is made if it does not exist. The id must be valid.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn ensure_session(db: impl PgExecutor<'_>, namespace_id: i32, id: &str) -> Result<SessionUid, StoreError> {
+    let uid = sqlx::query_scalar!(
+        r#"with made as (insert into session (namespace_id, id) values ($1, $2) on conflict (namespace_id, id) do nothing returning uid)
+           select uid as "uid!" from made union all select uid from session where namespace_id = $1 and id = $2 limit 1"#,
+        namespace_id,
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    // Between the insert that met another's row and the select, both of one snapshot, that row may not be visible yet.
+    uid.map(SessionUid).ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))
+}
+
+/// Sessions of a namespace, newest first, below `before`.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn list_sessions(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    before: Option<SessionUid>,
+    limit: i64,
+) -> Result<Vec<SessionRow>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", next_seq - 1 as "last_seq!", created_at, updated_at
+           from session where namespace_id = $1 and uid < $2 order by uid desc limit $3"#,
+        namespace_id,
+        before.map_or(i64::MAX, |uid| uid.0),
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SessionRow {
+            uid: SessionUid(row.uid),
+            id: row.id,
+            open_tasks: row.open_tasks,
+            total_tasks: row.total_tasks,
+            last_seq: row.last_seq,
+            created_at: times::to_proto(row.created_at),
+            updated_at: row.updated_at.map(times::to_proto),
+        })
+        .collect())
+}

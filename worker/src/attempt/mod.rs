@@ -1,0 +1,17 @@
+//! One attempt at a task, from its offer to the acknowledged finish.
+//!
+//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`supervise`] watches the process, [`outcome`] turns
+//! its end into facts, [`deliver`] brings the facts to the control plane, in this boot or a later one.
+
+mod deliver;
+mod orders;
+mod outcome;
+mod prepare;
+mod run;
+mod services;
+mod supervise;
+
+pub use deliver::deliver_earlier;
+pub use orders::Orders;
+pub use run::Attempt;
+pub use services::{Services, StorageHealth};

@@ -1,0 +1,237 @@
+//! From the end of a process to the facts that are reported.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::prepare::ledger_failed;
+use super::services::{StorageHealth, chain};
+use super::supervise::{Stop, Supervised};
+use crate::lease::{
+    CaptureFacts, CommandWork, ErrorFacts, ExitFacts, Finish, ResultSource, StopCause, StreamFacts,
+    StructuredOutput,
+};
+use crate::ledger::FinishedRecord;
+use crate::output::spool::{ReadOutcome, SpoolReader};
+use crate::process::{Capture, ExitStatus, ProcessEnd, StreamEnd, signal_name};
+use crate::workspace::{
+    Collected, RESULT_BYTES_MAX, ResultProblem, Workspace, check_json, list_artifacts,
+    read_result_file,
+};
+
+/// A structured result up to this size travels in the report.
+const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+const TAIL_BYTES: u64 = 2 * 1024;
+const RESULT_HINT: &str = "write one JSON value of at most 16 MiB";
+
+/// What is known about a run when nothing of its process is left. It blocks.
+pub fn conclude(
+    supervised: Supervised,
+    run: i32,
+    work: &CommandWork,
+    workspace: &Workspace,
+    storage: &StorageHealth,
+) -> FinishedRecord {
+    let duration_ms = u64::try_from(supervised.duration.as_millis()).ok();
+    let mut finish = match supervised.end {
+        Ok(end) => ended(end, supervised.stop, work, workspace, storage),
+        Err(error) => {
+            let facts =
+                ErrorFacts::of_worker(format!("the run was not seen to its end: {error}"), "");
+            let mut finish = Finish::without_process(stop_cause(supervised.stop), Some(facts));
+            lost_streams(&mut finish, work, workspace);
+            finish
+        }
+    };
+    finish.duration_ms = duration_ms;
+    if supervised.stop == Some(Stop::Ending) {
+        let facts =
+            ErrorFacts::of_worker("the worker was shut down while the task ran".to_owned(), "");
+        finish.error.get_or_insert(facts);
+    }
+    let succeeded = finish.stop_cause.is_none()
+        && finish.error.is_none()
+        && matches!(&finish.exit, Some(ExitFacts::Code(code)) if work.success_exit_codes.contains(code));
+    collect_output(&mut finish, succeeded, work, workspace, storage);
+    let listing = list_artifacts(&workspace.artifacts());
+    if listing.skipped > 0 {
+        tracing::warn!(
+            skipped = listing.skipped,
+            "some artifacts are no regular files or beyond the bounds"
+        );
+    }
+    FinishedRecord {
+        run,
+        finish,
+        artifacts: listing.names,
+        head_cap: work.head_cap,
+        tail_cap: work.tail_cap,
+    }
+}
+
+fn ended(
+    end: ProcessEnd,
+    stop: Option<Stop>,
+    work: &CommandWork,
+    workspace: &Workspace,
+    storage: &StorageHealth,
+) -> Finish {
+    let stop_cause = if end.deadline_exceeded {
+        Some(StopCause::LeaseExpired)
+    } else {
+        stop_cause(stop)
+    };
+    let [stdout, stderr] = workspace.spools();
+    let exit = end.exit.map(|exit| match exit {
+        ExitStatus::Code(code) => ExitFacts::Code(code),
+        ExitStatus::Signal(number) => ExitFacts::Signal {
+            number,
+            name: signal_name(number),
+        },
+    });
+    let error = exit.is_none().then(|| {
+        let hint = "look for a process in uninterruptible sleep on the worker's machine";
+        ErrorFacts::of_worker(
+            format!(
+                "{} processes of the run cannot be killed",
+                end.unkillable.max(1)
+            ),
+            hint,
+        )
+    });
+    let mut finish = Finish::without_process(stop_cause, error);
+    finish.exit = exit;
+    finish.cpu_ms = end.cpu_ms;
+    finish.max_rss_bytes = end.max_rss_bytes;
+    finish.stdout = stream_facts(&end.stdout, stdout, work, storage);
+    finish.stderr = stream_facts(&end.stderr, stderr, work, storage);
+    finish
+}
+
+fn stop_cause(stop: Option<Stop>) -> Option<StopCause> {
+    match stop {
+        Some(Stop::Canceled) => Some(StopCause::Canceled),
+        Some(Stop::TimedOut) => Some(StopCause::TimedOut),
+        Some(Stop::Lost | Stop::Ending) | None => None,
+    }
+}
+
+fn stream_facts(
+    end: &StreamEnd,
+    spool: PathBuf,
+    work: &CommandWork,
+    storage: &StorageHealth,
+) -> StreamFacts {
+    let capture = match (&end.spool_failure, end.capture) {
+        (Some(failure), _) => {
+            storage.report_failure(&io::Error::from_raw_os_error(failure.errno));
+            CaptureFacts::Incomplete
+        }
+        (None, Capture::Drained) => CaptureFacts::Drained,
+        (None, Capture::Leaked) => CaptureFacts::Leaked,
+        (None, Capture::Abandoned) => CaptureFacts::Abandoned,
+    };
+    kept_ranges(end.total, capture, spool, work)
+}
+
+fn kept_ranges(
+    total: u64,
+    capture: CaptureFacts,
+    spool: PathBuf,
+    work: &CommandWork,
+) -> StreamFacts {
+    let head_bytes = total.min(work.head_cap);
+    StreamFacts {
+        total_bytes: total,
+        head_bytes,
+        tail_start: total.saturating_sub(work.tail_cap).max(head_bytes),
+        capture,
+        tail: last_bytes(&spool, total).unwrap_or_default(),
+    }
+}
+
+/// Without the shim's last word the spools themselves say what there is.
+fn lost_streams(finish: &mut Finish, work: &CommandWork, workspace: &Workspace) {
+    for (stream, spool) in [&mut finish.stdout, &mut finish.stderr]
+        .into_iter()
+        .zip(workspace.spools())
+    {
+        let total = SpoolReader::open(&spool)
+            .and_then(|reader| reader.committed())
+            .unwrap_or(0);
+        *stream = kept_ranges(total, CaptureFacts::Incomplete, spool, work);
+    }
+}
+
+fn last_bytes(spool: &std::path::Path, total: u64) -> io::Result<Vec<u8>> {
+    let reader = SpoolReader::open(spool)?;
+    let mut tail = Vec::new();
+    let mut offset = total.saturating_sub(TAIL_BYTES);
+    loop {
+        match reader.read(offset, TAIL_BYTES as usize, total)? {
+            ReadOutcome::Bytes(bytes) => {
+                offset += bytes.len() as u64;
+                tail.extend_from_slice(&bytes);
+            }
+            ReadOutcome::Gap { resume_at } => {
+                offset = resume_at;
+                tail.clear();
+            }
+            ReadOutcome::Nothing => return Ok(tail),
+        }
+    }
+}
+
+/// A result is taken from every run that left a good one; a bad one is an error only where all else went well.
+fn collect_output(
+    finish: &mut Finish,
+    succeeded: bool,
+    work: &CommandWork,
+    workspace: &Workspace,
+    storage: &StorageHealth,
+) {
+    let collected = match work.result_source {
+        ResultSource::File => read_result_file(&workspace.result()),
+        ResultSource::Stdout if succeeded => read_stdout(workspace, finish.stdout.total_bytes),
+        ResultSource::Stdout => return,
+    };
+    match collected {
+        Ok(Collected::Nothing) => {}
+        Ok(Collected::Json(json)) if json.len() <= INLINE_OUTPUT_BYTES_MAX => {
+            finish.output = StructuredOutput::Inline(json);
+        }
+        Ok(Collected::Json(json)) => match std::fs::write(workspace.output(), json) {
+            Ok(()) => finish.output = StructuredOutput::InFile,
+            Err(error) => finish.error = Some(ledger_failed(&error, storage)),
+        },
+        Err(problem) if succeeded => {
+            finish.error = Some(ErrorFacts::bad_output(chain(&problem), RESULT_HINT))
+        }
+        Err(problem) => tracing::info!(
+            error = chain(&problem),
+            "a run that did not succeed left a bad result"
+        ),
+    }
+}
+
+fn read_stdout(workspace: &Workspace, total: u64) -> Result<Collected, ResultProblem> {
+    if total > RESULT_BYTES_MAX {
+        return Err(ResultProblem::TooLarge);
+    }
+    let [spool, _] = workspace.spools();
+    let reader = SpoolReader::open(&spool).map_err(ResultProblem::Io)?;
+    let mut content = Vec::new();
+    loop {
+        match reader
+            .read(content.len() as u64, RESULT_BYTES_MAX as usize, total)
+            .map_err(ResultProblem::Io)?
+        {
+            ReadOutcome::Bytes(bytes) => content.extend_from_slice(&bytes),
+            ReadOutcome::Gap { .. } => {
+                let reason = "standard output is longer than what is kept of it".to_owned();
+                return Err(ResultProblem::NotJson { reason });
+            }
+            ReadOutcome::Nothing => break,
+        }
+    }
+    check_json(content).map(Collected::Json)
+}

@@ -1,0 +1,143 @@
+//! From what was asked for to what the shim launches.
+
+use std::time::Duration;
+
+use crate::lease::{CommandWork, ErrorFacts, Offer};
+use crate::process::{BootTime, Launch, SpoolSpec, StartError, Stdin};
+use crate::workspace::{Workspace, WorkspaceError};
+
+use super::services::{StorageHealth, chain, is_trouble_of_the_disk};
+
+/// How long, after the exit of the root, output may still come from descendants.
+const PIPE_DRAIN: Duration = Duration::from_secs(2);
+const DISK_HINT: &str = "check the worker's data directory: space, quota and permissions";
+/// Copied from the worker, with what is used where the worker has none.
+const BASE_ENV: [(&str, &str); 3] = [
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("HOME", "/"),
+    ("LANG", "C.UTF-8"),
+];
+
+/// Fills the workspace and says what to launch.
+pub async fn prepare(
+    offer: &Offer,
+    work: &CommandWork,
+    workspace: &Workspace,
+    deadline: BootTime,
+    storage: &StorageHealth,
+) -> Result<Launch, ErrorFacts> {
+    let prepared = workspace
+        .prepare(&work.cwd, &work.input_json, work.stdin.as_ref())
+        .await;
+    let cwd = prepared.map_err(|error| workspace_failed(&error, storage))?;
+    let [stdout, stderr] = workspace.spools();
+    let spool = |path| SpoolSpec {
+        path,
+        head_cap: work.head_cap,
+        tail_cap: work.tail_cap,
+    };
+    Ok(Launch {
+        argv: work.argv.clone(),
+        env: environment(offer, work, workspace),
+        cwd,
+        umask: work.umask,
+        stdin: if work.stdin.is_some() {
+            Stdin::File(workspace.stdin())
+        } else {
+            Stdin::Null
+        },
+        stdout: spool(stdout),
+        stderr: spool(stderr),
+        drain: PIPE_DRAIN,
+        deadline,
+    })
+}
+
+/// The facts about a launch that failed.
+pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
+    if error.is_fault_of_the_work() {
+        return ErrorFacts::start_failed(chain(error));
+    }
+    if let StartError::Spool { source, .. } = error {
+        storage.report_failure(source);
+        return ErrorFacts::of_worker(chain(error), DISK_HINT);
+    }
+    ErrorFacts::of_worker(chain(error), "")
+}
+
+/// The facts about a ledger that cannot be written.
+pub fn ledger_failed(error: &std::io::Error, storage: &StorageHealth) -> ErrorFacts {
+    storage.report_failure(error);
+    ErrorFacts::of_worker(
+        format!("the worker cannot write its ledger: {error}"),
+        DISK_HINT,
+    )
+}
+
+fn workspace_failed(error: &WorkspaceError, storage: &StorageHealth) -> ErrorFacts {
+    match error {
+        WorkspaceError::CwdLeaves { .. } => ErrorFacts::start_failed(chain(error)),
+        WorkspaceError::Io { source, .. } => {
+            if is_trouble_of_the_disk(source) {
+                storage.report_failure(source);
+                ErrorFacts::of_worker(chain(error), DISK_HINT)
+            } else {
+                // A directory that cannot exist, such as a name that is too long.
+                ErrorFacts::start_failed(chain(error))
+            }
+        }
+    }
+}
+
+/// The whole environment. Later entries win, so each name is set once and nothing can pose as ours.
+fn environment(offer: &Offer, work: &CommandWork, workspace: &Workspace) -> Vec<(String, String)> {
+    let mut env = std::collections::BTreeMap::new();
+    for (name, fallback) in BASE_ENV {
+        env.insert(
+            name.to_owned(),
+            std::env::var(name).unwrap_or_else(|_| fallback.to_owned()),
+        );
+    }
+    let path_text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    env.insert("TMPDIR".to_owned(), path_text(workspace.temporary()));
+    for name in work
+        .inherit_env
+        .iter()
+        .filter(|name| !is_ours(name) && !name.is_empty() && !name.contains('\0'))
+    {
+        if let Ok(value) = std::env::var(name) {
+            env.insert(name.clone(), value);
+        }
+    }
+    env.extend(
+        work.env
+            .clone()
+            .into_iter()
+            .filter(|(name, _)| !is_ours(name)),
+    );
+    let mut ours = vec![
+        ("TASKYARD_TASK_ID", offer.lease.task_id.clone()),
+        ("TASKYARD_SESSION_ID", offer.session_id.clone()),
+        ("TASKYARD_NAMESPACE", offer.namespace.clone()),
+        ("TASKYARD_ATTEMPT", offer.attempt.to_string()),
+        ("TASKYARD_RUN", offer.run.to_string()),
+        ("TASKYARD_LEASE_EPOCH", offer.lease.epoch.to_string()),
+        ("TASKYARD_RESULT", path_text(workspace.result())),
+        ("TASKYARD_ARTIFACTS", path_text(workspace.artifacts())),
+    ];
+    if !work.input_json.is_empty() {
+        ours.push(("TASKYARD_INPUT", path_text(workspace.input())));
+    }
+    env.extend(
+        ours.into_iter()
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
+    env.into_iter().collect()
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("TASKYARD_")
+}

@@ -1,0 +1,400 @@
+//! The steps of an attempt, in order.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
+use super::orders::Orders;
+use super::outcome::conclude;
+use super::prepare::{ledger_failed, prepare, start_failed};
+use super::services::Services;
+use super::supervise::{Bounds, Ears, shim_deadline, supervise};
+use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
+use crate::ledger::{FinishedRecord, LedgerEntry};
+use crate::link::files::FileError;
+use crate::link::reports::{Report, ReportError, Verdict};
+use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
+use crate::process::{BootTime, Process};
+use crate::workspace::Workspace;
+
+const START_ITEM_NO: i64 = 1;
+const RELEASE_ITEM_NO: i64 = 1;
+
+/// One offer that a slot was found for.
+pub struct Attempt {
+    pub services: Arc<Services>,
+    pub offer: Offer,
+    pub orders: watch::Receiver<Orders>,
+    /// Cancelled when the lease is lost, by whoever learns it first.
+    pub lost: CancellationToken,
+    /// An attempt at the same task under an older lease; cancelled when nothing is left of it.
+    pub predecessor: Option<CancellationToken>,
+}
+
+/// A finished run whose finish is noted but not yet acknowledged.
+struct Concluded {
+    record: FinishedRecord,
+    output: UploadEnd,
+}
+
+impl Attempt {
+    /// Takes the attempt to its acknowledged finish, or to the point where nobody wants it any more.
+    pub async fn run(mut self) {
+        let lease = self.offer.lease.clone();
+        match self.carry_out().await {
+            Ok(()) => {
+                tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished")
+            }
+            Err(Abandoned::Undelivered) => return,
+            Err(
+                abandoned @ (Abandoned::Lost
+                | Abandoned::Canceled
+                | Abandoned::Released { .. }
+                | Abandoned::Refused { .. }),
+            ) => {
+                tracing::info!(task.id = lease.task_id, lease = %lease, reason = %abandoned, "the attempt is abandoned");
+            }
+        }
+        self.workspace().remove().await;
+        self.services.ledger.forget(&lease).await;
+    }
+
+    async fn carry_out(&mut self) -> Result<(), Abandoned> {
+        self.wait_for_predecessor().await?;
+        self.note_pending().await?;
+        let work = self.fetch_work().await?;
+        self.report_start().await?;
+        let concluded = self.launch_and_conclude(work).await?;
+        let workspace = self.workspace();
+        let Concluded { record, output } = concluded;
+        report_finish(
+            &self.services,
+            self.lease(),
+            &workspace,
+            &record,
+            output,
+            &self.lost,
+        )
+        .await
+    }
+
+    /// Two attempts at one task never overlap on one worker.
+    async fn wait_for_predecessor(&mut self) -> Result<(), Abandoned> {
+        match self.predecessor.take() {
+            Some(predecessor) => unless_lost(&self.lost, predecessor.cancelled()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn note_pending(&mut self) -> Result<(), Abandoned> {
+        if self.orders.borrow().leaving {
+            return Err(self.release("the worker is leaving").await);
+        }
+        match self
+            .services
+            .ledger
+            .note(self.lease(), LedgerEntry::Pending)
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.services.storage.report_failure(&error);
+                Err(self
+                    .release("the worker's data directory cannot be written")
+                    .await)
+            }
+        }
+    }
+
+    async fn fetch_work(&mut self) -> Result<Work, Abandoned> {
+        if let Some(work) = self.offer.work.take() {
+            return Ok(work);
+        }
+        let fetched = self
+            .while_leased(self.services.files.fetch_work(self.lease()))
+            .await?;
+        match fetched {
+            Ok(work) => Ok(work),
+            Err(FileError::LeaseLost) => Err(Abandoned::Lost),
+            Err(FileError::Refused { message }) => Err(self
+                .release(&format!("the spec cannot be fetched: {message}"))
+                .await),
+        }
+    }
+
+    async fn report_start(&mut self) -> Result<(), Abandoned> {
+        if self.orders.borrow().leaving {
+            return Err(self.release("the worker is leaving").await);
+        }
+        let started = self
+            .services
+            .reporter
+            .report(self.lease(), START_ITEM_NO, Report::Start);
+        match self.while_leased(started).await? {
+            Ok(Verdict::Applied | Verdict::AlreadyApplied) => Ok(()),
+            Ok(Verdict::LeaseLost | Verdict::Terminal) => Err(Abandoned::Lost),
+            Ok(Verdict::Canceled) => Err(Abandoned::Canceled),
+            Ok(Verdict::Rejected { message }) | Err(ReportError::Refused { message }) => {
+                Err(Abandoned::Refused { message })
+            }
+            Ok(Verdict::OutputPending) => Err(Abandoned::Refused {
+                message: "the start got a verdict for a finish".to_owned(),
+            }),
+            Err(ReportError::Closed) => Err(Abandoned::Undelivered),
+        }
+    }
+
+    /// From here on the run counts: whatever happens, a finish is noted and reported.
+    async fn launch_and_conclude(&mut self, work: Work) -> Result<Concluded, Abandoned> {
+        let work = match work {
+            Work::Command(work) => work,
+            Work::Unsupported { reason } => {
+                let facts =
+                    ErrorFacts::start_failed(format!("this worker cannot run the task: {reason}"));
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        };
+        if let Err(error) = self
+            .services
+            .ledger
+            .note(self.lease(), LedgerEntry::Launching)
+            .await
+        {
+            let facts = ledger_failed(&error, &self.services.storage);
+            return self.conclude_without_process(None, Some(facts)).await;
+        }
+        let workspace = self.workspace();
+        let deadline = self.shim_deadline();
+        let prepared = prepare(
+            &self.offer,
+            &work,
+            &workspace,
+            deadline,
+            &self.services.storage,
+        )
+        .await;
+        let launch = match prepared {
+            Ok(launch) => launch,
+            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+        };
+        if self.orders.borrow().is_canceled() {
+            return self
+                .conclude_without_process(Some(StopCause::Canceled), None)
+                .await;
+        }
+        if self.orders.borrow().ending {
+            let facts = ErrorFacts::of_worker(
+                "the worker was shut down before the task was launched".to_owned(),
+                "",
+            );
+            return self.conclude_without_process(None, Some(facts)).await;
+        }
+        if deadline <= BootTime::now() {
+            return self
+                .conclude_without_process(Some(StopCause::LeaseExpired), None)
+                .await;
+        }
+        let spawned = unless_lost(
+            &self.lost,
+            Process::spawn(&self.services.shim_program, &launch),
+        )
+        .await?;
+        match spawned {
+            Ok(process) => self.watch(process, &work).await,
+            Err(error) => {
+                let facts = start_failed(&error, &self.services.storage);
+                self.conclude_without_process(None, Some(facts)).await
+            }
+        }
+    }
+
+    /// Watches the process, and pushes its output all the while.
+    async fn watch(
+        &mut self,
+        process: Process,
+        work: &CommandWork,
+    ) -> Result<Concluded, Abandoned> {
+        tracing::info!(
+            task.id = self.offer.lease.task_id,
+            run = self.offer.run,
+            pid = process.pid(),
+            "the task is running"
+        );
+        let services = self.services.clone();
+        let (lease, workspace, lost) = (self.lease().clone(), self.workspace(), self.lost.clone());
+        let (totals_sender, totals) = watch::channel(Totals::default());
+        let mut port = services
+            .output
+            .open(&lease, self.offer.run, work.head_cap, work.tail_cap);
+        let plan = UploadPlan {
+            spools: workspace.spools(),
+            resumed: false,
+        };
+        let pushing = async {
+            let pushed = upload(plan, totals, &mut port, services.output_window.clone());
+            let end = unless_lost(&lost, pushed).await.unwrap_or(UploadEnd::Lost);
+            if end == UploadEnd::Lost {
+                lost.cancel();
+            }
+            end
+        };
+        let watching = self.watch_to_the_end(process, work, totals_sender);
+        let (record, output) = tokio::join!(watching, pushing);
+        Ok(Concluded {
+            record: record?,
+            output,
+        })
+    }
+
+    async fn watch_to_the_end(
+        &mut self,
+        process: Process,
+        work: &CommandWork,
+        totals: watch::Sender<Totals>,
+    ) -> Result<FinishedRecord, Abandoned> {
+        let bounds = Bounds {
+            grace: work.grace,
+            timeout: self.offer.timeout,
+            lease_duration: self.offer.lease_duration,
+        };
+        let mut renewed = self.services.renewed.clone();
+        let ears = Ears {
+            orders: &mut self.orders,
+            renewed: &mut renewed,
+            lost: &self.lost,
+        };
+        let supervised = supervise(process, &bounds, ears, &totals).await;
+        if self.lost.is_cancelled() {
+            return Err(Abandoned::Lost);
+        }
+        let (run, work, workspace, storage) = (
+            self.offer.run,
+            work.clone(),
+            self.workspace(),
+            self.services.storage.clone(),
+        );
+        // It is never closed; without a permit the conclusion is only less frugal.
+        let permit = self.services.conclusions.acquire().await;
+        let concluding = tokio::task::spawn_blocking(move || {
+            conclude(supervised, run, &work, &workspace, &storage)
+        })
+        .await;
+        let record = concluding.unwrap_or_else(|join_error| {
+            let message = format!("the worker failed to conclude the run: {join_error}");
+            self.record(Finish::without_process(
+                None,
+                Some(ErrorFacts::of_worker(message, "")),
+            ))
+        });
+        drop(permit);
+        totals.send_replace(Totals {
+            bytes: [
+                record.finish.stdout.total_bytes,
+                record.finish.stderr.total_bytes,
+            ],
+            ended: true,
+        });
+        let mut record = self.note_finished(record).await;
+        deliver_files(
+            &self.services,
+            self.lease(),
+            &self.workspace(),
+            &mut record,
+            &self.lost,
+        )
+        .await?;
+        Ok(record)
+    }
+
+    async fn conclude_without_process(
+        &self,
+        stop_cause: Option<StopCause>,
+        error: Option<ErrorFacts>,
+    ) -> Result<Concluded, Abandoned> {
+        let record = self.record(Finish::without_process(stop_cause, error));
+        Ok(Concluded {
+            record: self.note_finished(record).await,
+            output: UploadEnd::Durable,
+        })
+    }
+
+    /// A finish that cannot be noted is reported all the same; only a later boot would not know it.
+    async fn note_finished(&self, record: FinishedRecord) -> FinishedRecord {
+        let entry = LedgerEntry::Finished(Box::new(record.clone()));
+        if let Err(error) = self.services.ledger.note(self.lease(), entry).await {
+            self.services.storage.report_failure(&error);
+        }
+        record
+    }
+
+    /// Gives the lease back. The reason to abandon the attempt.
+    async fn release(&mut self, reason: &str) -> Abandoned {
+        let report = Report::Release {
+            reason: reason.to_owned(),
+        };
+        let released = self
+            .services
+            .reporter
+            .report(self.lease(), RELEASE_ITEM_NO, report);
+        match self.while_leased(released).await {
+            // Whatever the verdict, the lease is not used.
+            Ok(_) => Abandoned::Released {
+                reason: reason.to_owned(),
+            },
+            Err(abandoned) => abandoned,
+        }
+    }
+
+    /// The outcome of `work`, unless the lease is lost or runs out first.
+    async fn while_leased<T>(&self, work: impl Future<Output = T>) -> Result<T, Abandoned> {
+        let mut renewed = self.services.renewed.clone();
+        let running_out = async {
+            loop {
+                let left = self.shim_deadline().saturating_since(BootTime::now());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(left) => {}
+                    changed = renewed.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            outcome = unless_lost(&self.lost, work) => outcome,
+            () = running_out => Err(Abandoned::Lost),
+        }
+    }
+
+    /// Counts from the newest heartbeat that was acknowledged, which was before this lease or during it: never too late.
+    fn shim_deadline(&self) -> BootTime {
+        let renewed_at = *self.services.renewed.borrow();
+        renewed_at.map_or(BootTime::from_nanos(0), |at| {
+            shim_deadline(at, self.offer.lease_duration)
+        })
+    }
+
+    fn record(&self, finish: Finish) -> FinishedRecord {
+        FinishedRecord {
+            run: self.offer.run,
+            finish,
+            artifacts: Vec::new(),
+            head_cap: 0,
+            tail_cap: 0,
+        }
+    }
+
+    fn lease(&self) -> &Lease {
+        &self.offer.lease
+    }
+
+    fn workspace(&self) -> Workspace {
+        self.services.workspaces.of(&self.offer.lease)
+    }
+}

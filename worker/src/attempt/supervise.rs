@@ -1,0 +1,204 @@
+//! Watching one process to its end, and ending it when that is asked for.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::orders::Orders;
+use crate::output::upload::Totals;
+use crate::process::{
+    BootTime, CommandError, Process, ProcessEnd, ProcessError, ProcessEvent, Signal,
+};
+
+/// A shim that did not end its tree so long after it should have is killed itself.
+const SHIM_BOUND: Duration = Duration::from_secs(10);
+/// Room between the shim's deadline and the end of the lease.
+const LEASE_MARGIN_MAX: Duration = Duration::from_secs(1);
+
+/// What decides how long a process may run.
+pub struct Bounds {
+    /// Between TERM and KILL.
+    pub grace: Duration,
+    pub timeout: Option<Duration>,
+    pub lease_duration: Duration,
+}
+
+/// What an attempt listens to while its process runs.
+pub struct Ears<'a> {
+    pub orders: &'a mut watch::Receiver<Orders>,
+    pub renewed: &'a mut watch::Receiver<Option<BootTime>>,
+    pub lost: &'a CancellationToken,
+}
+
+/// How a process came to its end.
+#[derive(Debug)]
+pub struct Supervised {
+    pub end: Result<ProcessEnd, ProcessError>,
+    /// Why the worker ended it, if it did; the first reason counts.
+    pub stop: Option<Stop>,
+    /// From launch to the exit of the root.
+    pub duration: Duration,
+}
+
+/// Why the worker ended a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Canceled,
+    TimedOut,
+    /// The lease is lost: nobody wants to know.
+    Lost,
+    /// The worker ends.
+    Ending,
+}
+
+/// When the tree of a lease must be gone, a little before the lease itself is.
+pub fn shim_deadline(renewed_at: BootTime, lease_duration: Duration) -> BootTime {
+    let margin = (lease_duration / 10).min(LEASE_MARGIN_MAX);
+    renewed_at.plus(lease_duration.saturating_sub(margin))
+}
+
+/// Follows the process until nothing of it is left. Totals are told as they grow; their end is for the caller to tell.
+pub async fn supervise(
+    mut process: Process,
+    bounds: &Bounds,
+    ears: Ears<'_>,
+    totals: &watch::Sender<Totals>,
+) -> Supervised {
+    let launched_at = Instant::now();
+    let timeout_at = bounds
+        .timeout
+        .and_then(|timeout| launched_at.checked_add(timeout));
+    let mut state = State {
+        stop: None,
+        kill_at: None,
+        force_at: None,
+        exited_at: None,
+        forced: false,
+    };
+    state.obey(&process, bounds, &ears);
+    // Something may have been renewed between the launch and now.
+    let mut orders_open = true;
+    let mut renewals_open = true;
+    renew(&process, bounds, &ears, &mut state);
+    let end = loop {
+        let now = Instant::now();
+        tokio::select! {
+            event = process.next_event() => match event {
+                Ok(ProcessEvent::Started { .. }) => {}
+                Ok(ProcessEvent::Output { stdout_total, stderr_total }) => {
+                    totals.send_replace(Totals { bytes: [stdout_total, stderr_total], ended: false });
+                }
+                Ok(ProcessEvent::Exited(_)) => state.exited_at = Some(Instant::now()),
+                Ok(ProcessEvent::Ended(end)) => break Ok(end),
+                Err(error) => break Err(error),
+            },
+            changed = ears.orders.changed(), if orders_open => {
+                orders_open = changed.is_ok();
+                state.obey(&process, bounds, &ears);
+            }
+            () = ears.lost.cancelled(), if state.stop != Some(Stop::Lost) => {
+                state.stop = Some(Stop::Lost);
+                state.kill(&process);
+            }
+            changed = ears.renewed.changed(), if renewals_open => {
+                renewals_open = changed.is_ok();
+                renew(&process, bounds, &ears, &mut state);
+            }
+            () = tokio::time::sleep_until(timeout_at.unwrap_or(now)),
+                if timeout_at.is_some() && state.stop.is_none() && state.exited_at.is_none() =>
+            {
+                state.stop = Some(Stop::TimedOut);
+                state.terminate(&process, now + bounds.grace);
+            }
+            () = tokio::time::sleep_until(state.force_at.unwrap_or(now)), if state.force_at.is_some() && !state.forced => {
+                tracing::error!(pid = process.pid(), "the exec shim does not end its tree; killing it");
+                state.forced = true;
+                process.force_end();
+            }
+        }
+    };
+    let duration = state.exited_at.unwrap_or_else(Instant::now) - launched_at;
+    Supervised {
+        end,
+        stop: state.stop,
+        duration,
+    }
+}
+
+struct State {
+    stop: Option<Stop>,
+    /// When the grace of the earliest termination ends.
+    kill_at: Option<Instant>,
+    /// When patience with the shim ends.
+    force_at: Option<Instant>,
+    exited_at: Option<Instant>,
+    forced: bool,
+}
+
+impl State {
+    fn obey(&mut self, process: &Process, bounds: &Bounds, ears: &Ears<'_>) {
+        let orders = *ears.orders.borrow();
+        if orders.ending && self.stop != Some(Stop::Lost) {
+            self.stop_because(Stop::Ending);
+            self.kill(process);
+        } else if let Some(kill_at) = orders.kill_at(bounds.grace) {
+            self.stop_because(Stop::Canceled);
+            self.terminate(process, kill_at);
+        }
+    }
+
+    /// A root that is over ended by itself; only what it left is stopped.
+    fn stop_because(&mut self, stop: Stop) {
+        if self.exited_at.is_none() {
+            self.stop.get_or_insert(stop);
+        }
+    }
+
+    fn terminate(&mut self, process: &Process, kill_at: Instant) {
+        if self.kill_at.is_some_and(|before| before <= kill_at) {
+            return;
+        }
+        self.kill_at = Some(kill_at);
+        let grace = kill_at.saturating_duration_since(Instant::now());
+        if grace.is_zero() {
+            self.kill(process);
+        } else {
+            self.was_told(process.terminate(Signal::Term, grace), kill_at);
+        }
+    }
+
+    fn kill(&mut self, process: &Process) {
+        let now = Instant::now();
+        self.kill_at = Some(now);
+        self.was_told(process.kill(), now);
+    }
+
+    fn was_told(&mut self, told: Result<(), CommandError>, gone_at: Instant) {
+        let patience_ends = match told {
+            // Gone: its last event is on its way.
+            Ok(()) | Err(CommandError::Gone) => gone_at + SHIM_BOUND,
+            Err(CommandError::ShimFrozen) => Instant::now(),
+        };
+        self.be_patient_until(patience_ends);
+    }
+
+    fn be_patient_until(&mut self, at: Instant) {
+        self.force_at = Some(self.force_at.map_or(at, |before| before.min(at)));
+    }
+}
+
+/// Hands the newest deadline to the shim. Once the process is being ended, patience only shrinks.
+fn renew(process: &Process, bounds: &Bounds, ears: &Ears<'_>, state: &mut State) {
+    let Some(renewed_at) = *ears.renewed.borrow() else {
+        return;
+    };
+    let deadline = shim_deadline(renewed_at, bounds.lease_duration);
+    let told = process.extend(deadline);
+    if state.stop.is_none() {
+        state.force_at = None;
+        let left = deadline.saturating_since(BootTime::now());
+        state.was_told(told, Instant::now() + left);
+    }
+}

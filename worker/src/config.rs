@@ -1,0 +1,58 @@
+//! What a worker is told when it starts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::WorkerError;
+
+/// How long running work may go on after a shutdown was asked for, where nothing else is said.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
+
+const NAME_BYTES_MAX: usize = 64;
+const SLOTS_MAX: u32 = 10_000;
+
+/// Configuration of one worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Address of the control plane, such as `http://127.0.0.1:8275`.
+    pub endpoint: String,
+    /// 1 to 64 of `[A-Za-z0-9._-]`; several boots of one worker share it.
+    pub name: String,
+    /// Tasks that run at once, 1 to 10,000.
+    pub slots: u32,
+    /// Queues to serve; empty: `default`.
+    pub queues: Vec<String>,
+    /// Kinds to take; empty: all.
+    pub kinds: Vec<String>,
+    /// Labels that tasks can ask for.
+    pub labels: BTreeMap<String, String>,
+    /// The worker's own directory; created where it is missing. Two workers cannot share one.
+    pub data_dir: PathBuf,
+    /// Program that acts as exec shim: its `main` calls [`crate::shim::main`] for the argument [`crate::shim::ARGUMENT`].
+    pub shim_program: PathBuf,
+    /// How long running work may go on after a shutdown was asked for; [`DEFAULT_DRAIN`] suits most.
+    pub drain: Duration,
+}
+
+impl WorkerConfig {
+    pub(crate) fn check(&self) -> Result<(), WorkerError> {
+        let speakable =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if self.name.is_empty()
+            || self.name.len() > NAME_BYTES_MAX
+            || !self.name.bytes().all(speakable)
+        {
+            return Err(WorkerError::BadName {
+                name: self.name.clone(),
+            });
+        }
+        if self.slots == 0 || self.slots > SLOTS_MAX {
+            return Err(WorkerError::BadSlots {
+                slots: self.slots,
+                max: SLOTS_MAX,
+            });
+        }
+        Ok(())
+    }
+}

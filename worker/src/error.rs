@@ -1,0 +1,25 @@
+//! Why a worker cannot run.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why [`crate::run`] did not run, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("bad worker name {name:?}: use 1 to 64 letters, digits, '.', '_' or '-'")]
+    BadName { name: String },
+    #[error("bad number of slots {slots}: use 1 to {max}")]
+    BadSlots { slots: u32, max: u32 },
+    #[error("bad endpoint {endpoint:?}: use an address such as http://127.0.0.1:8275 ({reason})")]
+    BadEndpoint { endpoint: String, reason: String },
+    #[error(
+        "cannot use the data directory {path}: it must be a directory that this user can write"
+    )]
+    DataDirectory { path: PathBuf, source: io::Error },
+    #[error("the data directory {path} is in use by another worker: give each worker its own")]
+    DataDirectoryLocked { path: PathBuf },
+    #[error("cannot use the exec shim {program}: it must be a program that this user can execute")]
+    Shim { program: PathBuf, source: io::Error },
+    #[error("a part of the worker ended unexpectedly: {part}")]
+    PartEnded { part: &'static str },
+}

@@ -1,0 +1,77 @@
+//! What is offered to the worker.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::id::Lease;
+
+/// One task that the worker may run, once a start was applied.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    pub lease: Lease,
+    pub session_id: String,
+    pub namespace: String,
+    pub attempt: i32,
+    pub run: i32,
+    /// How long the lease lasts beyond the sending of the last acknowledged heartbeat.
+    pub lease_duration: Duration,
+    /// Longest time the run may take.
+    pub timeout: Option<Duration>,
+    /// Absent: to be asked for.
+    pub work: Option<Work>,
+}
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub enum Work {
+    Command(Box<CommandWork>),
+    /// Something that this worker cannot run, and why.
+    Unsupported {
+        reason: String,
+    },
+}
+
+/// A process to run and what is done around it.
+#[derive(Clone)]
+pub struct CommandWork {
+    pub argv: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    /// Names of variables to copy from the worker's environment.
+    pub inherit_env: Vec<String>,
+    /// Absolute, or relative to the task's own directory; empty: that directory.
+    pub cwd: String,
+    pub stdin: Option<Bytes>,
+    pub umask: Option<u32>,
+    /// Never empty.
+    pub success_exit_codes: Vec<i32>,
+    /// Time between TERM and KILL.
+    pub grace: Duration,
+    /// Empty: none.
+    pub input_json: String,
+    pub result_source: ResultSource,
+    /// Bytes kept from the head of each stream.
+    pub head_cap: u64,
+    /// Bytes kept from the tail of each stream.
+    pub tail_cap: u64,
+}
+
+/// Where the structured result comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultSource {
+    /// The file named by `$TASKYARD_RESULT`, if it was written.
+    File,
+    /// All of standard output.
+    Stdout,
+}
+
+/// Values of the environment, input and stdin may be confidential and are left out.
+impl std::fmt::Debug for CommandWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandWork")
+            .field("argv", &self.argv)
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! How a run ended: facts only, the control plane judges. They are kept in the ledger until they are acknowledged.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that is told about the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    /// Absent: the process never started, or its end was not seen.
+    pub exit: Option<ExitFacts>,
+    /// Why the worker ended it, if it did.
+    pub stop_cause: Option<StopCause>,
+    pub error: Option<ErrorFacts>,
+    /// From launch to exit; absent where nothing was launched.
+    pub duration_ms: Option<u64>,
+    pub output: StructuredOutput,
+    pub cpu_ms: u64,
+    pub max_rss_bytes: u64,
+    pub stdout: StreamFacts,
+    pub stderr: StreamFacts,
+    /// The worker gave up pushing the retained output.
+    pub accept_incomplete: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitFacts {
+    Code(i32),
+    Signal { number: i32, name: String },
+}
+
+/// Why the worker ended a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopCause {
+    Canceled,
+    TimedOut,
+    LeaseExpired,
+}
+
+/// Why a run could not be started, be watched to its end or give a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorFacts {
+    pub kind: ErrorKind,
+    /// One sentence for people.
+    pub message: String,
+    pub retryable: bool,
+    /// What to do about it; empty: nothing to say.
+    pub hint: String,
+}
+
+/// Kinds of error that a worker can find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorKind {
+    StartFailed,
+    BadOutput,
+    WorkerError,
+}
+
+/// The work's own JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StructuredOutput {
+    None,
+    Inline(String),
+    /// Too large for a report: it goes up as a file.
+    InFile,
+}
+
+/// One output stream at the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamFacts {
+    pub total_bytes: u64,
+    /// The kept ranges are `[0, head_bytes)` and `[tail_start, total_bytes)`.
+    pub head_bytes: u64,
+    pub tail_start: u64,
+    pub capture: CaptureFacts,
+    /// The last bytes, at most 2 KiB.
+    pub tail: Vec<u8>,
+}
+
+/// How surely a stream was captured to its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CaptureFacts {
+    /// Nothing ran.
+    #[default]
+    Unspecified,
+    Drained,
+    Leaked,
+    Abandoned,
+    Incomplete,
+}
+
+impl Finish {
+    /// The end of a run of which no process is known.
+    pub fn without_process(stop_cause: Option<StopCause>, error: Option<ErrorFacts>) -> Finish {
+        Finish {
+            exit: None,
+            stop_cause,
+            error,
+            duration_ms: None,
+            output: StructuredOutput::None,
+            cpu_ms: 0,
+            max_rss_bytes: 0,
+            stdout: StreamFacts::default(),
+            stderr: StreamFacts::default(),
+            accept_incomplete: false,
+        }
+    }
+
+    /// Says that retained output of these streams is missing and will not come.
+    pub fn give_up_output(&mut self, [stdout, stderr]: [bool; 2]) {
+        self.accept_incomplete = true;
+        if stdout {
+            self.stdout.capture = CaptureFacts::Incomplete;
+        }
+        if stderr {
+            self.stderr.capture = CaptureFacts::Incomplete;
+        }
+    }
+}
+
+impl ErrorFacts {
+    /// A trouble of this worker or its machine, which another run may not meet.
+    pub fn of_worker(message: String, hint: &str) -> ErrorFacts {
+        ErrorFacts {
+            kind: ErrorKind::WorkerError,
+            message,
+            retryable: true,
+            hint: hint.to_owned(),
+        }
+    }
+
+    /// Work that would fail to start anywhere.
+    pub fn start_failed(message: String) -> ErrorFacts {
+        ErrorFacts {
+            kind: ErrorKind::StartFailed,
+            message,
+            retryable: false,
+            hint: String::new(),
+        }
+    }
+
+    /// A structured result that is not what it should be.
+    pub fn bad_output(message: String, hint: &str) -> ErrorFacts {
+        ErrorFacts {
+            kind: ErrorKind::BadOutput,
+            message,
+            retryable: false,
+            hint: hint.to_owned(),
+        }
+    }
+}

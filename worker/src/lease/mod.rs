@@ -1,0 +1,14 @@
+//! The words that link, runtime and attempts share: what a worker may run, and what it says about it.
+
+mod assignment;
+mod finish;
+mod held;
+mod id;
+
+pub use assignment::{CommandWork, Offer, ResultSource, Work};
+pub use finish::{
+    CaptureFacts, ErrorFacts, ErrorKind, ExitFacts, Finish, StopCause, StreamFacts,
+    StructuredOutput,
+};
+pub use held::HeldLeases;
+pub use id::{Lease, LeaseId, MalformedLease};

@@ -1,0 +1,58 @@
+//! One lease in the ledger.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lease::{Finish, Lease};
+
+/// How far the work under a lease has come. It only moves down this list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerEntry {
+    /// Received; surely not started.
+    Pending,
+    /// The start was applied: from here on it may have run.
+    Launching,
+    /// It ended; the report is on its way.
+    Finished(Box<FinishedRecord>),
+}
+
+/// All that is needed to deliver the end of a run, by this boot or a later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedRecord {
+    pub run: i32,
+    pub finish: Finish,
+    /// Artifacts to deliver before the finish, as names below the artifacts directory, in order.
+    pub artifacts: Vec<String>,
+    /// What the uploads of output were told to keep of each stream.
+    pub head_cap: u64,
+    pub tail_cap: u64,
+}
+
+impl FinishedRecord {
+    /// Number of the report that announces the artifact at `index`. The start was number 1.
+    pub fn artifact_item_no(index: usize) -> i64 {
+        i64::try_from(index)
+            .unwrap_or(i64::MAX - 3)
+            .saturating_add(2)
+    }
+
+    /// Number of the finish report: after all artifacts, the same in every boot.
+    pub fn finish_item_no(&self) -> i64 {
+        FinishedRecord::artifact_item_no(self.artifacts.len())
+    }
+}
+
+/// A lease that an earlier boot left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierLease {
+    pub lease: Lease,
+    pub status: EarlierStatus,
+}
+
+/// What became of the work under an earlier lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EarlierStatus {
+    NotStarted,
+    Unknown,
+    Finished(Box<FinishedRecord>),
+}

@@ -1,0 +1,9 @@
+//! What the worker keeps on disk, so that a later boot knows what became of its work.
+
+mod entry;
+mod notes;
+mod state_directory;
+
+pub use entry::{EarlierLease, EarlierStatus, FinishedRecord, LedgerEntry};
+pub use notes::Ledger;
+pub use state_directory::StateDirectory;

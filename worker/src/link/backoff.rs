@@ -1,0 +1,52 @@
+//! Waits between tries.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Waits that double from 100 ms to 5 s, each varied over its whole length so that many workers do not come at once.
+#[derive(Debug)]
+pub struct Backoff {
+    ceiling: Duration,
+}
+
+impl Backoff {
+    pub fn new() -> Backoff {
+        Backoff { ceiling: FIRST }
+    }
+
+    /// How long to wait before the next try; never nothing, so that no loop can spin.
+    pub fn next_wait(&mut self) -> Duration {
+        let wait = self.ceiling.mul_f64(rand::random_range(0.1..=1.0));
+        self.ceiling = (self.ceiling * 2).min(LONGEST);
+        wait
+    }
+
+    pub fn reset(&mut self) {
+        self.ceiling = FIRST;
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_cap_and_start_again() {
+        let mut backoff = Backoff::new();
+        for _ in 0..50 {
+            let wait = backoff.next_wait();
+            assert!(wait >= FIRST / 10 && wait <= LONGEST, "{wait:?}");
+        }
+        assert_eq!(backoff.ceiling, LONGEST);
+        backoff.reset();
+        assert!(backoff.next_wait() <= FIRST);
+    }
+}

@@ -1,0 +1,121 @@
+//! Specs that were too large for an offer, and files below a lease's own `/.tasks/<id>/`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use taskyard_proto::v1;
+use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::backoff::Backoff;
+use super::convert::{lease_to_wire, work_from_wire};
+use super::reports::is_worth_another_try;
+use crate::lease::{Lease, Work};
+
+const SPEC_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Reads and writes for leases. The large ones go over the connection for bulk.
+#[derive(Debug, Clone)]
+pub struct LeaseFiles {
+    control: WorkerServiceClient<Channel>,
+    bulk: WorkerServiceClient<Channel>,
+}
+
+/// Why a call for a lease did not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    #[error("the lease is lost")]
+    LeaseLost,
+    #[error("the control plane refused it: {message}")]
+    Refused { message: String },
+}
+
+impl LeaseFiles {
+    pub fn new(control: Channel, bulk: Channel) -> LeaseFiles {
+        LeaseFiles {
+            control: WorkerServiceClient::new(control),
+            bulk: WorkerServiceClient::new(bulk),
+        }
+    }
+
+    /// What an offer did not carry. It tries until there is an answer; whoever does not want to wait drops this.
+    pub async fn fetch_work(&self, lease: &Lease) -> Result<Work, FileError> {
+        let request = v1::GetLeaseSpecRequest {
+            lease: Some(lease_to_wire(lease)),
+        };
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.control.clone();
+            let answer = in_time(SPEC_TIMEOUT, client.get_lease_spec(request.clone())).await;
+            match answer.map(|response| response.into_inner().spec) {
+                Ok(Some(spec)) => return Ok(work_from_wire(spec)),
+                Ok(None) => {
+                    return Ok(Work::Unsupported {
+                        reason: "the spec is empty".to_owned(),
+                    });
+                }
+                Err(status) => judge(status)?,
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// Writes a file whole, replacing one of the same name. It tries until there is an answer; whoever does not want to
+    /// wait drops this.
+    pub async fn write(&self, lease: &Lease, name: &str, content: Bytes) -> Result<(), FileError> {
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.bulk.clone();
+            let pieces = tokio_stream::iter(pieces(lease, name, content.clone()));
+            match in_time(WRITE_TIMEOUT, client.write_file(pieces)).await {
+                Ok(_) => return Ok(()),
+                Err(status) => judge(status)?,
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+}
+
+fn pieces(
+    lease: &Lease,
+    name: &str,
+    mut content: Bytes,
+) -> impl Iterator<Item = v1::WriteFileRequest> + Send + 'static {
+    let first = content.split_to(content.len().min(PIECE_BYTES));
+    let first = v1::WriteFileRequest {
+        lease: Some(lease_to_wire(lease)),
+        name: name.to_owned(),
+        data: first,
+    };
+    let rest = std::iter::from_fn(move || {
+        let data = content.split_to(content.len().min(PIECE_BYTES));
+        (!data.is_empty()).then(|| v1::WriteFileRequest {
+            lease: None,
+            name: String::new(),
+            data,
+        })
+    });
+    std::iter::once(first).chain(rest)
+}
+
+async fn in_time<T>(
+    bound: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let answer = tokio::time::timeout(bound, call).await;
+    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
+}
+
+/// `Ok` where another try may help.
+fn judge(status: Status) -> Result<(), FileError> {
+    match status.code() {
+        Code::Aborted => Err(FileError::LeaseLost),
+        code if is_worth_another_try(code) => Ok(()),
+        _ => Err(FileError::Refused {
+            message: status.message().to_owned(),
+        }),
+    }
+}

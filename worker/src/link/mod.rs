@@ -1,0 +1,22 @@
+//! Everything that is said to the control plane. It knows leases and bytes, and nothing of processes.
+//!
+//! - [`control`] holds the control link: hello, slots and heartbeats up, offers and orders down;
+//! - `stream` is one stream of it, [`earlier`] what its hello says of earlier boots;
+//! - [`reports`] sends reports in batches and brings each its verdict;
+//! - [`output`] pushes output on a connection of its own;
+//! - [`files`] fetches large specs and writes files of a lease;
+//! - `convert` is where wire and words meet.
+
+pub mod control;
+mod convert;
+pub mod earlier;
+mod endpoint;
+pub mod files;
+pub mod output;
+pub mod reports;
+mod stream;
+
+mod backoff;
+
+pub use backoff::Backoff;
+pub use endpoint::Endpoint;

@@ -1,0 +1,140 @@
+//! The attempts that are under way, one per slot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{Attempt, Orders, Services};
+use crate::lease::{HeldLeases, Lease, LeaseId, Offer};
+
+/// Attempts by lease. Dropping it aborts them all, which kills their processes.
+pub struct Attempts {
+    services: Arc<Services>,
+    held: HeldLeases,
+    running: HashMap<LeaseId, RunningAttempt>,
+    tasks: JoinSet<()>,
+    leases_of_tasks: HashMap<Id, LeaseId>,
+}
+
+struct RunningAttempt {
+    lease: Lease,
+    orders: watch::Sender<Orders>,
+    lost: CancellationToken,
+    /// Cancelled when nothing is left of the attempt.
+    gone: CancellationToken,
+}
+
+impl Attempts {
+    pub fn new(services: Arc<Services>, held: HeldLeases) -> Attempts {
+        Attempts {
+            services,
+            held,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+            leases_of_tasks: HashMap::new(),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Begins an attempt. A newer lease on a task proves that an older one is lost.
+    pub fn begin(&mut self, offer: Offer) {
+        let lease = offer.lease.clone();
+        let older = self
+            .running
+            .values()
+            .filter(|attempt| attempt.lease.task_id == lease.task_id);
+        let predecessor = older
+            .max_by_key(|attempt| attempt.lease.epoch)
+            .map(|attempt| {
+                attempt.lost.cancel();
+                attempt.gone.clone()
+            });
+        let (orders, orders_of_attempt) = watch::channel(Orders::default());
+        let lost = CancellationToken::new();
+        let attempt = Attempt {
+            services: self.services.clone(),
+            offer,
+            orders: orders_of_attempt,
+            lost: lost.clone(),
+            predecessor,
+        };
+        let task = self.tasks.spawn(attempt.run());
+        self.leases_of_tasks.insert(task.id(), lease.id);
+        self.running.insert(
+            lease.id,
+            RunningAttempt {
+                lease,
+                orders,
+                lost,
+                gone: CancellationToken::new(),
+            },
+        );
+    }
+
+    /// Waits until an attempt is over; for ever while there is none.
+    pub async fn next_over(&mut self) {
+        let task_id = match self.tasks.join_next_with_id().await {
+            Some(Ok((task_id, ()))) => task_id,
+            Some(Err(error)) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "an attempt panicked; its process is killed");
+                }
+                error.id()
+            }
+            None => return std::future::pending().await,
+        };
+        let Some(lease_id) = self.leases_of_tasks.remove(&task_id) else {
+            return;
+        };
+        self.held.remove(lease_id);
+        if let Some(attempt) = self.running.remove(&lease_id) {
+            attempt.gone.cancel();
+        }
+    }
+
+    pub fn cancel(&self, lease: &Lease, grace: Option<Duration>) {
+        if let Some(attempt) = self.find(lease) {
+            attempt
+                .orders
+                .send_if_modified(|orders| orders.cancel(Instant::now(), grace));
+        }
+    }
+
+    pub fn drop_lease(&self, lease: &Lease) {
+        if let Some(attempt) = self.find(lease) {
+            attempt.lost.cancel();
+        }
+    }
+
+    /// What is not started is to be given back.
+    pub fn leave(&self) {
+        for attempt in self.running.values() {
+            attempt.orders.send_modify(|orders| orders.leaving = true);
+        }
+    }
+
+    /// What runs is to be killed.
+    pub fn end(&self) {
+        for attempt in self.running.values() {
+            attempt.orders.send_modify(|orders| orders.ending = true);
+        }
+    }
+
+    fn find(&self, lease: &Lease) -> Option<&RunningAttempt> {
+        self.running
+            .get(&lease.id)
+            .filter(|attempt| attempt.lease == *lease)
+    }
+}

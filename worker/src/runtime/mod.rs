@@ -1,0 +1,6 @@
+//! The worker as a whole: offers into slots, orders to attempts, and an orderly end.
+
+mod attempts;
+mod worker;
+
+pub use worker::run;

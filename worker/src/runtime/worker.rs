@@ -1,0 +1,375 @@
+//! The life of a worker.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::attempts::Attempts;
+use crate::attempt::{Services, StorageHealth, deliver_earlier};
+use crate::config::WorkerConfig;
+use crate::error::WorkerError;
+use crate::lease::{HeldLeases, Lease, Offer};
+use crate::ledger::{EarlierLease, EarlierStatus, Ledger, StateDirectory};
+use crate::link::Endpoint;
+use crate::link::control::{ControlEvent, ControlLink, Identity, SlotsState};
+use crate::link::earlier::{EarlierFate, EarlierLeases};
+use crate::link::files::LeaseFiles;
+use crate::link::output::OutputLink;
+use crate::link::reports::{Report, Reporter};
+use crate::output::upload::WORKER_WINDOW_BYTES;
+use crate::workspace::Workspaces;
+
+const EVENTS_MAX: usize = 1_024;
+/// Files that are in memory at a time on their way up.
+const TRANSFERS_MAX: usize = 2;
+/// Structured results that are in memory at a time while they are checked.
+const CONCLUSIONS_MAX: usize = 4;
+/// How long the reports of what was killed at the end may take.
+const FLUSH_BOUND: Duration = Duration::from_secs(5);
+/// How long the last words on the control link may take.
+const CLOSE_BOUND: Duration = Duration::from_secs(1);
+/// A release that does not get through lapses by itself.
+const RELEASE_BOUND: Duration = Duration::from_secs(15);
+
+/// Runs a worker until `shutdown` is cancelled and everything that it ran is over, within the configured drain and 5 s.
+/// A control plane that cannot be reached is not an error: it is tried for as long as it takes.
+///
+/// # Errors
+/// A configuration or a data directory that cannot be used; see [`WorkerError`].
+pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    config.check()?;
+    let endpoint = Endpoint::parse(&config.endpoint)?;
+    let shim_program = check_shim(&config.shim_program)?;
+    let state = StateDirectory::open(&config.data_dir)?;
+    let unusable = |source| WorkerError::DataDirectory {
+        path: config.data_dir.clone(),
+        source,
+    };
+    let ledger = Ledger::new(state.ledger());
+    let workspaces = Workspaces::new(state.tasks());
+    let earlier = ledger.earlier().map_err(unusable)?;
+    let kept: Vec<Lease> = earlier
+        .iter()
+        .filter(|earlier| is_finished(earlier))
+        .map(|e| e.lease.clone())
+        .collect();
+    workspaces.remove_leftovers(&kept).map_err(unusable)?;
+    ledger.probe().await.map_err(unusable)?;
+    let disk = Disk {
+        state,
+        ledger,
+        workspaces,
+        shim_program,
+    };
+    Runtime::start(&config, &endpoint, &disk, earlier)
+        .serve(config.drain, shutdown)
+        .await
+}
+
+/// The program as an absolute path: it is never searched for.
+fn check_shim(program: &Path) -> Result<PathBuf, WorkerError> {
+    let unusable = |source| WorkerError::Shim {
+        program: program.to_owned(),
+        source,
+    };
+    let program = std::path::absolute(program).map_err(unusable)?;
+    let metadata = std::fs::metadata(&program).map_err(unusable)?;
+    if !metadata.is_file() {
+        return Err(unusable(std::io::Error::other("it is not a file")));
+    }
+    access(&program, Access::EXEC_OK).map_err(|errno| unusable(errno.into()))?;
+    Ok(program)
+}
+
+fn is_finished(earlier: &EarlierLease) -> bool {
+    fate(&earlier.status) == EarlierFate::Finished
+}
+
+fn fate(status: &EarlierStatus) -> EarlierFate {
+    match status {
+        EarlierStatus::NotStarted => EarlierFate::NotStarted,
+        EarlierStatus::Unknown => EarlierFate::Unknown,
+        EarlierStatus::Finished(_) => EarlierFate::Finished,
+    }
+}
+
+/// What the worker has on disk; the directory is its own for as long as this lives.
+struct Disk {
+    state: StateDirectory,
+    ledger: Ledger,
+    workspaces: Workspaces,
+    shim_program: PathBuf,
+}
+
+struct Runtime {
+    services: Arc<Services>,
+    held: HeldLeases,
+    slots: usize,
+    free: watch::Sender<SlotsState>,
+    offers_counted: u64,
+    attempts: Attempts,
+    /// Releases, and finishes of earlier boots.
+    deliveries: JoinSet<()>,
+    leases_of_deliveries: HashMap<Id, Lease>,
+    /// Leases of earlier boots, until the first hello was accepted.
+    unsettled: Vec<EarlierLease>,
+    earlier: EarlierLeases,
+    events: mpsc::Receiver<ControlEvent>,
+    storage_is_good: watch::Receiver<bool>,
+    leaving: CancellationToken,
+    /// Links; they end with this.
+    parts: JoinSet<&'static str>,
+}
+
+impl Runtime {
+    fn start(
+        config: &WorkerConfig,
+        endpoint: &Endpoint,
+        disk: &Disk,
+        unsettled: Vec<EarlierLease>,
+    ) -> Runtime {
+        let control = endpoint.connect();
+        let bulk = endpoint.connect();
+        let (reporter, report_sender) = Reporter::new(control.clone());
+        let (output, output_connection) = OutputLink::new(bulk.clone());
+        let (events_sender, events) = mpsc::channel(EVENTS_MAX);
+        let renewed = watch::Sender::new(None);
+        let free = watch::Sender::new(SlotsState {
+            free: config.slots,
+            offers_counted: 0,
+        });
+        let held = HeldLeases::default();
+        let leaving = CancellationToken::new();
+        let storage = StorageHealth::new();
+        let fates = unsettled
+            .iter()
+            .map(|earlier| (earlier.lease.clone(), fate(&earlier.status)));
+        let earlier = EarlierLeases::new(fates.collect());
+        let services = Arc::new(Services {
+            reporter,
+            files: LeaseFiles::new(control.clone(), bulk),
+            output,
+            output_window: Arc::new(Semaphore::new(WORKER_WINDOW_BYTES)),
+            transfers: Semaphore::new(TRANSFERS_MAX),
+            conclusions: Semaphore::new(CONCLUSIONS_MAX),
+            ledger: disk.ledger.clone(),
+            workspaces: disk.workspaces.clone(),
+            storage: storage.clone(),
+            shim_program: disk.shim_program.clone(),
+            renewed: renewed.subscribe(),
+        });
+        let link = ControlLink {
+            channel: control,
+            identity: Identity {
+                name: config.name.clone(),
+                instance_id: Uuid::new_v4().into_bytes(),
+                state_id: disk.state.state_id(),
+                queues: config.queues.clone(),
+                kinds: config.kinds.clone(),
+                labels: config.labels.clone(),
+                slots: config.slots,
+            },
+            earlier: earlier.clone(),
+            held: held.clone(),
+            slots: free.subscribe(),
+            events: events_sender,
+            renewed,
+            leaving: leaving.clone(),
+            offers_received: 0,
+        };
+        let storage_is_good = storage.subscribe();
+        let mut parts = JoinSet::new();
+        parts.spawn(named("control link", link.run()));
+        parts.spawn(named("reports", report_sender.run()));
+        parts.spawn(named("output link", output_connection.run()));
+        parts.spawn(named(
+            "storage recovery",
+            storage.recover(disk.ledger.clone()),
+        ));
+        Runtime {
+            attempts: Attempts::new(services.clone(), held.clone()),
+            services,
+            held,
+            slots: config.slots as usize,
+            free,
+            offers_counted: 0,
+            deliveries: JoinSet::new(),
+            leases_of_deliveries: HashMap::new(),
+            unsettled,
+            earlier,
+            events,
+            storage_is_good,
+            leaving,
+            parts,
+        }
+    }
+
+    async fn serve(
+        mut self,
+        drain: Duration,
+        shutdown: CancellationToken,
+    ) -> Result<(), WorkerError> {
+        while !shutdown.is_cancelled() {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                stepped = self.step() => stepped?,
+            }
+        }
+        tracing::info!(running = self.attempts.count(), "the worker leaves");
+        self.leaving.cancel();
+        self.attempts.leave();
+        self.offer_free_slots();
+        self.step_until_idle(Instant::now() + drain).await?;
+        self.attempts.end();
+        self.step_until_idle(Instant::now() + FLUSH_BOUND).await?;
+        if !self.attempts.is_empty() {
+            tracing::warn!(
+                count = self.attempts.count(),
+                "some finishes are not acknowledged; the next boot reports them"
+            );
+        }
+        self.close_links().await;
+        Ok(())
+    }
+
+    /// Without anybody to listen to it the control link says goodbye and ends.
+    async fn close_links(self) {
+        let Runtime {
+            events, mut parts, ..
+        } = self;
+        drop(events);
+        let _ = tokio::time::timeout(CLOSE_BOUND, parts.join_next()).await;
+    }
+
+    async fn step_until_idle(&mut self, until: Instant) -> Result<(), WorkerError> {
+        while !self.attempts.is_empty() || !self.deliveries.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                stepped = self.step() => stepped?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One thing that happens. It may be dropped while it waits.
+    async fn step(&mut self) -> Result<(), WorkerError> {
+        tokio::select! {
+            event = self.events.recv() => match event {
+                Some(event) => self.handle(event),
+                None => return Err(WorkerError::PartEnded { part: "control link" }),
+            },
+            () = self.attempts.next_over() => {}
+            Some(delivered) = self.deliveries.join_next_with_id() => {
+                let task_id = match delivered {
+                    Ok((task_id, ())) => task_id,
+                    Err(error) => error.id(),
+                };
+                if let Some(lease) = self.leases_of_deliveries.remove(&task_id) {
+                    self.held.remove(lease.id);
+                    self.earlier.forget(&lease);
+                }
+            }
+            // The sender lives in the services.
+            _ = self.storage_is_good.changed() => {}
+            Some(ended) = self.parts.join_next() => {
+                return Err(WorkerError::PartEnded { part: ended.unwrap_or("a link that panicked") });
+            }
+        }
+        self.offer_free_slots();
+        Ok(())
+    }
+
+    fn handle(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Attached => self.settle_earlier(),
+            ControlEvent::Offer(offer) => {
+                self.offers_counted += 1;
+                self.take_or_release(*offer);
+            }
+            ControlEvent::IdleOffer => self.offers_counted += 1,
+            ControlEvent::Cancel { lease, grace } => self.attempts.cancel(&lease, grace),
+            ControlEvent::Drop(lease) => self.attempts.drop_lease(&lease),
+        }
+    }
+
+    /// The accepted hello settled what an earlier boot left; its finishes are delivered now.
+    fn settle_earlier(&mut self) {
+        for EarlierLease { lease, status } in std::mem::take(&mut self.unsettled) {
+            match status {
+                EarlierStatus::NotStarted | EarlierStatus::Unknown => {
+                    let ledger = self.services.ledger.clone();
+                    let settled = lease.clone();
+                    self.deliver(lease, async move { ledger.forget(&settled).await });
+                }
+                EarlierStatus::Finished(record) => {
+                    self.held.insert(&lease);
+                    let services = self.services.clone();
+                    let delivered = lease.clone();
+                    self.deliver(lease, async move {
+                        deliver_earlier(&services, &delivered, *record).await
+                    });
+                }
+            }
+        }
+    }
+
+    fn take_or_release(&mut self, offer: Offer) {
+        let refusal = if self.leaving.is_cancelled() {
+            "the worker is leaving"
+        } else if self.attempts.count() >= self.slots {
+            "no slot is free"
+        } else if !*self.storage_is_good.borrow() {
+            "the worker's data directory cannot be written"
+        } else {
+            return self.attempts.begin(offer);
+        };
+        let lease = offer.lease;
+        let services = self.services.clone();
+        let released = lease.clone();
+        self.deliver(lease, async move {
+            let report = Report::Release {
+                reason: refusal.to_owned(),
+            };
+            // Whatever comes of it, the lease is not used and lapses.
+            let _ = tokio::time::timeout(
+                RELEASE_BOUND,
+                services.reporter.report(&released, 1, report),
+            )
+            .await;
+        });
+    }
+
+    fn deliver(&mut self, lease: Lease, delivery: impl Future<Output = ()> + Send + 'static) {
+        let task = self.deliveries.spawn(delivery);
+        self.leases_of_deliveries.insert(task.id(), lease);
+    }
+
+    fn offer_free_slots(&self) {
+        let takes_work = !self.leaving.is_cancelled() && *self.storage_is_good.borrow();
+        let free = if takes_work {
+            self.slots.saturating_sub(self.attempts.count())
+        } else {
+            0
+        };
+        let free = u32::try_from(free).unwrap_or(u32::MAX);
+        let slots = SlotsState {
+            free,
+            offers_counted: self.offers_counted,
+        };
+        self.free
+            .send_if_modified(|before| std::mem::replace(before, slots) != slots);
+    }
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
+    part.await;
+    name
+}

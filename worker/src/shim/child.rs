@@ -1,0 +1,351 @@
+//! Starting the root process: fork, prepare, execute, and a precise word on what failed.
+
+use std::ffi::{CString, NulError};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::mpsc;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::message::{StartFailure, StartStep};
+use crate::process::{Launch, Stdin};
+
+const KEEPER_STACK_BYTES: usize = 256 * 1024;
+/// Where programs are looked for when the task's environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+const FAILURE_BYTES: usize = 8;
+/// At least the size of the kernel's `struct sigaction` on any architecture; all zero it means the default.
+const KERNEL_SIGACTION_BYTES: usize = 64;
+const KERNEL_SIGNALS: usize = 64;
+
+/// A forked root. Whether it reached its program is read from `verdict`.
+pub(super) struct Forked {
+    pub(super) pid: i32,
+    /// Ends without a byte when the program was executed; else [`read_failure`] tells why not.
+    pub(super) verdict: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// Forks the root process.
+///
+/// The fork is made by a thread of its own, the keeper, which then does nothing for as long as the shim lives. So the
+/// root is the keeper's child, and orphans that the kernel hands to the shim are the main thread's: the main thread can
+/// reap them, and see that there are none left, with the root still unreaped and its id so still taken. Were the shim
+/// killed, the keeper would end with it and the root be killed by its parent-death signal.
+pub(super) fn fork_root(launch: &Launch) -> Result<Forked, StartFailure> {
+    let plan = Plan::new(launch)?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let keeper = std::thread::Builder::new()
+        .name("keeper".to_owned())
+        .stack_size(KEEPER_STACK_BYTES);
+    let spawned = keeper.spawn(move || {
+        let forked = plan.fork();
+        if sender.send(forked).is_ok() {
+            loop {
+                std::thread::park();
+            }
+        }
+    });
+    spawned.map_err(|error| failure(StartStep::Fork, &error))?;
+    receiver.recv().map_err(|_| StartFailure {
+        step: StartStep::Fork,
+        errno: libc::ECHILD,
+    })?
+}
+
+/// Reads the verdict after it became readable: nothing means that the program runs.
+pub(super) fn read_failure(verdict: &OwnedFd) -> Option<StartFailure> {
+    let mut raw = [0; FAILURE_BYTES];
+    match rustix::io::read(verdict, &mut raw) {
+        Ok(FAILURE_BYTES) => {
+            let [step, _, _, _, errno @ ..] = raw;
+            let step = StartStep::ALL
+                .get(usize::from(step))
+                .copied()
+                .unwrap_or(StartStep::Execute);
+            Some(StartFailure {
+                step,
+                errno: i32::from_ne_bytes(errno),
+            })
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Everything the child needs between fork and exec, made before the fork: afterwards nothing may be allocated.
+struct Plan {
+    candidates: Vec<CString>,
+    argv: PointerList,
+    envp: PointerList,
+    cwd: CString,
+    umask: Option<u32>,
+    stdin: OwnedFd,
+    stdout_ours: OwnedFd,
+    stdout_theirs: OwnedFd,
+    stderr_ours: OwnedFd,
+    stderr_theirs: OwnedFd,
+    verdict_ours: OwnedFd,
+    verdict_theirs: OwnedFd,
+}
+
+impl Plan {
+    fn new(launch: &Launch) -> Result<Plan, StartFailure> {
+        let no_nul = |_: NulError| StartFailure {
+            step: StartStep::Execute,
+            errno: libc::EINVAL,
+        };
+        let program = launch.argv.first().map_or("", String::as_str);
+        let path = launch
+            .env
+            .iter()
+            .rfind(|(name, _)| name == "PATH")
+            .map(|(_, value)| value.as_str());
+        let candidates = candidates(program, path.unwrap_or(DEFAULT_PATH));
+        let candidates: Result<Vec<CString>, NulError> =
+            candidates.into_iter().map(CString::new).collect();
+        let argv: Result<Vec<CString>, NulError> = launch
+            .argv
+            .iter()
+            .map(|text| CString::new(text.as_str()))
+            .collect();
+        let environment = launch
+            .env
+            .iter()
+            .map(|(name, value)| CString::new(format!("{name}={value}")));
+        let environment: Result<Vec<CString>, NulError> = environment.collect();
+        let cwd = CString::new(launch.cwd.as_os_str().as_bytes()).map_err(no_nul)?;
+
+        let stdin = match &launch.stdin {
+            Stdin::Null => open_stdin(Path::new("/dev/null")),
+            Stdin::File(path) => open_stdin(path),
+        };
+        let stdin = stdin.map_err(|error| failure(StartStep::Stdin, &error))?;
+        let pipe = || {
+            let made = pipe_with(PipeFlags::CLOEXEC);
+            made.map_err(|errno| StartFailure {
+                step: StartStep::Descriptors,
+                errno: errno.raw_os_error(),
+            })
+        };
+        let (stdout_ours, stdout_theirs) = pipe()?;
+        let (stderr_ours, stderr_theirs) = pipe()?;
+        let (verdict_ours, verdict_theirs) = pipe()?;
+        Ok(Plan {
+            candidates: candidates.map_err(no_nul)?,
+            argv: PointerList::new(argv.map_err(no_nul)?),
+            envp: PointerList::new(environment.map_err(no_nul)?),
+            cwd,
+            umask: launch.umask,
+            stdin,
+            stdout_ours,
+            stdout_theirs,
+            stderr_ours,
+            stderr_theirs,
+            verdict_ours,
+            verdict_theirs,
+        })
+    }
+
+    fn fork(self) -> Result<Forked, StartFailure> {
+        let shim_pid = rustix::process::getpid().as_raw_nonzero().get();
+        // SAFETY: the child calls nothing but async-signal-safe functions on memory that was prepared before, until it
+        // executes the program or exits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: this is the child, see above.
+            let (step, errno) = unsafe { self.become_program(shim_pid) };
+            unsafe { report_and_exit(self.verdict_theirs.as_raw_fd(), step, errno) }
+        }
+        if pid < 0 {
+            return Err(failure(StartStep::Fork, &io::Error::last_os_error()));
+        }
+        Ok(Forked {
+            pid,
+            verdict: self.verdict_ours,
+            stdout: self.stdout_ours,
+            stderr: self.stderr_ours,
+        })
+    }
+
+    /// In the child: returns only when something failed.
+    ///
+    /// # Safety
+    /// To be called in a freshly forked child only.
+    unsafe fn become_program(&self, shim_pid: i32) -> (StartStep, i32) {
+        unsafe {
+            if libc::setsid() < 0 {
+                return (StartStep::Session, errno());
+            }
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return (StartStep::Session, errno());
+            }
+            // The shim may have ended before its death could be signalled.
+            if libc::getppid() != shim_pid {
+                return (StartStep::Session, libc::ESRCH);
+            }
+            reset_signals();
+            let wiring: [(RawFd, RawFd); 3] = [
+                (self.stdin.as_raw_fd(), 0),
+                (self.stdout_theirs.as_raw_fd(), 1),
+                (self.stderr_theirs.as_raw_fd(), 2),
+            ];
+            for (from, to) in wiring {
+                if libc::dup2(from, to) < 0 {
+                    return (StartStep::Descriptors, errno());
+                }
+            }
+            // All of ours close on exec by themselves; this is for strays. Kernels before 5.11 refuse it.
+            libc::syscall(
+                libc::SYS_close_range,
+                3u32,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
+            if let Some(mask) = self.umask {
+                libc::umask(mask & 0o777);
+            }
+            if libc::chdir(self.cwd.as_ptr()) < 0 {
+                return (StartStep::WorkingDirectory, errno());
+            }
+            self.execute()
+        }
+    }
+
+    /// Tries each candidate as the shell would: the first that exists decides, one that may not be executed is passed
+    /// over but remembered.
+    unsafe fn execute(&self) -> (StartStep, i32) {
+        let mut verdict = (StartStep::Execute, libc::ENOENT);
+        for candidate in &self.candidates {
+            unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+            match errno() {
+                libc::ENOENT | libc::ENOTDIR => {
+                    if unsafe { libc::access(candidate.as_ptr(), libc::F_OK) } == 0 {
+                        return (StartStep::Interpreter, libc::ENOENT);
+                    }
+                }
+                libc::EACCES => verdict = (StartStep::Execute, libc::EACCES),
+                other => return (StartStep::Execute, other),
+            }
+        }
+        verdict
+    }
+}
+
+/// Strings with the array of pointers that `execve` wants.
+struct PointerList {
+    pointers: Vec<*const libc::c_char>,
+    /// What the pointers point into.
+    _strings: Vec<CString>,
+}
+
+// SAFETY: the pointers lead into strings that move along with them and are never changed.
+unsafe impl Send for PointerList {}
+
+impl PointerList {
+    fn new(strings: Vec<CString>) -> PointerList {
+        let mut pointers: Vec<*const libc::c_char> =
+            strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        PointerList {
+            pointers,
+            _strings: strings,
+        }
+    }
+
+    fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+fn candidates(program: &str, path: &str) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    let in_directory = |directory: &str| match directory {
+        "" => format!("./{program}"),
+        directory => format!("{directory}/{program}"),
+    };
+    path.split(':').map(in_directory).collect()
+}
+
+/// Opens without waiting, which matters for a FIFO that nobody writes to, and refuses directories.
+fn open_stdin(path: &Path) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(OwnedFd::from(file))
+}
+
+/// Default dispositions and an empty mask, whatever the shim, the worker and those before them have ignored or blocked.
+/// The kernel is asked directly, because the C library keeps two signals to itself and would leave them ignored.
+unsafe fn reset_signals() {
+    let default_action = [0u8; KERNEL_SIGACTION_BYTES];
+    let no_old_action = std::ptr::null_mut::<u8>();
+    unsafe {
+        for signal in 1..=KERNEL_SIGNALS {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default_action.as_ptr(),
+                no_old_action,
+                KERNEL_SIGNALS / 8,
+            );
+        }
+        let mut empty: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut empty);
+        libc::sigprocmask(libc::SIG_SETMASK, &empty, std::ptr::null_mut());
+    }
+}
+
+unsafe fn report_and_exit(verdict: RawFd, step: StartStep, errno: i32) -> ! {
+    let mut raw = [0; FAILURE_BYTES];
+    raw[0] = step as u8;
+    raw[4..].copy_from_slice(&errno.to_ne_bytes());
+    unsafe {
+        libc::write(verdict, raw.as_ptr().cast(), FAILURE_BYTES);
+        libc::_exit(127)
+    }
+}
+
+fn errno() -> i32 {
+    Errno::from_io_error(&io::Error::last_os_error())
+        .map_or(libc::EIO, |errno| errno.raw_os_error())
+}
+
+fn failure(step: StartStep, error: &io::Error) -> StartFailure {
+    StartFailure {
+        step,
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_up_in_the_tasks_path_only() {
+        assert_eq!(candidates("sh", "/a:/b/c"), ["/a/sh", "/b/c/sh"]);
+        assert_eq!(candidates("sh", ":/a"), ["./sh", "/a/sh"]);
+        assert_eq!(candidates("./sh", "/a"), ["./sh"]);
+        assert_eq!(candidates("/bin/sh", ""), ["/bin/sh"]);
+    }
+
+    #[test]
+    fn steps_are_numbered_as_listed() {
+        for (number, step) in StartStep::ALL.into_iter().enumerate() {
+            assert_eq!(step as usize, number);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The directory of one lease, what is put into it before a run and what is taken out of it after.
+
+mod artifacts;
+mod directory;
+mod result;
+
+pub use artifacts::list_artifacts;
+pub use directory::{Workspace, WorkspaceError, Workspaces};
+pub use result::{
+    Collected, RESULT_BYTES_MAX, ResultProblem, check_json, open_regular, read_result_file,
+};

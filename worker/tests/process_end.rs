@@ -1,0 +1,449 @@
+//! How processes end: by themselves, on request, at the deadline, and with whoever looked after them.
+
+mod process_support;
+
+use std::time::{Duration, Instant};
+
+use process_support::{
+    PATIENCE, Story, TESTBED, World, is_running, next_event, parent_of, pids_with, until_gone,
+    until_ready, wait_until,
+};
+use taskyard_worker::process::{
+    BootTime, Capture, CommandError, ExitStatus, ProcessError, ProcessEvent, Signal, StartError,
+};
+
+const KILLED: Option<ExitStatus> = Some(ExitStatus::Signal(libc::SIGKILL));
+const TERMED: Option<ExitStatus> = Some(ExitStatus::Signal(libc::SIGTERM));
+const LONG: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn a_grandchild_that_holds_stdout_is_killed_after_the_drain_and_called_a_leak() {
+    let mut world = World::probe(&["grandchild-holds-stdout"]);
+    world.push_arguments(&[&world.argument("pid")]);
+    world.launch.drain = Duration::from_millis(300);
+    let mut process = world.spawn().await;
+    let exited_at = loop {
+        if let ProcessEvent::Exited(status) = next_event(&mut process).await.expect("an event") {
+            assert_eq!(status, ExitStatus::Code(0));
+            break Instant::now();
+        }
+    };
+    let grandchild = world.pid_in("pid").await;
+    let end = loop {
+        if let ProcessEvent::Ended(end) = next_event(&mut process).await.expect("an event") {
+            break end;
+        }
+    };
+    assert!(
+        exited_at.elapsed() >= Duration::from_millis(250),
+        "the drain was given its time"
+    );
+    assert_eq!(
+        (end.stdout.capture, end.stderr.capture),
+        (Capture::Leaked, Capture::Leaked)
+    );
+    assert_eq!((end.leftover_killed, end.unkillable), (1, 0));
+    assert!(!is_running(grandchild));
+}
+
+#[tokio::test]
+async fn a_pipe_held_by_a_stranger_is_abandoned() {
+    let mut world = World::probe(&["hang"]);
+    world.launch.drain = Duration::from_millis(100);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    // This test is no descendant of the shim, so it is not killed.
+    let held = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/{}/fd/1", process.pid()));
+    let held = held.expect("the pipe opens");
+    let root = rustix::process::Pid::from_raw(process.pid() as i32).expect("a process id");
+    rustix::process::kill_process(root, rustix::process::Signal::TERM)
+        .expect("the root is signalled");
+    let story = Story::of(&mut process).await;
+    assert_eq!(story.exited, TERMED);
+    assert_eq!(
+        (story.end.stdout.capture, story.end.stderr.capture),
+        (Capture::Abandoned, Capture::Drained)
+    );
+    assert_eq!((story.end.stdout.total, story.end.leftover_killed), (6, 0));
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_daemon_in_its_own_session_does_not_survive() {
+    for flags in [&["--close"][..], &["--close", "--ignore-term"], &[]] {
+        let mut world = World::probe(&["daemon"]);
+        world.push_arguments(&[&world.argument("pid")]);
+        world.push_arguments(flags);
+        world.launch.drain = Duration::from_millis(100);
+        let story = world.run().await;
+        assert_eq!(story.exited, Some(ExitStatus::Code(0)));
+        assert_eq!(
+            (story.end.leftover_killed, story.end.unkillable),
+            (1, 0),
+            "{flags:?}"
+        );
+        let expected = if flags.is_empty() {
+            Capture::Leaked
+        } else {
+            Capture::Drained
+        };
+        assert_eq!(story.end.stdout.capture, expected);
+        assert!(!is_running(world.pid_in("pid").await));
+    }
+}
+
+#[tokio::test]
+async fn closing_its_output_does_not_end_a_process() {
+    let world = World::probe(&["close-stdout-then-hang"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let silence = tokio::time::timeout(Duration::from_millis(200), process.next_event()).await;
+    assert!(silence.is_err(), "nothing happens: {silence:?}");
+    process.kill().expect("a command");
+    let story = Story::of(&mut process).await;
+    assert_eq!(story.exited, KILLED);
+    assert_eq!(story.end.stdout.capture, Capture::Drained);
+}
+
+#[tokio::test]
+async fn terminate_lets_a_process_end_by_itself() {
+    let world = World::probe(&["exit-on-term", "5"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    process.terminate(Signal::Term, LONG).expect("a command");
+    let story = Story::of(&mut process).await;
+    assert_eq!(story.exited, Some(ExitStatus::Code(5)));
+    assert_eq!(world.stdout_text(), "ready\nbye\n");
+}
+
+#[tokio::test]
+async fn each_signal_reaches_the_process() {
+    for signal in Signal::ALL {
+        let world = World::command(&["sh", "-c", "echo ready; exec sleep 100"]);
+        let mut process = world.spawn().await;
+        until_ready(&mut process).await;
+        process.terminate(signal, LONG).expect("a command");
+        let story = Story::of(&mut process).await;
+        assert_eq!(story.exited, Some(ExitStatus::Signal(signal.number())));
+    }
+}
+
+#[tokio::test]
+async fn who_ignores_term_is_killed_after_the_grace() {
+    let world = World::probe(&["ignore-term"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let begin = Instant::now();
+    process
+        .terminate(Signal::Term, Duration::from_millis(300))
+        .expect("a command");
+    let story = Story::of(&mut process).await;
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    assert_eq!(story.exited, KILLED);
+    assert_eq!(story.end.leftover_killed, 0, "it was asked for");
+}
+
+#[tokio::test]
+async fn a_second_terminate_only_shortens_the_grace() {
+    let world = World::probe(&["ignore-term"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let begin = Instant::now();
+    process.terminate(Signal::Term, LONG).expect("a command");
+    process
+        .terminate(Signal::Int, Duration::from_millis(200))
+        .expect("a command");
+    process.terminate(Signal::Term, LONG).expect("a command");
+    assert_eq!(Story::of(&mut process).await.exited, KILLED);
+    assert!(begin.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn terminate_reaches_daemons_and_stopped_processes() {
+    // The daemon would hang for ever; it ends by TERM, long before the grace is over, and the root with it.
+    let mut world = World::probe(&["daemon"]);
+    world.push_arguments(&[&world.argument("pid"), "--stay"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let daemon = world.pid_in("pid").await;
+    for pid in [daemon, process.pid() as i32] {
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it is stopped");
+    }
+    process.terminate(Signal::Term, LONG).expect("a command");
+    let story = Story::of(&mut process).await;
+    assert_eq!(story.exited, TERMED);
+    assert!(!is_running(daemon));
+}
+
+#[tokio::test]
+async fn what_outlives_the_root_is_killed_when_the_grace_is_over() {
+    let mut world = World::probe(&["daemon"]);
+    world.push_arguments(&[&world.argument("pid"), "--stay", "--close", "--ignore-term"]);
+    world.launch.drain = LONG;
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let daemon = world.pid_in("pid").await;
+    process
+        .terminate(Signal::Term, Duration::from_millis(500))
+        .expect("a command");
+    let story = Story::of(&mut process).await;
+    assert_eq!(story.exited, TERMED);
+    assert_eq!(
+        (story.end.leftover_killed, story.end.stdout.capture),
+        (1, Capture::Drained)
+    );
+    assert!(!is_running(daemon));
+}
+
+#[tokio::test]
+async fn a_fork_bomb_ends() {
+    for flags in [&[][..], &["--setsid"]] {
+        let mut world = World::probe(&["fork-bomb-on-term"]);
+        world.push_arguments(flags);
+        world
+            .launch
+            .env
+            .push(("BOMB".to_owned(), world.argument("bomb")));
+        let mut process = world.spawn().await;
+        until_ready(&mut process).await;
+        process
+            .terminate(Signal::Term, Duration::from_millis(200))
+            .expect("a command");
+        let story = Story::of(&mut process).await;
+        assert_eq!(story.exited, KILLED);
+        assert_eq!(story.end.unkillable, 0, "{flags:?}");
+        assert_eq!(
+            pids_with(&format!("BOMB={}", world.argument("bomb"))),
+            [0; 0],
+            "{flags:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_kills_and_says_so() {
+    let mut world = World::probe(&["ignore-term"]);
+    world.launch.deadline = BootTime::now().plus(Duration::from_millis(700));
+    let deadline = world.launch.deadline;
+    let story = world.run().await;
+    assert!(BootTime::now() >= deadline);
+    assert_eq!(story.exited, KILLED);
+    assert!(story.end.deadline_exceeded);
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_past_starts_nothing() {
+    let mut world = World::probe(&["touch"]);
+    world.push_arguments(&[&world.argument("trace")]);
+    world.launch.deadline = BootTime::from_nanos(0);
+    assert!(matches!(
+        world.try_spawn().await,
+        Err(StartError::DeadlinePassed)
+    ));
+    assert!(!world.path("trace").exists());
+}
+
+#[tokio::test]
+async fn an_extended_deadline_holds_until_the_new_one() {
+    let mut world = World::probe(&["hang"]);
+    world.launch.deadline = BootTime::now().plus(Duration::from_secs(3));
+    let mut process = world.spawn().await;
+    process
+        .extend(BootTime::now().plus(LONG))
+        .expect("a command");
+    until_ready(&mut process).await;
+    let first = world.launch.deadline;
+    wait_until("the first deadline", || {
+        (BootTime::now() > first.plus(Duration::from_millis(200))).then_some(())
+    })
+    .await;
+    assert!(is_running(process.pid() as i32), "it lives on");
+    process.extend(BootTime::now()).expect("a command");
+    let story = Story::of(&mut process).await;
+    assert_eq!((story.exited, story.end.deadline_exceeded), (KILLED, true));
+}
+
+#[tokio::test]
+async fn dropping_the_handle_kills_the_tree() {
+    let mut world = World::probe(&["daemon"]);
+    world.push_arguments(&[&world.argument("pid"), "--stay", "--ignore-term"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let root = process.pid() as i32;
+    let (shim, daemon) = (parent_of(root), world.pid_in("pid").await);
+    drop(process);
+    for pid in [root, daemon, shim] {
+        until_gone(pid).await;
+    }
+}
+
+#[tokio::test]
+async fn no_process_outlives_its_worker() {
+    let mut world = World::probe(&["daemon"]);
+    world.push_arguments(&[&world.argument("pid"), "--stay", "--ignore-term"]);
+    let launch_file = world.path("launch");
+    std::fs::write(
+        &launch_file,
+        serde_json::to_vec(&world.launch).expect("JSON"),
+    )
+    .expect("the launch is written");
+    let mut worker = std::process::Command::new(TESTBED)
+        .arg("worker")
+        .arg(&launch_file)
+        .spawn()
+        .expect("a worker");
+    let daemon = world.pid_in("pid").await;
+    let shim = parent_of(daemon);
+    let tree = wait_until("the shim's children", || {
+        let children: Vec<i32> = children_of(shim);
+        (children.len() == 2).then_some(children)
+    })
+    .await;
+    worker.kill().expect("the worker is killed");
+    worker.wait().expect("the worker is reaped");
+    for pid in tree.into_iter().chain([shim]) {
+        until_gone(pid).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_shim_is_told_and_nothing_of_it_survives() {
+    let mut world = World::probe(&["daemon"]);
+    world.push_arguments(&[&world.argument("pid"), "--stay", "--ignore-term"]);
+    world
+        .launch
+        .env
+        .push(("TASKYARD_TASK_ID".to_owned(), world.argument("task")));
+    world
+        .launch
+        .env
+        .push(("TASKYARD_LEASE_EPOCH".to_owned(), "3".to_owned()));
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let root = process.pid() as i32;
+    let (shim, daemon) = (parent_of(root), world.pid_in("pid").await);
+    let shim = rustix::process::Pid::from_raw(shim).expect("a process id");
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).expect("the shim is killed");
+    let lost = loop {
+        match next_event(&mut process).await {
+            Ok(event) => assert!(
+                !matches!(event, ProcessEvent::Ended(_)),
+                "nobody is there to tell the end"
+            ),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(
+            lost,
+            ProcessError::ShimLost {
+                killed: 1..,
+                survivors: 0
+            }
+        ),
+        "{lost:?}"
+    );
+    until_gone(root).await;
+    until_gone(daemon).await;
+    assert!(matches!(
+        process.next_event().await,
+        Err(ProcessError::AlreadyEnded)
+    ));
+    assert!(matches!(process.kill(), Err(CommandError::Gone)));
+}
+
+#[tokio::test]
+async fn a_frozen_shim_is_ended_by_force() {
+    let world = World::probe(&["ignore-term"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let root = process.pid() as i32;
+    let shim = rustix::process::Pid::from_raw(parent_of(root)).expect("a process id");
+    rustix::process::kill_process(shim, rustix::process::Signal::STOP)
+        .expect("the shim is stopped");
+    // It takes no commands any more, and at some point that is said.
+    let refused = wait_until("a refusal", || {
+        process.extend(BootTime::now().plus(LONG)).err()
+    })
+    .await;
+    assert!(matches!(refused, CommandError::ShimFrozen));
+    process.force_end();
+    let lost = next_event(&mut process).await;
+    assert!(
+        matches!(lost, Err(ProcessError::ShimLost { survivors: 0, .. })),
+        "{lost:?}"
+    );
+    until_gone(root).await;
+}
+
+#[tokio::test]
+async fn orphans_are_reaped_while_the_root_runs() {
+    let script = "for n in 1 2 3 4 5 6 7 8; do (sleep 0.01 &) ; done; echo ready; exec sleep 100";
+    let world = World::command(&["sh", "-c", script]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let root = process.pid() as i32;
+    let shim = parent_of(root);
+    wait_until("the orphans", || {
+        (children_of(shim) == [root]).then_some(())
+    })
+    .await;
+    process.kill().expect("a command");
+    assert_eq!(Story::of(&mut process).await.exited, KILLED);
+}
+
+#[tokio::test]
+async fn the_shim_ignores_signals_that_a_terminal_sends() {
+    let world = World::probe(&["hang"]);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let shim =
+        rustix::process::Pid::from_raw(parent_of(process.pid() as i32)).expect("a process id");
+    use rustix::process::Signal as Raw;
+    for signal in [Raw::INT, Raw::HUP, Raw::TERM, Raw::QUIT, Raw::PIPE] {
+        rustix::process::kill_process(shim, signal).expect("it is signalled");
+    }
+    process.terminate(Signal::Term, LONG).expect("a command");
+    assert_eq!(Story::of(&mut process).await.exited, TERMED);
+}
+
+#[tokio::test]
+async fn waiting_for_an_event_can_be_given_up_without_losing_one() {
+    let world = World::probe(&["lines", "20", "--every", "10"]);
+    let mut process = world.spawn().await;
+    let mut n_given_up = 0;
+    let end = loop {
+        tokio::select! {
+            biased;
+            event = process.next_event() => {
+                if let ProcessEvent::Ended(end) = event.expect("an event") {
+                    break end;
+                }
+            }
+            () = tokio::task::yield_now() => n_given_up += 1,
+        }
+    };
+    assert!(n_given_up > 0);
+    assert_eq!(end.exit, Some(ExitStatus::Code(0)));
+    assert_eq!(end.stdout.total, world.stdout_text().len() as u64);
+}
+
+/// All children, zombies too.
+fn children_of(parent: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| {
+        entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+    });
+    let is_child = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        fields.split_ascii_whitespace().nth(1) == Some(parent.to_string().as_str())
+    };
+    pids.filter(is_child).collect()
+}
