@@ -13,6 +13,7 @@
 //! its shim; what was noted as finished is reported until there is a verdict; every queue and buffer has a bound.
 
 mod attempt;
+pub mod boot_time;
 mod config;
 mod error;
 mod lease;

@@ -8,8 +8,9 @@ use process_support::{
     PATIENCE, Story, TESTBED, World, is_running, next_event, parent_of, pids_with, until_gone,
     until_ready, wait_until,
 };
+use taskyard_worker::boot_time::BootTime;
 use taskyard_worker::process::{
-    BootTime, Capture, CommandError, ExitStatus, ProcessError, ProcessEvent, Signal, StartError,
+    Capture, CommandError, ExitStatus, ProcessError, ProcessEvent, Signal, StartError,
 };
 
 const KILLED: Option<ExitStatus> = Some(ExitStatus::Signal(libc::SIGKILL));

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::lease::{CommandWork, ErrorFacts, Offer};
-use crate::process::{BootTime, Launch, SpoolSpec, StartError, Stdin};
 use crate::workspace::{Workspace, WorkspaceError};
+use crate::{
+    boot_time::BootTime,
+    process::{Launch, SpoolSpec, StartError, Stdin},
+};
 
 use super::services::{StorageHealth, chain, is_trouble_of_the_disk};
 

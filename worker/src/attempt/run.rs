@@ -16,8 +16,8 @@ use crate::ledger::{FinishedRecord, LedgerEntry};
 use crate::link::files::FileError;
 use crate::link::reports::{Report, ReportError, Verdict};
 use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
-use crate::process::{BootTime, Process};
 use crate::workspace::Workspace;
+use crate::{boot_time::BootTime, process::Process};
 
 const START_ITEM_NO: i64 = 1;
 const RELEASE_ITEM_NO: i64 = 1;

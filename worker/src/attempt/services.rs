@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::boot_time::BootTime;
 use crate::ledger::Ledger;
 use crate::link::files::LeaseFiles;
 use crate::link::output::OutputLink;
 use crate::link::reports::Reporter;
-use crate::process::BootTime;
 use crate::workspace::Workspaces;
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);

@@ -7,10 +7,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::orders::Orders;
+use crate::boot_time::BootTime;
 use crate::output::upload::Totals;
-use crate::process::{
-    BootTime, CommandError, Process, ProcessEnd, ProcessError, ProcessEvent, Signal,
-};
+use crate::process::{CommandError, Process, ProcessEnd, ProcessError, ProcessEvent, Signal};
 
 /// A shim that did not end its tree so long after it should have is killed itself.
 const SHIM_BOUND: Duration = Duration::from_secs(10);

@@ -18,8 +18,8 @@ use super::backoff::Backoff;
 use super::convert::duration_from_wire;
 use super::earlier::EarlierLeases;
 use super::stream::AttachedStream;
+use crate::boot_time::BootTime;
 use crate::lease::{HeldLeases, Lease, Offer};
-use crate::process::BootTime;
 
 const PROTOCOL: i32 = 1;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);

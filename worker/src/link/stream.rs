@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use super::control::{ControlEvent, ControlLink, StreamEnd, failed, slots_to_wire};
 use super::convert::{duration_from_wire, lease_from_wire, lease_to_wire, offer_from_wire, signed};
-use crate::process::BootTime;
+use crate::boot_time::BootTime;
 
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 const HEARTBEATS_REMEMBERED_MAX: usize = 16;

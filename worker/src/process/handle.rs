@@ -14,12 +14,12 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 
-use super::boot_time::BootTime;
 use super::error::{CommandError, ProcessError, StartError};
 use super::event::ProcessEvent;
 use super::launch::{LAUNCH_BYTES_MAX, Launch, Stdin};
 use super::lost::{LostProcess, Remains};
 use super::signal::Signal;
+use crate::boot_time::BootTime;
 use crate::shim::message::{
     Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode,
 };

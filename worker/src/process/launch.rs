@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::boot_time::BootTime;
 use super::error::StartError;
+use crate::boot_time::BootTime;
 
 /// The largest encoded launch, in bytes.
 pub const LAUNCH_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::boot_time::BootTime;
+use crate::boot_time::BootTime;
 use crate::shim::tree;
 
 /// How long the search goes on.

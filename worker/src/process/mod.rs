@@ -3,7 +3,6 @@
 //! A [`Process`] is a control socket to one exec shim ([`crate::shim`]). Dropping it closes the socket, which the shim
 //! answers by killing the whole tree; there is no way to let go of a process and leave it running.
 
-mod boot_time;
 mod error;
 mod event;
 mod handle;
@@ -11,7 +10,6 @@ mod launch;
 mod lost;
 mod signal;
 
-pub use boot_time::BootTime;
 pub use error::{CommandError, ProcessError, StartError};
 pub use event::{Capture, ExitStatus, ProcessEnd, ProcessEvent, SpoolFailure, StreamEnd};
 pub use handle::Process;

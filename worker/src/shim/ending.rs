@@ -9,7 +9,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::message::Report;
 use super::supervise::{Finish, Orphans, Supervisor, forget_wakes, timespec};
 use super::tree;
-use crate::process::{BootTime, ProcessEnd};
+use crate::boot_time::BootTime;
+use crate::process::ProcessEnd;
 
 /// How long a tree may resist being killed before it counts as unkillable.
 const SWEEP_BOUND: Duration = Duration::from_secs(5);

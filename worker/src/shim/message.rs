@@ -3,7 +3,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::process::{BootTime, ExitStatus, ProcessEnd, Signal};
+use crate::boot_time::BootTime;
+use crate::process::{ExitStatus, ProcessEnd, Signal};
 
 /// The largest message but the launch, in bytes, in either direction.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;

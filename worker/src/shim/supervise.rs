@@ -16,7 +16,8 @@ use super::control::Control;
 use super::message::{Command, Report};
 use super::root::Root;
 use super::tree;
-use crate::process::{BootTime, Launch, Signal};
+use crate::boot_time::BootTime;
+use crate::process::{Launch, Signal};
 
 /// The least time between two reports of output, but for the first.
 const OUTPUT_PAUSE: Duration = Duration::from_millis(5);

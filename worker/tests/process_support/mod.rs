@@ -8,10 +8,11 @@ pub mod pattern;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use taskyard_worker::boot_time::BootTime;
 use taskyard_worker::output::spool::{ReadOutcome, SpoolReader};
 use taskyard_worker::process::{
-    BootTime, ExitStatus, Launch, Process, ProcessEnd, ProcessError, ProcessEvent, SpoolSpec,
-    StartError, Stdin,
+    ExitStatus, Launch, Process, ProcessEnd, ProcessError, ProcessEvent, SpoolSpec, StartError,
+    Stdin,
 };
 use tempfile::TempDir;
 
