@@ -18,8 +18,7 @@ pub fn duration_field(
     let Some(duration) = duration else {
         return Ok(None);
     };
-    Duration::try_from(*duration)
-        .ok()
+    read_duration(duration)
         .filter(|duration| (least..=most).contains(duration))
         .map(Some)
         .ok_or_else(|| {
@@ -30,6 +29,17 @@ pub fn duration_field(
             );
             Refusal::invalid(field, range)
         })
+}
+
+/// A duration that is not negative; none if it is negative or malformed. Takes every value: the conversion of
+/// `prost_types` panics on the smallest one.
+#[must_use]
+pub fn read_duration(duration: &prost_types::Duration) -> Option<Duration> {
+    let seconds = u64::try_from(duration.seconds).ok()?;
+    let nanos = u32::try_from(duration.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
 }
 
 /// A point in time; none if it is absent.
@@ -70,6 +80,8 @@ mod tests {
             (-1, 0),
             (i64::MAX, 0),
             (i64::MIN, -1),
+            (1, -1),
+            (1, 1_000_000_000),
         ] {
             assert!(read(seconds, nanos).is_err(), "{seconds} {nanos}");
         }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     app::App,
-    store::{self, files::Writer},
+    store::{self, file_writes::Writer},
 };
 use bytes::Bytes;
 use futures::Stream;

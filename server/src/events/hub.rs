@@ -29,18 +29,23 @@ pub struct Events {
 
 pub(super) struct Shared {
     pub(super) store: Store,
+    /// Random; tells this server's notifications from those of others.
+    pub(super) name: String,
     /// Identity of the store; changes when the store behind the address does.
     pub(super) identity: watch::Sender<String>,
     pub(super) sessions: SessionRegistry,
     pub(super) taps: TapRegistry,
     /// Sessions that do not exist yet and are waited for.
-    pub(super) arrivals: Mutex<HashMap<(i32, String), watch::Sender<Option<SessionUid>>>>,
+    pub(super) arrivals: Mutex<Arrivals>,
     /// What other servers are still to be told.
     pub(super) outgoing: Mutex<Payload>,
     pub(super) outgoing_ready: Notify,
     queue: watch::Sender<()>,
     workers: broadcast::Sender<Touched<WorkerSessionId>>,
 }
+
+/// Awaited sessions by namespace and id, each with who is told its number.
+type Arrivals = HashMap<(i32, String), watch::Sender<Option<SessionUid>>>;
 
 /// What was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,7 @@ impl Events {
         Self {
             shared: Arc::new(Shared {
                 store,
+                name: format!("{:016x}", rand::random::<u64>()),
                 identity: watch::Sender::new(identity),
                 sessions: SessionRegistry::default(),
                 taps: TapRegistry::default(),

@@ -9,7 +9,7 @@ use crate::store::{
     listen::{Listener, Notifier},
 };
 use rand::Rng;
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What is touched within this time is told in one notification.
@@ -19,9 +19,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// First and longest wait before another try to connect; each is varied by up to a half.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-
-/// Tells this process's notifications from those of others.
-static SERVER: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::rng().random::<u64>()));
 
 /// Hears other servers until the shutdown. After each gap in hearing, everything counts as touched.
 pub(super) async fn listen(shared: &Shared, shutdown: &CancellationToken) {
@@ -61,7 +58,7 @@ async fn listen_until_lost(shared: &Shared, backoff: &mut Backoff) -> Result<(),
     *backoff = Backoff::default();
     while let Some(text) = listener.next().await? {
         let (server, payload) = Payload::decode(&text);
-        if server != SERVER.as_str() {
+        if server != shared.name {
             touch(shared, payload);
         }
     }
@@ -135,7 +132,7 @@ async fn notify(
         Some(notifier) => notifier,
         None => connection.insert(Notifier::connect(&shared.store).await?),
     };
-    notifier.notify(&payload.encode(&SERVER)).await
+    notifier.notify(&payload.encode(&shared.name)).await
 }
 
 /// Waits between tries that double up to a cap, varied so that servers do not try in step.

@@ -8,6 +8,7 @@ mod connect;
 pub mod creates;
 pub mod due;
 mod error;
+pub mod file_writes;
 pub mod files;
 pub mod identity;
 pub mod listen;

@@ -4,7 +4,10 @@ use super::{node::no_file, stat_file::parse_path};
 use crate::{
     app::App,
     control::{namespace, refusal::Refusal},
-    store::files::{self, DeleteOutcome},
+    store::{
+        file_writes::{self, DeleteOutcome},
+        files,
+    },
 };
 use taskyard_core::{id::SessionUid, vfs::SessionPath};
 use taskyard_proto::v1::{DeleteRequest, DeleteResponse};
@@ -30,7 +33,7 @@ pub async fn delete_files(app: &App, request: &DeleteRequest) -> Result<DeleteRe
         });
     }
     let session = namespace::find_session(app, &request.namespace, &request.session_id).await?;
-    match files::delete_file(&app.store, session, &path, request.if_version).await? {
+    match file_writes::delete_file(&app.store, session, &path, request.if_version).await? {
         DeleteOutcome::Deleted => return Ok(DeleteResponse { deleted: 1 }),
         DeleteOutcome::VersionMismatch(found) => {
             return Err(Refusal::FileVersionMismatch {
@@ -71,14 +74,14 @@ async fn delete_folder(
     session: SessionUid,
     folder: &SessionPath,
 ) -> Result<DeleteResponse, Refusal> {
-    let newest = files::newest_version(app.store.pool()).await?;
+    let newest = file_writes::newest_version(app.store.pool()).await?;
     let mut deleted = 0;
     loop {
         if app.shutdown.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
         let in_pass =
-            files::delete_below(&app.store, session, folder, newest, FILES_PER_PASS).await?;
+            file_writes::delete_below(&app.store, session, folder, newest, FILES_PER_PASS).await?;
         deleted += i64::try_from(in_pass).unwrap_or(FILES_PER_PASS);
         if in_pass < FILES_PER_PASS as u64 {
             return Ok(DeleteResponse { deleted });

@@ -37,17 +37,6 @@ pub enum Node {
 impl Node {
     /// What the wire tells about it.
     #[must_use]
-    pub fn info(&self) -> &FileInfo {
-        match self {
-            Self::Folder(info)
-            | Self::Stored(info)
-            | Self::Rendered(info, _)
-            | Self::Log(info, _, _) => info,
-        }
-    }
-
-    /// The same, by value.
-    #[must_use]
     pub fn into_info(self) -> FileInfo {
         match self {
             Self::Folder(info)

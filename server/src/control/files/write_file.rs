@@ -4,7 +4,7 @@ use super::{FileContent, node::stored_file_info, stat_file::parse_path};
 use crate::{
     app::App,
     control::{namespace, refusal::Refusal},
-    store::files::{self, FileWrite, WriteOutcome, Writer},
+    store::file_writes::{self, FileWrite, WriteOutcome, Writer},
 };
 use bytes::Bytes;
 use futures::Stream;
@@ -72,7 +72,7 @@ pub(crate) async fn written_file(
         size: i64::try_from(content.size()).unwrap_or(i64::MAX),
         if_version,
     };
-    match files::write_file(&app.store, write).await? {
+    match file_writes::write_file(&app.store, write).await? {
         WriteOutcome::Written(file) => Ok(stored_file_info(file)),
         WriteOutcome::VersionMismatch(found) => Err(Refusal::FileVersionMismatch {
             path: path.to_string(),
