@@ -1,2 +1,22 @@
+//! What the black-box tests stand on: real processes of the one binary, a database for each of them, and clients that
+//! know nothing but the public interface.
+//!
+//! - [`binaries`]: where the programs under test are
+//! - [`database`]: a fresh, migrated database
+//! - [`process`]: a program under test as a child that never outlives the test
+//! - [`deployment`]: a control plane with workers
+//! - [`client`]: the gRPC services, and how tests say what is to be run
+//! - [`command_line`]: the command line as a person or a script uses it
+//! - [`refusal`]: what a refused call must say
+//! - [`wait`]: waiting for a state instead of for time
+//! - [`pattern`]: bytes that tell where they belong
 
+pub mod binaries;
+pub mod client;
+pub mod command_line;
+pub mod database;
+pub mod deployment;
 pub mod pattern;
+pub mod process;
+pub mod refusal;
+pub mod wait;

@@ -2557,7 +2557,7 @@ pub struct ListRequest {
 /// Answer of List.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
-    /// Entries of the folder, by name.
+    /// Entries of the folder, by name; a folder counts as `name/`.
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<FileInfo>,
     /// Token for the next page; empty: this was the last.

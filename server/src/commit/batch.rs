@@ -372,10 +372,9 @@ impl<'a> Work<'a> {
 
 /// Gives the created tasks of one session their ordinals, in order.
 fn number_new_tasks(mut events: Vec<LoggedEvent>, first_ordinal: i64) -> Vec<LoggedEvent> {
-    let mut ordinal = first_ordinal;
-    for logged in events.iter_mut().filter(|logged| logged.created.is_some()) {
+    let new = events.iter_mut().filter(|logged| logged.created.is_some());
+    for (ordinal, logged) in (first_ordinal..).zip(new) {
         logged.ordinal = ordinal;
-        ordinal += 1;
     }
     events
 }

@@ -72,7 +72,7 @@ pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admit
             attach_no: stream.attach_no,
             protocol: PROTOCOL,
             heartbeat_interval: prost_types::Duration::try_from(lease / 4).ok(),
-            store_id: app.identity.clone(),
+            store_id: app.events.identity().borrow().clone(),
         },
         worker: AttachedWorker {
             stream,

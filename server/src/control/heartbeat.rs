@@ -13,12 +13,24 @@ use std::collections::HashSet;
 use taskyard_core::{id::LeaseId, task::Loss};
 use taskyard_proto::v1::{CancelLease, DropLease, Heartbeat, HeartbeatAck};
 
-/// Renews a worker's leases and says which of them are to be stopped or are lost.
+/// Running leases of a worker that the last complete set on its stream did not name.
+///
+/// A set that was slow on its way may be older than a lease that was offered and started since. Only a set that was
+/// sent after the question for it, and so after the start, proves that the worker does not hold the lease.
+pub type Unnamed = HashSet<LeaseId>;
+
+/// Renews a worker's leases and says which of them are to be stopped or are lost. `unnamed` is what the stream keeps
+/// from one heartbeat to the next.
 ///
 /// # Errors
 /// [`Refusal::WorkerSessionLost`] if the session is over or a newer stream has taken this one's place;
 /// [`Refusal::InvalidField`], or what the store says.
-pub async fn heartbeat(app: &App, stream: Attachment, heartbeat: Heartbeat) -> Result<HeartbeatAck, Refusal> {
+pub async fn heartbeat(
+    app: &App,
+    stream: Attachment,
+    heartbeat: Heartbeat,
+    unnamed: &mut Unnamed,
+) -> Result<HeartbeatAck, Refusal> {
     if !workers::renew(app.store.pool(), stream).await? {
         return Err(Refusal::WorkerSessionLost);
     }
@@ -43,12 +55,16 @@ pub async fn heartbeat(app: &App, stream: Attachment, heartbeat: Heartbeat) -> R
             })
             .collect();
         let named: HashSet<LeaseId> = held.iter().map(|lease| lease.lease_id).collect();
-        for lease in leases
+        let missing: Vec<&HeldLease> = leases
             .iter()
             .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id))
-        {
+            .collect();
+        for lease in missing.iter().filter(|lease| unnamed.contains(&lease.lease_id)) {
             attach::lose(app, lease, Loss::Gone).await?;
         }
+        let in_doubt: Unnamed = missing.iter().map(|lease| lease.lease_id).filter(|id| !unnamed.contains(id)).collect();
+        ack.send_held = !in_doubt.is_empty();
+        *unnamed = in_doubt;
     } else {
         ack.send_held = !agrees(&leases, &heartbeat);
     }

@@ -5,6 +5,7 @@ use super::{
     refusal::Refusal,
     task_sessions,
     update_task::{check_artifact, check_progress},
+    wire_time::duration_field,
 };
 use crate::{
     app::App,
@@ -24,6 +25,8 @@ const MAX_OUTPUT_JSON: usize = 256 << 10;
 const MAX_MESSAGE: usize = 2_048;
 const MAX_TAIL: usize = 2 << 10;
 const MAX_DETAIL: usize = 256;
+/// Longest run that is believed.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// An item on its way: an answer that is known, or one that is awaited.
 enum Pending {
@@ -188,9 +191,7 @@ fn read_finish(report: FinishReport) -> Result<(RunFacts, FinishContent), Refusa
         signal_name: one_line(&exit.signal_name, 32),
         ..exit
     });
-    let duration = report
-        .duration
-        .and_then(|duration| Duration::try_from(duration).ok())
+    let duration = duration_field("items.finish.duration", report.duration.as_ref(), Duration::ZERO, MAX_DURATION)?
         .map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let content = FinishContent {
         exit,
@@ -200,7 +201,7 @@ fn read_finish(report: FinishReport) -> Result<(RunFacts, FinishContent), Refusa
         summary: one_line(&report.summary, taskyard_core::task::summary::MAX_SUMMARY_BYTES),
         usage: report.usage.map(|usage| wire::Usage {
             reported_json: Some(usage.reported_json)
-                .filter(|json| output_problem(json).is_none())
+                .filter(|json| is_object(json))
                 .unwrap_or_default(),
             ..usage
         }),
@@ -244,6 +245,11 @@ fn output_problem(json: &str) -> Option<String> {
     serde_json::from_str::<serde::de::IgnoredAny>(json)
         .err()
         .map(|error| format!("the structured result is no valid JSON: {error}"))
+}
+
+/// Whether a text is a JSON object that is small enough to be stored beside the record.
+fn is_object(json: &str) -> bool {
+    json.len() <= MAX_OUTPUT_JSON && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json).is_ok()
 }
 
 fn read_stream(report: Option<wire::StreamReport>) -> Result<StreamFacts, Refusal> {

@@ -4,7 +4,7 @@ use crate::{
     app::App,
     control::{
         attach::{self, Admitted},
-        heartbeat,
+        heartbeat::{self, Unnamed},
         lease_ref::LeaseRef,
         lease_spec,
         push_output::{self, Pushed},
@@ -77,6 +77,7 @@ impl WorkerService for WorkerServiceServer {
             stream: admitted.stream,
             downlink,
             is_leaving: false,
+            unnamed: Unnamed::default(),
         };
         tokio::spawn(link.run(admitted, messages, closing));
         let responses = ReceiverStream::new(responses).map(Ok);
@@ -163,6 +164,7 @@ struct Link {
     stream: Attachment,
     downlink: Downlink,
     is_leaving: bool,
+    unnamed: Unnamed,
 }
 
 impl Link {
@@ -226,7 +228,7 @@ impl Link {
             Some(attach_request::Message::Slots(_) | attach_request::Message::Pong(_)) => {}
             Some(attach_request::Message::Heartbeat(beat)) => {
                 let number = beat.number;
-                match heartbeat::heartbeat(&self.app, self.stream, beat).await {
+                match heartbeat::heartbeat(&self.app, self.stream, beat, &mut self.unnamed).await {
                     Ok(ack) => {
                         self.send(attach_response::Message::HeartbeatAck(ack)).await;
                     }

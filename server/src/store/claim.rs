@@ -112,34 +112,13 @@ pub async fn list_clocks(db: impl PgExecutor<'_>) -> Result<Vec<((String, i16), 
 /// Offers the best tasks of these routes to these slots: the only write of a task's row that the state machine does
 /// not decide. One statement picks and stamps; rows that another server is claiming are passed over.
 ///
-/// The pick is materialised so that the planner cannot run it twice and stamp more rows than there are slots.
-///
 /// # Errors
 /// Any [`StoreError`].
 pub async fn claim(db: &mut PgConnection, routes: &[i32], slots: &[Slot]) -> Result<Vec<Claimed>, StoreError> {
     let mut transaction = db.begin().await?;
     let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-    let stamped = sqlx::query!(
-        r#"with slot as (
-             select * from unnest($2::bigint[], $3::bigint[]) with ordinality s(worker, attach_no, nr)),
-           picked as materialized (
-             select best.id, row_number() over (order by best.priority desc, best.fair_key, best.id) as nr
-             from (
-               select t.id, t.priority, t.fair_key
-               from unnest($1::int[]) r(id)
-               cross join lateral (
-                 select l.id, l.priority, l.fair_key from task_live l
-                 where l.route_id = r.id and l.state = 0 and l.gate = 0 and l.worker_session is null
-                 order by l.priority desc, l.fair_key, l.id limit $4
-                 for update skip locked) t
-               order by t.priority desc, t.fair_key, t.id limit $4) best)
-           update task_live l
-           set worker_session = slot.worker, attach_no = slot.attach_no, epoch = l.epoch + 1, lease_id = gen_random_uuid(),
-             item_no = 0, offered_at = clock_timestamp()
-           from picked join slot on slot.nr = picked.nr
-           where l.id = picked.id
-           returning l.id, l.worker_session as "worker!", l.epoch, l.lease_id as "lease_id!", l.lease_ms,
-             l.attempt + 1 as "attempt!", l.run + 1 as "run!""#,
+    let stamped = sqlx::query_file!(
+        "src/store/sql/claim.sql",
         routes,
         &slots.iter().map(|slot| slot.worker.0).collect::<Vec<_>>(),
         &slots.iter().map(|slot| slot.attach_no).collect::<Vec<_>>(),

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 const USAGE: &str = "probe VERB, one of:
   spew [--stdout BYTES] [--stderr BYTES] [--chunk BYTES] [--seed N]   pattern bytes, then exit 0 (stderr: seed + 1)
+  flow FILE --seed N --every MS --exit CODE
+                                pattern bytes on both streams (stderr: seed + 1), 1,000 at a time, until FILE exists;
+                                then writes their number per stream to FILE.N and ends
   lines N --every MS            numbered lines
   long-line BYTES               one line without a break
   binary                        all 256 byte values, 16 times
@@ -35,6 +38,7 @@ pub fn main() {
     let words = Words(&arguments);
     match words.at(0) {
         "spew" => spew(&words),
+        "flow" => flow(&words),
         "lines" => lines(
             words.number(1),
             Duration::from_millis(words.option("--every", 0)),
@@ -144,6 +148,24 @@ fn spew(words: &Words<'_>) {
             sent[stream] += length;
         }
     }
+}
+
+fn flow(words: &Words<'_>) {
+    let seed = words.option("--seed", 0);
+    let end = Instant::now() + LIFE;
+    let mut sent = 0;
+    let mut buffer = [0; 1_000];
+    while !std::path::Path::new(words.at(1)).exists() && Instant::now() < end {
+        pattern::fill(seed, sent, &mut buffer);
+        print_bytes(&buffer);
+        pattern::fill(seed + 1, sent, &mut buffer);
+        let written = std::io::stderr().write_all(&buffer);
+        written.unwrap_or_else(|_| exit(3));
+        sent += buffer.len() as u64;
+        std::thread::sleep(Duration::from_millis(words.option("--every", 0)));
+    }
+    write_whole(&format!("{}.{seed}", words.at(1)), &sent.to_string());
+    exit(words.option("--exit", 0));
 }
 
 fn lines(n_lines: u64, pause: Duration) {

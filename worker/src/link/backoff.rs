@@ -9,22 +9,32 @@ const LONGEST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Backoff {
     ceiling: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub fn new() -> Backoff {
-        Backoff { ceiling: FIRST }
+        Backoff {
+            ceiling: FIRST,
+            longest: LONGEST,
+        }
+    }
+
+    /// From now on no wait is longer than this, nor than 5 s.
+    pub fn limit(&mut self, longest: Duration) {
+        self.longest = longest.min(LONGEST);
+        self.ceiling = self.ceiling.min(self.longest);
     }
 
     /// How long to wait before the next try; never nothing, so that no loop can spin.
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.ceiling.mul_f64(rand::random_range(0.1..=1.0));
-        self.ceiling = (self.ceiling * 2).min(LONGEST);
+        self.ceiling = (self.ceiling * 2).min(self.longest);
         wait
     }
 
     pub fn reset(&mut self) {
-        self.ceiling = FIRST;
+        self.ceiling = FIRST.min(self.longest);
     }
 }
 
@@ -48,5 +58,17 @@ mod tests {
         assert_eq!(backoff.ceiling, LONGEST);
         backoff.reset();
         assert!(backoff.next_wait() <= FIRST);
+    }
+
+    #[test]
+    fn short_leases_shorten_the_waits() {
+        let longest = Duration::from_millis(500);
+        let mut backoff = Backoff::new();
+        backoff.limit(longest);
+        for _ in 0..50 {
+            let wait = backoff.next_wait();
+            assert!(wait <= longest, "{wait:?}");
+        }
+        assert_eq!(backoff.ceiling, longest);
     }
 }

@@ -111,12 +111,14 @@ impl ControlLink {
         let mut backoff = Backoff::new();
         let mut trouble_was_told = false;
         loop {
-            let mut welcomed = false;
+            let mut welcomed = None;
             let Err(end) = self.attach(&mut welcomed).await;
             if let StreamEnd::Abandoned = end {
                 return;
             }
-            if welcomed {
+            if let Some(heartbeat_interval) = welcomed {
+                // Leases run on while nothing is attached: a wait must not cost them more than a heartbeat.
+                backoff.limit(heartbeat_interval);
                 backoff.reset();
                 trouble_was_told = false;
             }
@@ -130,12 +132,15 @@ impl ControlLink {
         }
     }
 
-    async fn attach(&mut self, welcomed: &mut bool) -> Result<std::convert::Infallible, StreamEnd> {
+    /// One stream, from its hello to its end; `welcomed` gets the interval of its heartbeats, if it comes so far.
+    async fn attach(
+        &mut self,
+        welcomed: &mut Option<Duration>,
+    ) -> Result<std::convert::Infallible, StreamEnd> {
         let hello_sent_at = BootTime::now();
         let (up, down, welcome) = tokio::time::timeout(WELCOME_TIMEOUT, self.say_hello())
             .await
             .unwrap_or(Err(StreamEnd::NoWelcome))?;
-        *welcomed = true;
         self.earlier.settle();
         self.renewed.send_if_modified(|renewed| {
             let first = renewed.is_none();
@@ -155,6 +160,7 @@ impl ControlLink {
         let interval = interval
             .unwrap_or(HEARTBEAT_INTERVAL_DEFAULT)
             .clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);
+        *welcomed = Some(interval);
         self.tell(ControlEvent::Attached).await?;
         let offers_before = self.offers_received;
         let sent = VecDeque::new();

@@ -1,0 +1,15 @@
+//! What must hold while workers, servers and the database die, freeze, come back and race each other. Every test has a
+//! control plane of its own.
+
+mod claim_plan;
+mod fairness;
+mod fencing;
+mod firehose;
+mod flow;
+mod hand_worker;
+mod journal;
+mod postgres_stall;
+mod races;
+mod server_restart;
+mod two_servers;
+mod worker_loss;

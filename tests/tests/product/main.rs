@@ -1,0 +1,3 @@
+//! The product through its public entry points.
+
+mod lifecycle;
