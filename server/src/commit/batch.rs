@@ -3,17 +3,20 @@
 //! Lock order: tasks by id, then sessions by number. Each lock is taken by one statement for the whole batch.
 
 use super::{
+    content,
     creation::{self, Sorted},
     ending::{self, Streams},
     event,
-    intent::{Change, Changed, CommitError, Content, Created, Creation, Patch},
+    intent::{Change, Changed, CommitError, Content, Created, Creation},
 };
 use crate::store::{
     Connection, StoreError,
-    batch::{self, LogRow, NewTask, Placement, SessionChange},
+    batch::{self, LogRow, SessionChange},
     creates,
-    task_row::{self, TaskRow},
-    times,
+    new_tasks::{self, NewTask, Placement},
+    task_lock,
+    task_row::TaskRow,
+    task_update, times,
 };
 use prost::Message;
 use std::collections::{BTreeMap, HashMap};
@@ -24,11 +27,8 @@ use taskyard_core::{
 };
 use taskyard_proto::{
     storage::v1::{LogPage, LoggedEvent},
-    v1::{Artifact, Exit, Links, Progress},
+    v1::{Exit, Progress},
 };
-
-/// Most artifacts of a task.
-pub const MAX_ARTIFACTS: usize = 1_000;
 
 /// One intent of a batch.
 pub(super) enum Item<'a> {
@@ -148,7 +148,7 @@ impl<'a> Work<'a> {
         let (rows, now) = if ids.is_empty() {
             (Vec::new(), creates::now(&mut *db).await?)
         } else {
-            let locked = task_row::lock_tasks(db, &ids).await?;
+            let locked = task_lock::lock_tasks(db, &ids).await?;
             (locked.rows, locked.now)
         };
         let streams = if runs_may_end {
@@ -169,7 +169,10 @@ impl<'a> Work<'a> {
         };
         Ok(Self {
             now,
-            rows: rows.into_iter().map(|row| (row.task.id, working(row))).collect(),
+            rows: rows
+                .into_iter()
+                .map(|row| (row.task.id, working(row)))
+                .collect(),
             streams,
             sessions: BTreeMap::new(),
             attempts: Vec::new(),
@@ -196,7 +199,8 @@ impl<'a> Work<'a> {
             return Ok(Err(CommitError::NotFound));
         };
         let before = working.row.task.clone();
-        if let (Some(limit), Some(renewed_at)) = (change.if_renewed_before, working.row.holder_renewed_at)
+        if let (Some(limit), Some(renewed_at)) =
+            (change.if_renewed_before, working.row.holder_renewed_at)
             && times::to_core(renewed_at) >= limit
         {
             return Ok(Err(CommitError::Rejected {
@@ -231,13 +235,15 @@ impl<'a> Work<'a> {
         {
             return Ok(Err(CommitError::OutputPending));
         }
-        if let Err(error) = carry(&mut working.row, change, self.now) {
+        if let Err(error) = content::carry(&mut working.row, change, self.now) {
             return Ok(Err(error));
         }
         working.row.task = transition.task;
         working.is_changed = true;
         if let Content::Progress(progress, _) = &change.content {
-            self.aftermath.progress.push((working.row.session, change.task, progress.clone()));
+            self.aftermath
+                .progress
+                .push((working.row.session, change.task, progress.clone()));
         }
         let is_announced = transition.effects.contains(&Effect::Announce);
         if is_announced {
@@ -249,20 +255,37 @@ impl<'a> Work<'a> {
                 Effect::Tell(lease, _) => self.aftermath.workers.push(lease.worker),
                 Effect::EndAttempt(end) => {
                     let exit = finish.and_then(|(content, _)| content.exit.clone());
-                    working.row.body.error = end.failure.map(|failure| ending::stored_error(failure, finish));
+                    working.row.body.error = end
+                        .failure
+                        .map(|failure| ending::stored_error(failure, finish));
                     working.row.body.last_exit.clone_from(&exit);
                     self.attempts.push((change.task, end, exit));
                 }
                 Effect::End { state, failure } => {
-                    ending::end(db, &mut working.row, (state, failure), finish, &self.streams, self.now).await?;
-                    self.sessions.entry(working.row.session).or_default().open_delta -= 1;
+                    ending::end(
+                        db,
+                        &mut working.row,
+                        (state, failure),
+                        finish,
+                        &self.streams,
+                        self.now,
+                    )
+                    .await?;
+                    self.sessions
+                        .entry(working.row.session)
+                        .or_default()
+                        .open_delta -= 1;
                 }
             }
         }
         self.aftermath.is_queue_touched |= is_claimable(&working.row);
         if is_announced {
             let logged = event::updated(&working.row);
-            self.sessions.entry(working.row.session).or_default().events.push(logged);
+            self.sessions
+                .entry(working.row.session)
+                .or_default()
+                .events
+                .push(logged);
         }
         Ok(Ok(Changed {
             before,
@@ -285,7 +308,7 @@ impl<'a> Work<'a> {
             }
         }
         if !live.is_empty() {
-            task_row::update_live(db, &live).await?;
+            task_update::update_live(db, &live).await?;
         }
         if !ended.is_empty() {
             batch::end_tasks(db, &ended).await?;
@@ -296,7 +319,8 @@ impl<'a> Work<'a> {
         let ended_at = times::to_database(self.now);
         for (task, end, exit) in &self.attempts {
             if let Some(working) = self.rows.get(task) {
-                batch::insert_attempt(db, *task, end, &working.row.body, exit.as_ref(), ended_at).await?;
+                batch::insert_attempt(db, *task, end, &working.row.body, exit.as_ref(), ended_at)
+                    .await?;
             }
         }
         self.write_sessions(db, creations).await
@@ -352,7 +376,7 @@ impl<'a> Work<'a> {
             self.aftermath.sessions.push(numbers.session);
         }
         if !new_tasks.is_empty() {
-            batch::insert_tasks(db, &new_tasks).await?;
+            new_tasks::insert_tasks(db, &new_tasks).await?;
             let requests: Vec<_> = creations
                 .iter()
                 .filter(|creation| placements.contains_key(&creation.task.id))
@@ -377,92 +401,6 @@ fn number_new_tasks(mut events: Vec<LoggedEvent>, first_ordinal: i64) -> Vec<Log
         logged.ordinal = ordinal;
     }
     events
-}
-
-/// Puts what a change carries beside its event into the row.
-fn carry(row: &mut TaskRow, change: &Change, now: Timestamp) -> Result<(), CommitError> {
-    if matches!(change.event, Event::Start(_)) {
-        row.body.worker_name.clone_from(&row.holder_name);
-        row.body.state_detail.clear();
-    }
-    match &change.content {
-        Content::None | Content::Finish(_) => {}
-        Content::Progress(progress, state_detail) => {
-            set_progress(row, Some(progress.clone()), now);
-            if !state_detail.is_empty() {
-                row.body.state_detail.clone_from(state_detail);
-            }
-        }
-        Content::Artifact(artifact) => add_artifacts(row, std::slice::from_ref(artifact))?,
-        Content::Patch(patch) => patch_body(row, patch, now)?,
-        Content::RetriedAs(task) => {
-            row.body.content.links.get_or_insert_default().retried_as = task.to_string();
-        }
-    }
-    Ok(())
-}
-
-fn patch_body(row: &mut TaskRow, patch: &Patch, now: Timestamp) -> Result<(), CommitError> {
-    if let Some(state_detail) = &patch.state_detail {
-        row.body.state_detail.clone_from(state_detail);
-    }
-    if let Some(summary) = &patch.summary {
-        row.body.summary.clone_from(summary);
-    }
-    if let Some(progress) = &patch.progress {
-        set_progress(row, progress.clone(), now);
-    }
-    if let Some(artifacts) = &patch.artifacts {
-        row.body.content.artifacts.clear();
-        add_artifacts(row, artifacts)?;
-    }
-    add_artifacts(row, &patch.append_artifacts)?;
-    if let Some(links) = &patch.links {
-        let retried_as = row.body.content.links.take().unwrap_or_default().retried_as;
-        row.body.content.links = Some(Links {
-            retry_of: String::new(),
-            retried_as,
-            ..links.clone()
-        });
-    }
-    if let Some(merged) = &patch.merge_links {
-        merge_links(row.body.content.links.get_or_insert_default(), merged);
-    }
-    Ok(())
-}
-
-fn set_progress(row: &mut TaskRow, progress: Option<Progress>, now: Timestamp) {
-    row.body.progress = progress;
-    row.body.progress_at = Some(times::to_database(now));
-}
-
-/// Adds artifacts; one of the same name is replaced where it stands.
-fn add_artifacts(row: &mut TaskRow, added: &[Artifact]) -> Result<(), CommitError> {
-    let artifacts = &mut row.body.content.artifacts;
-    for artifact in added {
-        if let Some(known) = artifacts.iter_mut().find(|known| known.name == artifact.name) {
-            known.clone_from(artifact);
-        } else if artifacts.len() < MAX_ARTIFACTS {
-            artifacts.push(artifact.clone());
-        } else {
-            return Err(CommitError::TooManyArtifacts { limit: MAX_ARTIFACTS });
-        }
-    }
-    Ok(())
-}
-
-fn merge_links(links: &mut Links, merged: &Links) {
-    if !merged.child_session_id.is_empty() {
-        links.child_session_id.clone_from(&merged.child_session_id);
-    }
-    if !merged.remote_task_id.is_empty() {
-        links.remote_task_id.clone_from(&merged.remote_task_id);
-    }
-    for id in &merged.resource_ids {
-        if !links.resource_ids.contains(id) {
-            links.resource_ids.push(id.clone());
-        }
-    }
 }
 
 fn is_claimable(row: &TaskRow) -> bool {

@@ -48,7 +48,11 @@ impl Commits {
     ///
     /// # Errors
     /// Any [`StoreError`] of opening their connections.
-    pub async fn start(store: &Store, events: &Events, tasks: &mut JoinSet<()>) -> Result<Self, StoreError> {
+    pub async fn start(
+        store: &Store,
+        events: &Events,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, StoreError> {
         let mut queues = Vec::with_capacity(COMMITTERS);
         for _ in 0..COMMITTERS {
             let (sender, intents) = mpsc::channel(MAX_WAITING);
@@ -78,8 +82,14 @@ impl Commits {
     ///
     /// # Errors
     /// Any [`CommitError`].
-    pub async fn change(&self, session: SessionUid, change: Change) -> Result<Changed, CommitError> {
-        self.change_later(session, change)?.await.map_err(|_| CommitError::ShuttingDown)?
+    pub async fn change(
+        &self,
+        session: SessionUid,
+        change: Change,
+    ) -> Result<Changed, CommitError> {
+        self.change_later(session, change)?
+            .await
+            .map_err(|_| CommitError::ShuttingDown)?
     }
 
     /// Queues a change and returns at once; changes of one session that are queued in order are made in order.
@@ -98,10 +108,12 @@ impl Commits {
 
     fn queue(&self, session: SessionUid, intent: Intent) -> Result<(), CommitError> {
         let index = session.0.unsigned_abs() % self.queues.len() as u64;
-        self.queues[index as usize].try_send(intent).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => CommitError::ShuttingDown,
-        })
+        self.queues[index as usize]
+            .try_send(intent)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => CommitError::ShuttingDown,
+            })
     }
 }
 
@@ -143,7 +155,9 @@ impl Committer {
                     }
                     warn!(error = %chain(&error), "the database is not reachable; the batch is tried again");
                 }
-                Err(error @ StoreError::Conflict(_)) if tries < CONFLICT_TRIES || batch.len() == 1 => {
+                Err(error @ StoreError::Conflict(_))
+                    if tries < CONFLICT_TRIES || batch.len() == 1 =>
+                {
                     if started.elapsed() > UNREACHABLE_PATIENCE {
                         break error;
                     }
@@ -166,7 +180,11 @@ impl Committer {
         }
     }
 
-    async fn attempt(&mut self, batch: &[Intent], may_be_stored: bool) -> Result<(Vec<Answer>, Aftermath), StoreError> {
+    async fn attempt(
+        &mut self,
+        batch: &[Intent],
+        may_be_stored: bool,
+    ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.store.open().await?,
@@ -222,15 +240,21 @@ impl Intent {
 /// What a refusal by the schema means: the index that another server's create got to first.
 fn translate(error: StoreError) -> CommitError {
     match error {
-        StoreError::Duplicate { constraint } if constraint == "task_live_by_name" => CommitError::NameTaken,
-        StoreError::Duplicate { constraint } if constraint == "task_by_key" => CommitError::KeyConflict,
+        StoreError::Duplicate { constraint } if constraint == "task_live_by_name" => {
+            CommitError::NameTaken
+        }
+        StoreError::Duplicate { constraint } if constraint == "task_by_key" => {
+            CommitError::KeyConflict
+        }
         error => CommitError::Store(error),
     }
 }
 
 /// Grows from 20 ms to a second, varied over its whole length so that committers do not move in step.
 fn pause(tries: u32) -> Duration {
-    let longest = Duration::from_millis(20).saturating_mul(1 << tries.min(6)).min(MAX_PAUSE);
+    let longest = Duration::from_millis(20)
+        .saturating_mul(1 << tries.min(6))
+        .min(MAX_PAUSE);
     longest.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 

@@ -30,14 +30,23 @@ pub(super) async fn sort(
         .filter_map(|creation| creation.request.as_ref().map(|(key, _)| key))
         .collect();
     if !request_keys.is_empty() {
-        requests.fill(&request_keys, creates::find_requests(db, &request_keys).await?);
+        requests.fill(
+            &request_keys,
+            creates::find_requests(db, &request_keys).await?,
+        );
     }
-    let task_keys: Vec<TaskKey> = creations.iter().filter_map(|creation| task_key(creation)).collect();
+    let task_keys: Vec<TaskKey> = creations
+        .iter()
+        .filter_map(|creation| task_key(creation))
+        .collect();
     if !task_keys.is_empty() {
         let wanted: Vec<&TaskKey> = task_keys.iter().collect();
         keys.fill(&wanted, creates::find_keys(db, &wanted).await?);
     }
-    let names: Vec<(SessionUid, String)> = creations.iter().filter_map(|creation| name(creation)).collect();
+    let names: Vec<(SessionUid, String)> = creations
+        .iter()
+        .filter_map(|creation| name(creation))
+        .collect();
     let mut taken: HashSet<(SessionUid, String)> = HashSet::new();
     if !names.is_empty() {
         taken.extend(creates::find_taken_names(db, &names).await?);
@@ -75,7 +84,10 @@ pub(super) async fn sort(
     Ok(sorted)
 }
 
-fn check_request(creation: &Creation, requests: &Lookup<RequestKey>) -> Option<Result<Created, CommitError>> {
+fn check_request(
+    creation: &Creation,
+    requests: &Lookup<RequestKey>,
+) -> Option<Result<Created, CommitError>> {
     let (key, fingerprint) = creation.request.as_ref()?;
     let earlier = requests.get(key)?;
     Some(if earlier.fingerprint == *fingerprint {
@@ -129,7 +141,8 @@ impl<K: Clone + Eq + std::hash::Hash> Lookup<K> {
     }
 
     fn note(&mut self, key: &K, task: TaskId, fingerprint: [u8; 32]) {
-        self.found.insert(key.clone(), Earlier { task, fingerprint });
+        self.found
+            .insert(key.clone(), Earlier { task, fingerprint });
     }
 
     fn get(&self, key: &K) -> Option<Earlier> {

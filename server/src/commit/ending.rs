@@ -32,13 +32,19 @@ const STREAMS: [i16; 2] = [1, 2];
 
 impl Streams {
     pub(super) fn new(rows: Vec<StreamRow>) -> Self {
-        Self(rows.into_iter().map(|row| ((row.task, row.run, row.stream), row)).collect())
+        Self(
+            rows.into_iter()
+                .map(|row| ((row.task, row.run, row.stream), row))
+                .collect(),
+        )
     }
 
     /// Whether every byte that is to be kept of the run's output is stored.
     pub(super) fn cover(&self, row: &TaskRow, content: &FinishContent) -> bool {
         STREAMS.iter().zip(&content.streams).all(|(stream, facts)| {
-            let stored = self.get(row, *stream).map_or(Stored::NONE, |found| found.stored);
+            let stored = self
+                .get(row, *stream)
+                .map_or(Stored::NONE, |found| found.stored);
             facts.total == 0 || stored.covers(row.retention, facts.total)
         })
     }
@@ -63,8 +69,26 @@ pub(super) async fn end(
     if row.task.run > 0 {
         let [stdout, stderr] = STREAMS;
         let facts = content.map(|(content, _)| content);
-        run_end.stdout = Some(end_stream(db, row, stdout, facts.map(|facts| &facts.streams[0]), streams).await?);
-        run_end.stderr = Some(end_stream(db, row, stderr, facts.map(|facts| &facts.streams[1]), streams).await?);
+        run_end.stdout = Some(
+            end_stream(
+                db,
+                row,
+                stdout,
+                facts.map(|facts| &facts.streams[0]),
+                streams,
+            )
+            .await?,
+        );
+        run_end.stderr = Some(
+            end_stream(
+                db,
+                row,
+                stderr,
+                facts.map(|facts| &facts.streams[1]),
+                streams,
+            )
+            .await?,
+        );
     }
     if let Some((content, _)) = content {
         run_end.exit = content.exit.clone();
@@ -84,7 +108,12 @@ pub(super) async fn end(
         row.body.summary = clip(&content.summary, MAX_SUMMARY_BYTES);
     }
     if row.body.summary.is_empty() {
-        let tail = |stream: &Option<EndedStream>| stream.as_ref().map(|stream| stream.tail.clone()).unwrap_or_default();
+        let tail = |stream: &Option<EndedStream>| {
+            stream
+                .as_ref()
+                .map(|stream| stream.tail.clone())
+                .unwrap_or_default()
+        };
         row.body.summary = summarize(&Ending {
             state,
             failure,
@@ -112,7 +141,10 @@ pub(super) async fn end(
 }
 
 /// The error of a failed run.
-pub(super) fn stored_error(failure: Failure, content: Option<(&FinishContent, &RunFacts)>) -> StoredError {
+pub(super) fn stored_error(
+    failure: Failure,
+    content: Option<(&FinishContent, &RunFacts)>,
+) -> StoredError {
     let reported = content.map_or("", |(content, _)| content.error_message.as_str());
     let signal = content
         .and_then(|(content, _)| content.exit.as_ref())
@@ -123,14 +155,23 @@ pub(super) fn stored_error(failure: Failure, content: Option<(&FinishContent, &R
             Some(code) => format!("the process exited with code {code}"),
             None => "the process exited with a code that is no success".to_owned(),
         },
-        ErrorKind::Signal => format!("the process was ended by {}", signal.unwrap_or_else(|| "a signal".to_owned())),
+        ErrorKind::Signal => format!(
+            "the process was ended by {}",
+            signal.unwrap_or_else(|| "a signal".to_owned())
+        ),
         ErrorKind::Timeout => "the run took longer than its timeout and was ended".to_owned(),
-        ErrorKind::StartFailed | ErrorKind::BadOutput | ErrorKind::WorkerError if !reported.is_empty() => reported.to_owned(),
+        ErrorKind::StartFailed | ErrorKind::BadOutput | ErrorKind::WorkerError
+            if !reported.is_empty() =>
+        {
+            reported.to_owned()
+        }
         ErrorKind::StartFailed => "the process could not be started".to_owned(),
         ErrorKind::BadOutput => "the structured result is no valid JSON".to_owned(),
         ErrorKind::WorkerError => "the worker could not do its part".to_owned(),
         ErrorKind::Orphaned => "the worker was lost and no run is left".to_owned(),
-        ErrorKind::OutcomeUnknown => "the worker was lost; whether the work was done is not known".to_owned(),
+        ErrorKind::OutcomeUnknown => {
+            "the worker was lost; whether the work was done is not known".to_owned()
+        }
         ErrorKind::StartDeadlineExceeded => "no run had started by the start deadline".to_owned(),
         ErrorKind::QuestionExpired => "the question was not answered in time".to_owned(),
     };
@@ -149,13 +190,25 @@ async fn end_stream(
     facts: Option<&StreamFacts>,
     streams: &Streams,
 ) -> Result<EndedStream, StoreError> {
-    let stored = streams.get(row, stream).map_or(Stored::NONE, |found| found.stored);
-    let is_whole = facts.is_some_and(|facts| facts.total == 0 || stored.covers(row.retention, facts.total));
+    let stored = streams
+        .get(row, stream)
+        .map_or(Stored::NONE, |found| found.stored);
+    let is_whole =
+        facts.is_some_and(|facts| facts.total == 0 || stored.covers(row.retention, facts.total));
     let total = facts.map_or(stored.durable_end, |facts| facts.total);
-    let is_truncated = stored.contiguous_from > 0 || total > row.retention.head + row.retention.tail;
+    let is_truncated =
+        stored.contiguous_from > 0 || total > row.retention.head + row.retention.tail;
     let stored_bytes = if is_truncated {
         let tail_start = row.retention.tail_start(stored.durable_end);
-        batch::trim_stream(db, row.task.id, row.task.run, stream, row.retention.head, tail_start).await?
+        batch::trim_stream(
+            db,
+            row.task.id,
+            row.task.run,
+            stream,
+            row.retention.head,
+            tail_start,
+        )
+        .await?
     } else {
         stored.durable_end.min(total).cast_signed()
     };

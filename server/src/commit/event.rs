@@ -1,6 +1,6 @@
 //! What the session's log says of a change.
 
-use crate::store::{batch::NewTask, task_row::TaskRow, times};
+use crate::store::{new_tasks::NewTask, task_row::TaskRow, times};
 use bytes::Bytes;
 use taskyard_core::{
     id::TaskId,
@@ -71,7 +71,9 @@ fn change(row: &TaskRow) -> TaskChange {
         state: published_state(&task.state).into(),
         state_detail: body.state_detail.clone(),
         input_request: body.question.clone(),
-        cancel_requested_at: task.cancel.map(|cancel| times::core_to_proto(cancel.requested_at)),
+        cancel_requested_at: task
+            .cancel
+            .map(|cancel| times::core_to_proto(cancel.requested_at)),
         summary: body.summary.clone(),
         artifacts: body.content.artifacts.clone(),
         error: body.error.as_ref().map(|error| TaskError {

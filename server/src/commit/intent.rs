@@ -2,8 +2,8 @@
 
 use crate::store::{
     StoreError,
-    batch::{NewTask, Placement},
     creates::RequestKey,
+    new_tasks::{NewTask, Placement},
     task_row::TaskRow,
 };
 use taskyard_core::{

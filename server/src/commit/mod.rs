@@ -10,10 +10,13 @@
 
 pub mod batch;
 mod committer;
+mod content;
 mod creation;
 pub mod ending;
 mod event;
 pub mod intent;
 
 pub use committer::Commits;
-pub use intent::{Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, StreamFacts};
+pub use intent::{
+    Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, StreamFacts,
+};

@@ -12,8 +12,8 @@ use crate::{
     commit::{CommitError, Created, Creation},
     dispatch::RouteName,
     store::{
-        batch::{NewTask, Placement},
         creates::{self, RequestKey, RequestMethod},
+        new_tasks::{NewTask, Placement},
         records::{TaskRecord, duration_from_ms, read_records},
         times,
     },
@@ -26,7 +26,8 @@ use taskyard_core::{
     task::Gate,
 };
 use taskyard_proto::v1::{
-    CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState, WaitTasksRequest, WaitedTask,
+    CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState,
+    WaitTasksRequest, WaitedTask,
 };
 use uuid::Uuid;
 
@@ -40,7 +41,10 @@ const MAX_REQUEST_ID: usize = 128;
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::NameTaken`], [`Refusal::KeyConflict`], [`Refusal::RequestIdConflict`],
 /// [`Refusal::NotFound`] for the parent, or what the store says.
-pub async fn create_task(app: &App, request: CreateTaskRequest) -> Result<CreateTaskResponse, Refusal> {
+pub async fn create_task(
+    app: &App,
+    request: CreateTaskRequest,
+) -> Result<CreateTaskResponse, Refusal> {
     let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?;
     definition::check_text("request_id", &request.request_id, MAX_REQUEST_ID)?;
     let fingerprint = fingerprint(&request);
@@ -144,7 +148,9 @@ pub(super) async fn store_task(
         namespace_id: owner.namespace_id,
         session: owner.session,
         route_id,
-        virtual_time: app.routes.virtual_time(&definition.queue, definition.priority),
+        virtual_time: app
+            .routes
+            .virtual_time(&definition.queue, definition.priority),
         queue: definition.queue,
         kind: definition.kind,
         executor: definition.executor,
@@ -177,7 +183,13 @@ pub(super) async fn store_task(
     match app.commits.create(creation.clone()).await {
         Ok(Created::New(placement)) => Ok(StoredTask {
             id,
-            task: new_record(owner, creation.task, definition.labels, definition.tags, placement),
+            task: new_record(
+                owner,
+                creation.task,
+                definition.labels,
+                definition.tags,
+                placement,
+            ),
             is_new: true,
         }),
         Ok(Created::Earlier(earlier)) => Ok(StoredTask {
@@ -193,7 +205,10 @@ pub(super) async fn store_task(
             key: creation.task.key.unwrap_or_default(),
         }),
         Err(CommitError::RequestIdConflict) => Err(Refusal::RequestIdConflict {
-            request_id: creation.request.map(|(key, _)| key.request_id).unwrap_or_default(),
+            request_id: creation
+                .request
+                .map(|(key, _)| key.request_id)
+                .unwrap_or_default(),
         }),
         Err(error) => Err(error.into()),
     }
@@ -210,14 +225,20 @@ pub(super) async fn read_one(app: &App, id: TaskId) -> Result<TaskRecord, Refusa
         })
 }
 
-async fn find_parent(app: &App, session: SessionUid, parent: &str) -> Result<(TaskId, TaskId), Refusal> {
+async fn find_parent(
+    app: &App,
+    session: SessionUid,
+    parent: &str,
+) -> Result<(TaskId, TaskId), Refusal> {
     let not_found = || Refusal::NotFound {
         resource: Resource::Task,
         name: parent.to_owned(),
     };
     let id: TaskId = parent
         .parse()
-        .map_err(|problem: taskyard_core::id::NotATaskId| Refusal::invalid("task.parent_task_id", problem.to_string()))?;
+        .map_err(|problem: taskyard_core::id::NotATaskId| {
+            Refusal::invalid("task.parent_task_id", problem.to_string())
+        })?;
     match creates::find_root(app.store.pool(), id).await? {
         Some((parents_session, root)) if parents_session == session => Ok((id, root)),
         Some(_) | None => Err(not_found()),
@@ -233,7 +254,9 @@ fn new_record(
     placement: Placement,
 ) -> SessionTask {
     let created_at = times::to_proto(placement.created_at);
-    let ms = |duration: Duration| duration_from_ms(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+    let ms = |duration: Duration| {
+        duration_from_ms(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    };
     SessionTask {
         id: task.id.to_string(),
         namespace: owner.namespace.to_owned(),
@@ -252,7 +275,10 @@ fn new_record(
         wake_policy: i32::from(task.wake_policy),
         created_at: Some(created_at),
         updated_at: Some(created_at),
-        parent_task_id: task.parent.map(|(parent, _)| parent.to_string()).unwrap_or_default(),
+        parent_task_id: task
+            .parent
+            .map(|(parent, _)| parent.to_string())
+            .unwrap_or_default(),
         root_task_id: task.parent.map_or(task.id, |(_, root)| root).to_string(),
         group: task.group.unwrap_or_default(),
         labels,

@@ -102,7 +102,9 @@ pub async fn list_routes(db: impl PgExecutor<'_>, after: i32) -> Result<Vec<Rout
 /// # Errors
 /// Any [`StoreError`].
 pub async fn list_clocks(db: impl PgExecutor<'_>) -> Result<Vec<((String, i16), f64)>, StoreError> {
-    let rows = sqlx::query!("select queue, priority, virtual_time from queue_clock").fetch_all(db).await?;
+    let rows = sqlx::query!("select queue, priority, virtual_time from queue_clock")
+        .fetch_all(db)
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| ((row.queue, row.priority), row.virtual_time))
@@ -114,7 +116,11 @@ pub async fn list_clocks(db: impl PgExecutor<'_>) -> Result<Vec<((String, i16), 
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn claim(db: &mut PgConnection, routes: &[i32], slots: &[Slot]) -> Result<Vec<Claimed>, StoreError> {
+pub async fn claim(
+    db: &mut PgConnection,
+    routes: &[i32],
+    slots: &[Slot],
+) -> Result<Vec<Claimed>, StoreError> {
     let mut transaction = db.begin().await?;
     let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
     let stamped = sqlx::query_file!(
@@ -179,7 +185,10 @@ pub async fn claim(db: &mut PgConnection, routes: &[i32], slots: &[Slot]) -> Res
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn list_leases(db: impl PgExecutor<'_>, workers: &[WorkerSessionId]) -> Result<Vec<HeldLease>, StoreError> {
+pub async fn list_leases(
+    db: impl PgExecutor<'_>,
+    workers: &[WorkerSessionId],
+) -> Result<Vec<HeldLease>, StoreError> {
     let rows = sqlx::query!(
         r#"select id, session_uid, epoch, lease_id as "lease_id!", state = 0 as "is_offered!",
              cancel_requested_at is not null as "is_canceled!", cancel_grace_ms
@@ -215,8 +224,14 @@ pub async fn adopt_leases(
         "update task_live l set worker_session = $3, attach_no = $4
          from unnest($1::uuid[], $2::uuid[]) v(id, lease_id)
          where l.id = v.id and l.lease_id = v.lease_id and l.worker_session is not null",
-        &leases.iter().map(|(task, _)| Uuid::from_u128(task.0)).collect::<Vec<_>>(),
-        &leases.iter().map(|(_, lease)| Uuid::from_u128(lease.0)).collect::<Vec<_>>(),
+        &leases
+            .iter()
+            .map(|(task, _)| Uuid::from_u128(task.0))
+            .collect::<Vec<_>>(),
+        &leases
+            .iter()
+            .map(|(_, lease)| Uuid::from_u128(lease.0))
+            .collect::<Vec<_>>(),
         worker.0,
         attach_no
     )
@@ -229,7 +244,11 @@ pub async fn adopt_leases(
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn list_stale_offers(db: impl PgExecutor<'_>, age: Duration, limit: i64) -> Result<Vec<HeldLease>, StoreError> {
+pub async fn list_stale_offers(
+    db: impl PgExecutor<'_>,
+    age: Duration,
+    limit: i64,
+) -> Result<Vec<HeldLease>, StoreError> {
     let rows = sqlx::query!(
         r#"select l.id, l.session_uid, l.epoch, l.lease_id as "lease_id!"
            from worker_session w join task_live l on l.worker_session = w.id
@@ -256,7 +275,10 @@ pub async fn list_stale_offers(db: impl PgExecutor<'_>, age: Duration, limit: i6
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_sessions(db: impl PgExecutor<'_>, tasks: &[TaskId]) -> Result<Vec<(TaskId, SessionUid)>, StoreError> {
+pub async fn find_sessions(
+    db: impl PgExecutor<'_>,
+    tasks: &[TaskId],
+) -> Result<Vec<(TaskId, SessionUid)>, StoreError> {
     let ids: Vec<Uuid> = tasks.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let rows = sqlx::query!("select id, session_uid from task where id = any($1)", &ids)
         .fetch_all(db)

@@ -32,7 +32,11 @@ impl Store {
             .application_name("taskyard")
             .disable_statement_logging()
             // a statement that takes longer than this has lost its caller
-            .options([("statement_timeout", "60s"), ("idle_in_transaction_session_timeout", "60s"), ("lock_timeout", "30s")]);
+            .options([
+                ("statement_timeout", "60s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+                ("lock_timeout", "30s"),
+            ]);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -42,7 +46,9 @@ impl Store {
             .connect_lazy_with(options.clone());
         let store = Self { options, pool };
         let mut connection = store.open().await?;
-        sqlx::query!("select 1 as one").fetch_one(&mut connection).await?;
+        sqlx::query!("select 1 as one")
+            .fetch_one(&mut connection)
+            .await?;
         Ok(store)
     }
 

@@ -52,7 +52,10 @@ pub struct Earlier {
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_requests(db: &mut PgConnection, keys: &[&RequestKey]) -> Result<Vec<Option<Earlier>>, StoreError> {
+pub async fn find_requests(
+    db: &mut PgConnection,
+    keys: &[&RequestKey],
+) -> Result<Vec<Option<Earlier>>, StoreError> {
     let (namespaces, methods, ids) = request_columns(keys);
     let rows = sqlx::query!(
         r#"select w.nr as "nr!", r.fingerprint as "fingerprint!", r.task_id as "task_id!"
@@ -66,7 +69,9 @@ pub async fn find_requests(db: &mut PgConnection, keys: &[&RequestKey]) -> Resul
     )
     .fetch_all(db)
     .await?;
-    let found = rows.into_iter().map(|row| (row.nr, row.task_id, row.fingerprint));
+    let found = rows
+        .into_iter()
+        .map(|row| (row.nr, row.task_id, row.fingerprint));
     place(keys.len(), found)
 }
 
@@ -74,7 +79,10 @@ pub async fn find_requests(db: &mut PgConnection, keys: &[&RequestKey]) -> Resul
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_keys(db: &mut PgConnection, keys: &[&TaskKey]) -> Result<Vec<Option<Earlier>>, StoreError> {
+pub async fn find_keys(
+    db: &mut PgConnection,
+    keys: &[&TaskKey],
+) -> Result<Vec<Option<Earlier>>, StoreError> {
     let rows = sqlx::query!(
         r#"select w.nr as "nr!", t.fingerprint as "fingerprint!", t.id as "id!"
            from unnest($1::bigint[], $2::uuid[], $3::text[]) with ordinality w(session_uid, parent_id, key, nr)
@@ -86,7 +94,9 @@ pub async fn find_keys(db: &mut PgConnection, keys: &[&TaskKey]) -> Result<Vec<O
     )
     .fetch_all(db)
     .await?;
-    let found = rows.into_iter().map(|row| (row.nr, row.id, row.fingerprint));
+    let found = rows
+        .into_iter()
+        .map(|row| (row.nr, row.id, row.fingerprint));
     place(keys.len(), found)
 }
 
@@ -94,7 +104,10 @@ pub async fn find_keys(db: &mut PgConnection, keys: &[&TaskKey]) -> Result<Vec<O
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_taken_names(db: &mut PgConnection, names: &[(SessionUid, String)]) -> Result<Vec<(SessionUid, String)>, StoreError> {
+pub async fn find_taken_names(
+    db: &mut PgConnection,
+    names: &[(SessionUid, String)],
+) -> Result<Vec<(SessionUid, String)>, StoreError> {
     let rows = sqlx::query!(
         r#"select l.session_uid, l.name as "name!" from unnest($1::bigint[], $2::text[]) w(session_uid, name)
            join task_live l on l.session_uid = w.session_uid and l.name = w.name"#,
@@ -103,14 +116,20 @@ pub async fn find_taken_names(db: &mut PgConnection, names: &[(SessionUid, Strin
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (SessionUid(row.session_uid), row.name)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (SessionUid(row.session_uid), row.name))
+        .collect())
 }
 
 /// Which of these tasks exist already.
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_existing(db: &mut PgConnection, ids: &[TaskId]) -> Result<Vec<TaskId>, StoreError> {
+pub async fn find_existing(
+    db: &mut PgConnection,
+    ids: &[TaskId],
+) -> Result<Vec<TaskId>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let found = sqlx::query_scalar!("select id from task where id = any($1)", &ids)
         .fetch_all(db)
@@ -122,7 +141,10 @@ pub async fn find_existing(db: &mut PgConnection, ids: &[TaskId]) -> Result<Vec<
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if another server remembered one of them meanwhile; any other [`StoreError`].
-pub async fn insert_requests(db: &mut PgConnection, requests: &[(&RequestKey, TaskId, [u8; 32])]) -> Result<(), StoreError> {
+pub async fn insert_requests(
+    db: &mut PgConnection,
+    requests: &[(&RequestKey, TaskId, [u8; 32])],
+) -> Result<(), StoreError> {
     let keys: Vec<&RequestKey> = requests.iter().map(|(key, _, _)| *key).collect();
     let (namespaces, methods, ids) = request_columns(&keys);
     let inserted = sqlx::query!(
@@ -167,10 +189,16 @@ pub async fn forget_requests(db: impl PgExecutor<'_>, limit: i64) -> Result<u64,
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_root(db: impl PgExecutor<'_>, parent: TaskId) -> Result<Option<(SessionUid, TaskId)>, StoreError> {
-    let row = sqlx::query!("select session_uid, root_id from task where id = $1", Uuid::from_u128(parent.0))
-        .fetch_optional(db)
-        .await?;
+pub async fn find_root(
+    db: impl PgExecutor<'_>,
+    parent: TaskId,
+) -> Result<Option<(SessionUid, TaskId)>, StoreError> {
+    let row = sqlx::query!(
+        "select session_uid, root_id from task where id = $1",
+        Uuid::from_u128(parent.0)
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(row.map(|row| (SessionUid(row.session_uid), TaskId(row.root_id.as_u128()))))
 }
 
@@ -206,7 +234,9 @@ pub async fn ensure_route(
 /// # Errors
 /// Any [`StoreError`].
 pub async fn now(db: impl PgExecutor<'_>) -> Result<taskyard_core::Timestamp, StoreError> {
-    let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(db).await?;
+    let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(db)
+        .await?;
     Ok(times::to_core(now))
 }
 
@@ -219,12 +249,18 @@ fn request_columns(keys: &[&RequestKey]) -> (Vec<i32>, Vec<i16>, Vec<String>) {
 }
 
 /// Puts what was found, numbered from 1, where it was looked for.
-fn place(count: usize, found: impl Iterator<Item = (i64, Uuid, Vec<u8>)>) -> Result<Vec<Option<Earlier>>, StoreError> {
+fn place(
+    count: usize,
+    found: impl Iterator<Item = (i64, Uuid, Vec<u8>)>,
+) -> Result<Vec<Option<Earlier>>, StoreError> {
     let mut placed = vec![None; count];
     for (nr, task, fingerprint) in found {
         let fingerprint = <[u8; 32]>::try_from(fingerprint.as_slice())
             .map_err(|error| StoreError::corrupt("fingerprint", error))?;
-        if let Some(slot) = usize::try_from(nr - 1).ok().and_then(|index| placed.get_mut(index)) {
+        if let Some(slot) = usize::try_from(nr - 1)
+            .ok()
+            .and_then(|index| placed.get_mut(index))
+        {
             *slot = Some(Earlier {
                 task: TaskId(task.as_u128()),
                 fingerprint,

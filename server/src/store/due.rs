@@ -9,21 +9,30 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn list_due(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(TaskId, SessionUid)>, StoreError> {
+pub async fn list_due(
+    db: impl PgExecutor<'_>,
+    limit: i64,
+) -> Result<Vec<(TaskId, SessionUid)>, StoreError> {
     let rows = sqlx::query!(
         "select id, session_uid from task_live where gate = 1 and not_before <= clock_timestamp() order by not_before limit $1",
         limit
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| found(row.id, row.session_uid)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| found(row.id, row.session_uid))
+        .collect())
 }
 
 /// Tasks that have not started and whose start deadline has passed, at most `limit`.
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn list_past_start_deadline(db: impl PgExecutor<'_>, limit: i64) -> Result<Vec<(TaskId, SessionUid)>, StoreError> {
+pub async fn list_past_start_deadline(
+    db: impl PgExecutor<'_>,
+    limit: i64,
+) -> Result<Vec<(TaskId, SessionUid)>, StoreError> {
     let rows = sqlx::query!(
         "select id, session_uid from task_live
          where start_deadline is not null and state = 0 and run = 0 and start_deadline < clock_timestamp()
@@ -32,7 +41,10 @@ pub async fn list_past_start_deadline(db: impl PgExecutor<'_>, limit: i64) -> Re
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| found(row.id, row.session_uid)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| found(row.id, row.session_uid))
+        .collect())
 }
 
 fn found(id: Uuid, session_uid: i64) -> (TaskId, SessionUid) {

@@ -8,7 +8,9 @@ use super::{Store, StoreError};
 /// # Errors
 /// Any [`StoreError`].
 pub async fn store_identity(store: &Store) -> Result<String, StoreError> {
-    let row = sqlx::query!("select id from store_identity").fetch_one(store.pool()).await?;
+    let row = sqlx::query!("select id from store_identity")
+        .fetch_one(store.pool())
+        .await?;
     let cluster = sqlx::query!(
         r#"select s.system_identifier as "system!", c.timeline_id as "timeline!"
            from pg_control_system() s, pg_control_checkpoint() c"#
@@ -16,7 +18,12 @@ pub async fn store_identity(store: &Store) -> Result<String, StoreError> {
     .fetch_one(store.pool())
     .await;
     match cluster.map_err(StoreError::from) {
-        Ok(cluster) => Ok(format!("{}-{:x}-{}", row.id.simple(), cluster.system, cluster.timeline)),
+        Ok(cluster) => Ok(format!(
+            "{}-{:x}-{}",
+            row.id.simple(),
+            cluster.system,
+            cluster.timeline
+        )),
         Err(StoreError::Refused { .. }) => Ok(row.id.simple().to_string()),
         Err(error) => Err(error),
     }

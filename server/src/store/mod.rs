@@ -2,8 +2,8 @@
 //! checked when it is compiled. It decides nothing: rules live in `taskyard_core`.
 
 pub mod batch;
-mod conflict;
 pub mod claim;
+mod conflict;
 mod connect;
 pub mod creates;
 pub mod due;
@@ -14,14 +14,17 @@ pub mod identity;
 pub mod listen;
 pub mod log_read;
 pub mod migrate;
-pub mod output_read;
+pub mod new_tasks;
 pub mod output_append;
+pub mod output_read;
 pub mod records;
 pub mod resolve;
 pub mod sessions;
 pub mod standings;
 pub mod task_files;
+pub mod task_lock;
 pub mod task_row;
+pub mod task_update;
 pub mod times;
 pub mod workers_read;
 

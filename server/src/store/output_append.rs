@@ -75,8 +75,14 @@ pub struct NewChunk {
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn check_leases(db: &mut PgConnection, appenders: &[Appender]) -> Result<Vec<LeaseStanding>, StoreError> {
-    let ids: Vec<Uuid> = appenders.iter().map(|appender| Uuid::from_u128(appender.task.0)).collect();
+pub async fn check_leases(
+    db: &mut PgConnection,
+    appenders: &[Appender],
+) -> Result<Vec<LeaseStanding>, StoreError> {
+    let ids: Vec<Uuid> = appenders
+        .iter()
+        .map(|appender| Uuid::from_u128(appender.task.0))
+        .collect();
     let rows = sqlx::query!(
         r#"select id, epoch, lease_id, run, state <> 0 and worker_session is not null as "is_held!"
            from task_live where id = any($1) order by id for key share"#,
@@ -108,7 +114,10 @@ pub async fn check_leases(db: &mut PgConnection, appenders: &[Appender]) -> Resu
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn lock_streams(db: &mut PgConnection, runs: &[(TaskId, i32)]) -> Result<Vec<StreamState>, StoreError> {
+pub async fn lock_streams(
+    db: &mut PgConnection,
+    runs: &[(TaskId, i32)],
+) -> Result<Vec<StreamState>, StoreError> {
     let rows = sqlx::query!(
         r#"select task_id, run, stream, durable_end, contiguous_from, total, head_bytes, tail_bytes from output_stream
            where (task_id, run) in (select * from unnest($1::uuid[], $2::int[])) order by task_id, run, stream for update"#,
@@ -140,8 +149,16 @@ pub async fn lock_streams(db: &mut PgConnection, runs: &[(TaskId, i32)]) -> Resu
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn save_streams(db: &mut PgConnection, streams: &[StreamState]) -> Result<(), StoreError> {
-    let column = |value: fn(&StreamState) -> u64| streams.iter().map(|state| value(state).cast_signed()).collect::<Vec<_>>();
+pub async fn save_streams(
+    db: &mut PgConnection,
+    streams: &[StreamState],
+) -> Result<(), StoreError> {
+    let column = |value: fn(&StreamState) -> u64| {
+        streams
+            .iter()
+            .map(|state| value(state).cast_signed())
+            .collect::<Vec<_>>()
+    };
     sqlx::query!(
         "insert into output_stream (task_id, run, stream, durable_end, contiguous_from, total, head_bytes, tail_bytes)
          select * from unnest($1::uuid[], $2::int[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
@@ -166,7 +183,9 @@ pub async fn save_streams(db: &mut PgConnection, streams: &[StreamState]) -> Res
 /// # Errors
 /// Any [`StoreError`].
 pub async fn insert_chunks(db: &mut PgConnection, chunks: &[NewChunk]) -> Result<(), StoreError> {
-    let ends = |chunk: &NewChunk| chunk.offset.cast_signed() + i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
+    let ends = |chunk: &NewChunk| {
+        chunk.offset.cast_signed() + i64::try_from(chunk.data.len()).unwrap_or(i64::MAX)
+    };
     sqlx::query!(
         "insert into output_chunk (task_id, run, stream, start_offset, end_offset, chunk_order, at, data)
          select * from unnest($1::uuid[], $2::int[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::bytea[])",
@@ -188,7 +207,12 @@ pub async fn insert_chunks(db: &mut PgConnection, chunks: &[NewChunk]) -> Result
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn delete_chunks(db: impl PgExecutor<'_>, state: &StreamState, from: u64, to: u64) -> Result<(), StoreError> {
+pub async fn delete_chunks(
+    db: impl PgExecutor<'_>,
+    state: &StreamState,
+    from: u64,
+    to: u64,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "delete from output_chunk where task_id = $1 and run = $2 and stream = $3 and start_offset >= $4 and end_offset <= $5",
         Uuid::from_u128(state.task.0),

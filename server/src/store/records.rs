@@ -12,7 +12,8 @@ use taskyard_core::{
 use taskyard_proto::{
     storage::v1::{RunEnd, TaskContent},
     v1::{
-        Exit, InputRequest, Links, Progress, RetryPolicy, SessionTask, TaskError, TaskSpec, TaskState,
+        Exit, InputRequest, Links, Progress, RetryPolicy, SessionTask, TaskError, TaskSpec,
+        TaskState,
     },
 };
 use uuid::Uuid;
@@ -112,7 +113,10 @@ struct RecordRow {
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn read_records(db: impl PgExecutor<'_>, ids: &[TaskId]) -> Result<Vec<TaskRecord>, StoreError> {
+pub async fn read_records(
+    db: impl PgExecutor<'_>,
+    ids: &[TaskId],
+) -> Result<Vec<TaskRecord>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let rows = sqlx::query_as!(
         RecordRow,
@@ -139,8 +143,14 @@ pub async fn read_records(db: impl PgExecutor<'_>, ids: &[TaskId]) -> Result<Vec
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn list_ids(db: impl PgExecutor<'_>, filter: &TaskFilter, limit: i64) -> Result<Vec<TaskId>, StoreError> {
-    let before = filter.before.map_or(Uuid::max(), |id| Uuid::from_u128(id.0));
+pub async fn list_ids(
+    db: impl PgExecutor<'_>,
+    filter: &TaskFilter,
+    limit: i64,
+) -> Result<Vec<TaskId>, StoreError> {
+    let before = filter
+        .before
+        .map_or(Uuid::max(), |id| Uuid::from_u128(id.0));
     let ids = sqlx::query_scalar!(
         r#"select t.id from task t
            join route r on r.id = t.route_id
@@ -178,8 +188,8 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
     let content: TaskContent = decode("task content", row.content.as_deref())?.unwrap_or_default();
     let run_end: Option<RunEnd> = decode("run end", row.run_end.as_deref())?;
     let last_exit: Option<Exit> = decode("exit", row.last_exit.as_deref())?;
-    let labels: BTreeMap<String, String> =
-        serde_json::from_str(&row.labels).map_err(|error| StoreError::corrupt("label set", error))?;
+    let labels: BTreeMap<String, String> = serde_json::from_str(&row.labels)
+        .map_err(|error| StoreError::corrupt("label set", error))?;
     let id = TaskId(row.id.as_u128());
     let state = task_state(row.state)?;
     let is_terminal = row.state >= FIRST_TERMINAL_STATE;
@@ -188,7 +198,9 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
     let error = row.error_kind.map(|kind| TaskError {
         message: row.error_message.unwrap_or_default(),
         retryable: row.error_retryable.unwrap_or(false),
-        hint: ErrorKind::parse(&kind).map_or("", ErrorKind::hint).to_owned(),
+        hint: ErrorKind::parse(&kind)
+            .map_or("", ErrorKind::hint)
+            .to_owned(),
         kind,
     });
     let task = SessionTask {
@@ -242,7 +254,10 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
             multiplier: row.backoff_multiplier,
         }),
         hold: row.hold,
-        exit: run_end.as_ref().and_then(|end| end.exit.clone()).or(last_exit),
+        exit: run_end
+            .as_ref()
+            .and_then(|end| end.exit.clone())
+            .or(last_exit),
         usage: run_end.as_ref().and_then(|end| end.usage.clone()),
         generation: row.generation,
     };
@@ -283,7 +298,10 @@ pub fn duration_from_ms(milliseconds: i64) -> prost_types::Duration {
 }
 
 /// Decodes a stored message, if there is one.
-pub(crate) fn decode<M: Message + Default>(what: &'static str, bytes: Option<&[u8]>) -> Result<Option<M>, StoreError> {
+pub(crate) fn decode<M: Message + Default>(
+    what: &'static str,
+    bytes: Option<&[u8]>,
+) -> Result<Option<M>, StoreError> {
     bytes
         .map(|bytes| M::decode(bytes).map_err(|error| StoreError::corrupt(what, error)))
         .transpose()

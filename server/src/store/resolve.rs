@@ -18,7 +18,11 @@ pub struct FoundTask {
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_by_id(db: impl PgExecutor<'_>, namespace_id: i32, id: TaskId) -> Result<Option<FoundTask>, StoreError> {
+pub async fn find_by_id(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    id: TaskId,
+) -> Result<Option<FoundTask>, StoreError> {
     let uid = sqlx::query_scalar!(
         "select session_uid from task where id = $1 and namespace_id = $2",
         Uuid::from_u128(id.0),
@@ -36,10 +40,18 @@ pub async fn find_by_id(db: impl PgExecutor<'_>, namespace_id: i32, id: TaskId) 
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_by_ordinal(db: impl PgExecutor<'_>, session: SessionUid, ordinal: i64) -> Result<Option<FoundTask>, StoreError> {
-    let id = sqlx::query_scalar!("select id from task where session_uid = $1 and ordinal = $2", session.0, ordinal)
-        .fetch_optional(db)
-        .await?;
+pub async fn find_by_ordinal(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+    ordinal: i64,
+) -> Result<Option<FoundTask>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "select id from task where session_uid = $1 and ordinal = $2",
+        session.0,
+        ordinal
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(id.map(|id| FoundTask {
         id: TaskId(id.as_u128()),
         session,
@@ -50,10 +62,18 @@ pub async fn find_by_ordinal(db: impl PgExecutor<'_>, session: SessionUid, ordin
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_by_name(db: impl PgExecutor<'_>, session: SessionUid, name: &str) -> Result<Option<FoundTask>, StoreError> {
-    let id = sqlx::query_scalar!("select id from task_live where session_uid = $1 and name = $2", session.0, name)
-        .fetch_optional(db)
-        .await?;
+pub async fn find_by_name(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+    name: &str,
+) -> Result<Option<FoundTask>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "select id from task_live where session_uid = $1 and name = $2",
+        session.0,
+        name
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(id.map(|id| FoundTask {
         id: TaskId(id.as_u128()),
         session,

@@ -28,10 +28,15 @@ pub struct SessionRow {
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_namespace(db: impl PgExecutor<'_>, name: &str) -> Result<Option<i32>, StoreError> {
-    Ok(sqlx::query_scalar!("select id from namespace where name = $1", name)
-        .fetch_optional(db)
-        .await?)
+pub async fn find_namespace(
+    db: impl PgExecutor<'_>,
+    name: &str,
+) -> Result<Option<i32>, StoreError> {
+    Ok(
+        sqlx::query_scalar!("select id from namespace where name = $1", name)
+            .fetch_optional(db)
+            .await?,
+    )
 }
 
 /// The number of a namespace, which is made if it does not exist. The name must be valid.
@@ -52,20 +57,30 @@ pub async fn ensure_namespace(db: impl PgExecutor<'_>, name: &str) -> Result<i32
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_session(db: impl PgExecutor<'_>, namespace_id: i32, id: &str) -> Result<Option<SessionUid>, StoreError> {
-    Ok(
-        sqlx::query_scalar!("select uid from session where namespace_id = $1 and id = $2", namespace_id, id)
-            .fetch_optional(db)
-            .await?
-            .map(SessionUid),
+pub async fn find_session(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    id: &str,
+) -> Result<Option<SessionUid>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "select uid from session where namespace_id = $1 and id = $2",
+        namespace_id,
+        id
     )
+    .fetch_optional(db)
+    .await?
+    .map(SessionUid))
 }
 
 /// The number of a session, which is made if it does not exist. The id must be valid.
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn ensure_session(db: impl PgExecutor<'_>, namespace_id: i32, id: &str) -> Result<SessionUid, StoreError> {
+pub async fn ensure_session(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    id: &str,
+) -> Result<SessionUid, StoreError> {
     let uid = sqlx::query_scalar!(
         r#"with made as (insert into session (namespace_id, id) values ($1, $2) on conflict (namespace_id, id) do nothing returning uid)
            select uid as "uid!" from made union all select uid from session where namespace_id = $1 and id = $2 limit 1"#,
@@ -75,7 +90,8 @@ pub async fn ensure_session(db: impl PgExecutor<'_>, namespace_id: i32, id: &str
     .fetch_optional(db)
     .await?;
     // Between the insert that met another's row and the select, both of one snapshot, that row may not be visible yet.
-    uid.map(SessionUid).ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))
+    uid.map(SessionUid)
+        .ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))
 }
 
 /// Sessions of a namespace, newest first, below `before`.

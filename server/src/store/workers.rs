@@ -89,7 +89,11 @@ pub async fn attach(db: &mut PgConnection, boot: &WorkerBoot) -> Result<Attachme
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn list_earlier_boots(db: impl PgExecutor<'_>, state: Uuid, instance: Uuid) -> Result<Vec<WorkerSessionId>, StoreError> {
+pub async fn list_earlier_boots(
+    db: impl PgExecutor<'_>,
+    state: Uuid,
+    instance: Uuid,
+) -> Result<Vec<WorkerSessionId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "select id from worker_session where state_id = $1 and instance_id <> $2 and status <= 2",
         state,
@@ -113,7 +117,11 @@ pub enum WorkerEnd {
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn end_workers(db: impl PgExecutor<'_>, workers: &[WorkerSessionId], end: WorkerEnd) -> Result<(), StoreError> {
+pub async fn end_workers(
+    db: impl PgExecutor<'_>,
+    workers: &[WorkerSessionId],
+    end: WorkerEnd,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "update worker_session set status = $2, ended_at = clock_timestamp() where id = any($1) and status <= 2",
         &workers.iter().map(|worker| worker.0).collect::<Vec<_>>(),
@@ -128,10 +136,16 @@ pub async fn end_workers(db: impl PgExecutor<'_>, workers: &[WorkerSessionId], e
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn drain_worker(db: impl PgExecutor<'_>, worker: WorkerSessionId) -> Result<(), StoreError> {
-    sqlx::query!("update worker_session set status = 2 where id = $1 and status = 1", worker.0)
-        .execute(db)
-        .await?;
+pub async fn drain_worker(
+    db: impl PgExecutor<'_>,
+    worker: WorkerSessionId,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update worker_session set status = 2 where id = $1 and status = 1",
+        worker.0
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -197,7 +211,11 @@ pub async fn list_expired(
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn give_up_workers(db: impl PgExecutor<'_>, since: Timestamp, silence: Duration) -> Result<Vec<WorkerSessionId>, StoreError> {
+pub async fn give_up_workers(
+    db: impl PgExecutor<'_>,
+    since: Timestamp,
+    silence: Duration,
+) -> Result<Vec<WorkerSessionId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "update worker_session w set status = 3, ended_at = clock_timestamp()
          where w.status <= 2 and greatest(w.renewed_at, $1) < clock_timestamp() - make_interval(secs => $2)

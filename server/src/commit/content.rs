@@ -1,0 +1,100 @@
+//! What a change carries beside its event, put into the row.
+
+use super::intent::{Change, CommitError, Content, Patch};
+use crate::store::{task_row::TaskRow, times};
+use taskyard_core::{Timestamp, task::Event};
+use taskyard_proto::v1::{Artifact, Links, Progress};
+
+/// Most artifacts of a task.
+const MAX_ARTIFACTS: usize = 1_000;
+
+/// Puts what a change carries beside its event into the row.
+pub(super) fn carry(row: &mut TaskRow, change: &Change, now: Timestamp) -> Result<(), CommitError> {
+    if matches!(change.event, Event::Start(_)) {
+        row.body.worker_name.clone_from(&row.holder_name);
+        row.body.state_detail.clear();
+    }
+    match &change.content {
+        Content::None | Content::Finish(_) => {}
+        Content::Progress(progress, state_detail) => {
+            set_progress(row, Some(progress.clone()), now);
+            if !state_detail.is_empty() {
+                row.body.state_detail.clone_from(state_detail);
+            }
+        }
+        Content::Artifact(artifact) => add_artifacts(row, std::slice::from_ref(artifact))?,
+        Content::Patch(patch) => patch_body(row, patch, now)?,
+        Content::RetriedAs(task) => {
+            row.body.content.links.get_or_insert_default().retried_as = task.to_string();
+        }
+    }
+    Ok(())
+}
+
+fn patch_body(row: &mut TaskRow, patch: &Patch, now: Timestamp) -> Result<(), CommitError> {
+    if let Some(state_detail) = &patch.state_detail {
+        row.body.state_detail.clone_from(state_detail);
+    }
+    if let Some(summary) = &patch.summary {
+        row.body.summary.clone_from(summary);
+    }
+    if let Some(progress) = &patch.progress {
+        set_progress(row, progress.clone(), now);
+    }
+    if let Some(artifacts) = &patch.artifacts {
+        row.body.content.artifacts.clear();
+        add_artifacts(row, artifacts)?;
+    }
+    add_artifacts(row, &patch.append_artifacts)?;
+    if let Some(links) = &patch.links {
+        let retried_as = row.body.content.links.take().unwrap_or_default().retried_as;
+        row.body.content.links = Some(Links {
+            retry_of: String::new(),
+            retried_as,
+            ..links.clone()
+        });
+    }
+    if let Some(merged) = &patch.merge_links {
+        merge_links(row.body.content.links.get_or_insert_default(), merged);
+    }
+    Ok(())
+}
+
+fn set_progress(row: &mut TaskRow, progress: Option<Progress>, now: Timestamp) {
+    row.body.progress = progress;
+    row.body.progress_at = Some(times::to_database(now));
+}
+
+/// Adds artifacts; one of the same name is replaced where it stands.
+fn add_artifacts(row: &mut TaskRow, added: &[Artifact]) -> Result<(), CommitError> {
+    let artifacts = &mut row.body.content.artifacts;
+    for artifact in added {
+        if let Some(known) = artifacts
+            .iter_mut()
+            .find(|known| known.name == artifact.name)
+        {
+            known.clone_from(artifact);
+        } else if artifacts.len() < MAX_ARTIFACTS {
+            artifacts.push(artifact.clone());
+        } else {
+            return Err(CommitError::TooManyArtifacts {
+                limit: MAX_ARTIFACTS,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn merge_links(links: &mut Links, merged: &Links) {
+    if !merged.child_session_id.is_empty() {
+        links.child_session_id.clone_from(&merged.child_session_id);
+    }
+    if !merged.remote_task_id.is_empty() {
+        links.remote_task_id.clone_from(&merged.remote_task_id);
+    }
+    for id in &merged.resource_ids {
+        if !links.resource_ids.contains(id) {
+            links.resource_ids.push(id.clone());
+        }
+    }
+}
