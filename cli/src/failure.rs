@@ -246,7 +246,6 @@ fn with_hint(status: &Status) -> String {
         Code::FailedPrecondition if reason.ends_with("TERMINAL") && !reason.contains("NOT") => {
             Some("`taskyard retry` runs it again")
         }
-        Code::Unauthenticated | Code::PermissionDenied => Some("check --endpoint and --namespace"),
         Code::ResourceExhausted => Some("try again later, or ask for less"),
         _ => None,
     };

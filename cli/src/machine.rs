@@ -13,6 +13,24 @@ pub fn shim_program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::Own(format!("cannot find this program's own file: {error}")))
 }
 
+/// How a person calls this program: by its name where the PATH leads to it, else as it was called.
+pub fn program_name() -> String {
+    const NAME: &str = "taskyard";
+    let called = std::env::args().next().unwrap_or_else(|| NAME.to_owned());
+    let this = std::env::current_exe().and_then(std::fs::canonicalize).ok();
+    let in_path = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path)
+            .map(|directory| directory.join(NAME))
+            .find(|candidate| candidate.is_file())
+    });
+    let found = in_path.and_then(|candidate| std::fs::canonicalize(candidate).ok());
+    if this.is_some() && found == this {
+        NAME.to_owned()
+    } else {
+        called
+    }
+}
+
 /// Tasks at once where nobody says: most of them wait most of the time.
 pub fn default_slots() -> u32 {
     let n_processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

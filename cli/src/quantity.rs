@@ -49,6 +49,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// A lease: a duration that the server takes for one.
+pub fn parse_lease(text: &str) -> Result<Duration, String> {
+    let lease = parse_duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(60 * 60)).contains(&lease) {
+        Ok(lease)
+    } else {
+        Err("a lease lasts 1s to 1h".to_owned())
+    }
+}
+
 /// Seconds with a unit and no needless digits: `1.5s`, `30s`, `0s`. The form of every duration in JSON.
 pub fn exact_duration(duration: Duration) -> String {
     let nanoseconds = duration.subsec_nanos();

@@ -27,8 +27,6 @@ pub struct App {
     pub routes: Routes,
     /// Sessions of tasks that were seen lately.
     pub task_sessions: TaskSessions,
-    /// Identity of the store when the server started; see [`crate::store::identity`].
-    pub identity: String,
     /// How long leases last.
     pub lease: LeaseDurations,
     /// Numbers of namespaces and sessions that were looked up lately.

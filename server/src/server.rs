@@ -66,7 +66,7 @@ impl Server {
             .await
             .map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
-        let events = Events::new(store.clone(), identity.clone());
+        let events = Events::new(store.clone(), identity);
         let mut writers = JoinSet::new();
         let commits = Commits::start(&store, &events, &mut writers).await?;
         let outputs = OutputWriters::start(&store, &events, &mut writers).await?;
@@ -78,7 +78,6 @@ impl Server {
             registry: Registry::default(),
             routes: Routes::default(),
             task_sessions: TaskSessions::default(),
-            identity,
             lease,
             names: NameCache::default(),
             file_slots: FileSlots::default(),

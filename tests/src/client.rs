@@ -1,7 +1,7 @@
 //! The gRPC services, and how tests say what is to be run.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use taskyard_proto::v1::admin_service_client::AdminServiceClient;
 use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
@@ -210,7 +210,7 @@ pub fn is_terminal(task: &SessionTask) -> bool {
 }
 
 /// Labels and the like from pairs.
-pub fn pairs(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+pub fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let owned = pairs
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -223,4 +223,25 @@ pub fn milliseconds(milliseconds: i64) -> prost_types::Duration {
         seconds: milliseconds / 1000,
         nanos: i32::try_from(milliseconds % 1000).unwrap_or(0) * 1_000_000,
     }
+}
+
+/// The exit code of the last run's process.
+pub fn exit_code(task: &SessionTask) -> Option<i32> {
+    task.exit.as_ref().and_then(|exit| exit.exit_code)
+}
+
+/// The signal that ended the last run's process.
+pub fn exit_signal(task: &SessionTask) -> Option<i32> {
+    task.exit.as_ref().and_then(|exit| exit.signal)
+}
+
+/// The word for programs that says why a task failed; empty where it has not.
+pub fn error_kind(task: &SessionTask) -> &str {
+    task.error.as_ref().map_or("", |error| error.kind.as_str())
+}
+
+/// A time that must be there, for comparing.
+pub fn moment(at: Option<prost_types::Timestamp>) -> SystemTime {
+    let moment = at.and_then(|at| SystemTime::try_from(at).ok());
+    moment.unwrap_or_else(|| panic!("no time, or one that no clock shows"))
 }

@@ -20,6 +20,7 @@ use crate::wait::{SOON, eventually, within};
 pub struct CommandLine {
     env: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    wrapper: Vec<OsString>,
 }
 
 impl CommandLine {
@@ -27,7 +28,7 @@ impl CommandLine {
     pub fn new(endpoint: &str) -> CommandLine {
         CommandLine {
             env: vec![("TASKYARD_ENDPOINT".into(), endpoint.into())],
-            folder: None,
+            ..CommandLine::bare()
         }
     }
 
@@ -36,6 +37,7 @@ impl CommandLine {
         CommandLine {
             env: Vec::new(),
             folder: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -48,6 +50,12 @@ impl CommandLine {
     /// Sets the working directory.
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> CommandLine {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// Has another program start it, with these arguments before its own.
+    pub fn through(mut self, wrapper: &[&str]) -> CommandLine {
+        self.wrapper = wrapper.iter().map(Into::into).collect();
         self
     }
 
@@ -71,7 +79,10 @@ impl CommandLine {
     }
 
     fn launch<A: AsRef<OsStr>>(&self, arguments: &[A], stdin: Stdio) -> Running {
-        let mut command = Command::new(binaries::taskyard());
+        let mut words = self.wrapper.clone();
+        words.push(binaries::taskyard().into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TASKYARD_") {
                 command.env_remove(name);

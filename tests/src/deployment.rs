@@ -139,8 +139,8 @@ impl Deployment {
             .get_or_init(|| {
                 let worker = WorkerPlan::new("shared")
                     .flags(&["--slots=32"])
-                    .env("TASKYARD_TEST_INHERITED", "from the worker")
-                    .env("TASKYARD_TEST_PRIVATE", "never seen");
+                    .env("YARD_INHERITED", "from the worker")
+                    .env("YARD_PRIVATE", "never seen");
                 Deployment::builder().workers(vec![worker]).start()
             })
             .await

@@ -7,6 +7,8 @@
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`command_line`]: the command line as a person or a script uses it
+//! - [`skip`]: tests that cannot run here say so
+//! - [`watcher`]: the events of one session, as they come
 //! - [`refusal`]: what a refused call must say
 //! - [`wait`]: waiting for a state instead of for time
 //! - [`pattern`]: bytes that tell where they belong
@@ -19,4 +21,6 @@ pub mod deployment;
 pub mod pattern;
 pub mod process;
 pub mod refusal;
+pub mod skip;
 pub mod wait;
+pub mod watcher;

@@ -14,7 +14,7 @@ use crate::dev::listen::{checked_listen, ensure_free, parse_listen};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
-use crate::quantity::parse_duration;
+use crate::quantity::parse_lease;
 
 /// Serve the control plane; workers and clients connect to it
 #[derive(Debug, Args)]
@@ -45,8 +45,8 @@ pub struct ServerArguments {
         hide_env_values = true
     )]
     pub data_dir: Option<PathBuf>,
-    /// Lease of every task [default: 30s where another run may follow, else 120s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_lease)]
     pub lease: Option<Duration>,
     /// Allow an address that others can reach; there is no authentication yet
     #[arg(long)]

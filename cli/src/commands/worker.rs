@@ -40,12 +40,7 @@ pub struct WorkerArguments {
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
     /// Where it keeps its state [default: worker-NAME below the data directory]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "TASKYARD_DATA_DIR",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 

@@ -35,6 +35,7 @@ impl Database {
             binaries,
             tuning: Tuning::Durable,
         };
+        tracing::info!(data_dir = %config.data_dir.display(), "starting a private postgres");
         let cluster = Cluster::start(config)
             .await
             .map_err(|error| start_failure(&error, data_dir))?;
@@ -100,7 +101,7 @@ fn start_failure(error: &ClusterError, data_dir: &Path) -> Failure {
     let endpoint = std::fs::read_to_string(data_dir.join(ENDPOINT_FILE)).unwrap_or_default();
     let how_to_use = if endpoint.starts_with("http://") {
         format!(
-            "use it with `--endpoint {}` (and without --dev)",
+            "use it with `--endpoint {}`",
             crate::console::clean(endpoint.trim())
         )
     } else {

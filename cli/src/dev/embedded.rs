@@ -16,7 +16,7 @@ use crate::dev::listen::{checked_listen, ensure_free, parse_listen};
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
-use crate::quantity::parse_duration;
+use crate::quantity::parse_lease;
 
 /// The worker and the server each keep their own bounds on stopping; these are for when they do not.
 const WORKER_STOP_LIMIT: Duration = Duration::from_secs(40);
@@ -45,8 +45,8 @@ pub struct EmbeddedArguments {
         hide_env_values = true
     )]
     pub database_url: Option<String>,
-    /// Lease of every task
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_lease)]
     pub lease: Option<Duration>,
     /// Allow an address that others can reach
     #[arg(long)]

@@ -11,6 +11,7 @@ use crate::dev::welcome;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
+use crate::machine::program_name;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8275";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8275";
@@ -36,6 +37,7 @@ pub struct DevArguments {
 pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
     let plan = arguments.embedded.plan(DEFAULT_LISTEN)?;
     let mut interrupts = Interrupts::listen(true)?;
+    console::note(&format!("starting, with data in {}", plan.data_dir.display()));
     let mut embedded = Embedded::start(plan, &mut interrupts).await?;
     let ended = serve(&mut embedded, arguments.no_welcome, &mut interrupts).await;
     match &ended {
@@ -96,6 +98,7 @@ async fn serve(
 }
 
 fn next_commands(endpoint: &str, database: &str) -> String {
+    let taskyard = program_name();
     let flag = if endpoint == DEFAULT_ENDPOINT {
         String::new()
     } else {
@@ -108,10 +111,10 @@ fn next_commands(endpoint: &str, database: &str) -> String {
     };
     format!(
         "Taskyard serves on {endpoint}, with {database}.\n\nTry, in another terminal:\n  \
-         taskyard {flag}run --session demo -- sh -c 'echo hello; sleep 1; echo done'\n  \
-         taskyard {flag}watch demo\n  \
-         taskyard {flag}list\n  \
-         taskyard {flag}files ls demo /.tasks\n  \
-         taskyard help agent\n{ending}"
+         {taskyard} {flag}run --session demo -- sh -c 'echo hello; sleep 1; echo done'\n  \
+         {taskyard} {flag}watch demo\n  \
+         {taskyard} {flag}list\n  \
+         {taskyard} {flag}files ls demo /.tasks\n  \
+         {taskyard} help agent\n{ending}"
     )
 }

@@ -4,6 +4,7 @@ pub mod event;
 pub mod outcome;
 pub mod retry;
 pub mod state;
+mod step;
 pub mod summary;
 pub mod transition;
 

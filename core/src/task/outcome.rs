@@ -26,6 +26,8 @@ pub enum StopCause {
     TimedOut,
     /// Its lease's deadline passed.
     LeaseExpired,
+    /// The worker was shut down.
+    WorkerShutdown,
 }
 
 /// What a worker says went wrong beside the process itself.
@@ -201,7 +203,7 @@ impl State {
 pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
     match facts.stop_cause {
         Some(StopCause::Canceled) if task.cancel.is_some() => return Verdict::Canceled,
-        Some(StopCause::Canceled) => {
+        Some(StopCause::Canceled | StopCause::WorkerShutdown) => {
             return Verdict::Failed(Failure::retryable(ErrorKind::WorkerError));
         }
         Some(StopCause::TimedOut) => {

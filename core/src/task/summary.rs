@@ -30,7 +30,11 @@ pub struct Ending<'a> {
 pub fn summarize(ending: &Ending<'_>) -> String {
     let mut text = headline(ending);
     if let Some(duration) = ending.duration {
-        text.push_str(&format!(" in {}", seconds(duration)));
+        let preposition = match ending.state {
+            TerminalState::Canceled => "after",
+            TerminalState::Succeeded | TerminalState::Failed => "in",
+        };
+        text.push_str(&format!(" {preposition} {}", shown(duration)));
     }
     let quoted = match ending.state {
         TerminalState::Failed => last_line(ending.stderr_tail)
@@ -84,8 +88,13 @@ fn headline(ending: &Ending<'_>) -> String {
     }
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
+/// `35 ms`, `1.2 s`
+fn shown(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
 }
 
 /// The last line with anything to read in it, as a terminal would show it: without escape sequences and control

@@ -115,28 +115,28 @@ pub struct SessionTask {
     #[prost(int32, tag = "36")]
     pub priority: i32,
     /// Not started before this time; absent: at once. Also the end of a backoff.
-    #[prost(message, optional, tag = "38")]
+    #[prost(message, optional, tag = "37")]
     pub not_before: ::core::option::Option<::prost_types::Timestamp>,
     /// If no run has started by then the task fails with `start_deadline_exceeded`; absent: no limit.
-    #[prost(message, optional, tag = "39")]
+    #[prost(message, optional, tag = "38")]
     pub start_deadline: ::core::option::Option<::prost_types::Timestamp>,
     /// Longest time one run may take; absent: no limit.
-    #[prost(message, optional, tag = "40")]
+    #[prost(message, optional, tag = "39")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
     /// Whether and when a failed or lost run is followed by another.
-    #[prost(message, optional, tag = "41")]
+    #[prost(message, optional, tag = "40")]
     pub retry: ::core::option::Option<RetryPolicy>,
     /// True: stays queued until released with UpdateTask.
-    #[prost(bool, tag = "42")]
+    #[prost(bool, tag = "41")]
     pub hold: bool,
     /// How the last run's process ended; absent where none has.
-    #[prost(message, optional, tag = "43")]
+    #[prost(message, optional, tag = "42")]
     pub exit: ::core::option::Option<Exit>,
     /// What the last finished run used; absent where none has finished.
-    #[prost(message, optional, tag = "44")]
+    #[prost(message, optional, tag = "43")]
     pub usage: ::core::option::Option<Usage>,
     /// Counts the changes of this record from 1, without gaps; each is one task event.
-    #[prost(int64, tag = "45")]
+    #[prost(int64, tag = "44")]
     pub generation: i64,
 }
 /// What is to be run: a command, or a payload for the executor that the task names.
@@ -402,7 +402,8 @@ impl TaskState {
         }
     }
 }
-/// When the session that owns a task wants to be woken for it.
+/// When the session that owns a task wants to be woken for it. Kept for the owner's runtime, which watches the session; the
+/// server wakes nobody by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum WakePolicy {
@@ -809,7 +810,7 @@ pub struct UpdateTaskRequest {
     /// Id, ordinal or name.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
-    /// Fields of this message to change: `state_detail`, `summary`, `progress`, `links`, `artifacts`, `hold`.
+    /// Fields of this message to change: `state_detail`, `summary`, `progress`, `links`, `artifacts`; or `hold` alone.
     /// Required, unless only `append_artifacts` or `merge_links` is used.
     #[prost(message, optional, tag = "4")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
@@ -3501,6 +3502,35 @@ pub struct Drain {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
+/// Request of AcquireLeases.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcquireLeasesRequest {
+    /// As on the stream; the same `instance_id` for as long as the worker runs.
+    #[prost(message, optional, tag = "1")]
+    pub hello: ::core::option::Option<Hello>,
+    /// Most offers to take now; 0: none, only renew.
+    #[prost(int32, tag = "2")]
+    pub max_offers: i32,
+    /// Longest wait for an offer, at most 30 s; absent: do not wait.
+    #[prost(message, optional, tag = "3")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+    /// What the worker holds; absent: nothing is compared, but its leases are renewed all the same.
+    #[prost(message, optional, tag = "4")]
+    pub heartbeat: ::core::option::Option<Heartbeat>,
+}
+/// Answer of AcquireLeases.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcquireLeasesResponse {
+    /// The worker session, which all calls of one boot share.
+    #[prost(message, optional, tag = "1")]
+    pub welcome: ::core::option::Option<Welcome>,
+    /// Tasks to run; none: there was nothing to do in time.
+    #[prost(message, repeated, tag = "2")]
+    pub offers: ::prost::alloc::vec::Vec<Offer>,
+    /// Exceptions among the leases that are held: what to stop and what is lost.
+    #[prost(message, optional, tag = "3")]
+    pub heartbeat_ack: ::core::option::Option<HeartbeatAck>,
+}
 /// Request of Report.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReportRequest {
@@ -3616,17 +3646,11 @@ pub struct StreamReport {
     /// Bytes that were written.
     #[prost(int64, tag = "1")]
     pub total_bytes: i64,
-    /// Bytes kept from the head: the kept ranges are \[0, head_bytes) and \[tail_start, total_bytes).
-    #[prost(int64, tag = "2")]
-    pub head_bytes: i64,
-    /// First kept byte of the tail; equals `head_bytes` where nothing between is missing.
-    #[prost(int64, tag = "3")]
-    pub tail_start: i64,
     /// How surely it was captured.
-    #[prost(enumeration = "Capture", tag = "4")]
+    #[prost(enumeration = "Capture", tag = "2")]
     pub capture: i32,
     /// Its last bytes, at most 2 KiB.
-    #[prost(bytes = "bytes", tag = "5")]
+    #[prost(bytes = "bytes", tag = "3")]
     pub tail: ::prost::bytes::Bytes,
 }
 /// Answer to one item.
@@ -3800,6 +3824,8 @@ pub enum StopCause {
     TimedOut = 2,
     /// The lease's deadline passed while the control plane was out of reach.
     LeaseExpired = 3,
+    /// The worker was shut down.
+    WorkerShutdown = 4,
 }
 impl StopCause {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3812,6 +3838,7 @@ impl StopCause {
             Self::Canceled => "STOP_CAUSE_CANCELED",
             Self::TimedOut => "STOP_CAUSE_TIMED_OUT",
             Self::LeaseExpired => "STOP_CAUSE_LEASE_EXPIRED",
+            Self::WorkerShutdown => "STOP_CAUSE_WORKER_SHUTDOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3821,6 +3848,7 @@ impl StopCause {
             "STOP_CAUSE_CANCELED" => Some(Self::Canceled),
             "STOP_CAUSE_TIMED_OUT" => Some(Self::TimedOut),
             "STOP_CAUSE_LEASE_EXPIRED" => Some(Self::LeaseExpired),
+            "STOP_CAUSE_WORKER_SHUTDOWN" => Some(Self::WorkerShutdown),
             _ => None,
         }
     }
@@ -3997,6 +4025,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "Attach"));
             self.inner.streaming(req, path, codec).await
         }
+        /// Attach for workers that cannot hold a stream in both directions: attaches, renews and waits for offers in one call,
+        /// which is repeated for as long as the worker lives, at least as often as `Welcome.heartbeat_interval` says. One call
+        /// at a time: a later one takes the place of an earlier one.
+        pub async fn acquire_leases(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcquireLeasesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcquireLeasesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/AcquireLeases",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "AcquireLeases"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Reports on leases, in order, with a verdict for each item.
         pub async fn report(
             &mut self,
@@ -4145,6 +4200,16 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AttachRequest>>,
         ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
+        /// Attach for workers that cannot hold a stream in both directions: attaches, renews and waits for offers in one call,
+        /// which is repeated for as long as the worker lives, at least as often as `Welcome.heartbeat_interval` says. One call
+        /// at a time: a later one takes the place of an earlier one.
+        async fn acquire_leases(
+            &self,
+            request: tonic::Request<super::AcquireLeasesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcquireLeasesResponse>,
+            tonic::Status,
+        >;
         /// Reports on leases, in order, with a verdict for each item.
         async fn report(
             &self,
@@ -4312,6 +4377,51 @@ pub mod worker_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/AcquireLeases" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcquireLeasesSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::AcquireLeasesRequest>
+                    for AcquireLeasesSvc<T> {
+                        type Response = super::AcquireLeasesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcquireLeasesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::acquire_leases(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcquireLeasesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

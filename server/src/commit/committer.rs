@@ -155,6 +155,8 @@ impl Committer {
                     }
                     warn!(error = %chain(&error), "the database is not reachable; the batch is tried again");
                 }
+                // another server's create got there first; the next try finds it
+                Err(StoreError::Duplicate { .. }) if tries < CONFLICT_TRIES => {}
                 Err(error @ StoreError::Conflict(_))
                     if tries < CONFLICT_TRIES || batch.len() == 1 =>
                 {

@@ -80,9 +80,12 @@ pub struct Definition {
 /// # Errors
 /// [`Refusal::InvalidField`], naming the field from `task.` on.
 pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
-    let spec = definition
-        .spec
-        .ok_or_else(|| Refusal::invalid("task.spec", "say what to run: `command.argv`, or another executor's `payload_json`"))?;
+    let spec = definition.spec.ok_or_else(|| {
+        Refusal::invalid(
+            "task.spec",
+            "say what to run: `command.argv`, or another executor's `payload_json`",
+        )
+    })?;
     let executor = or_default(definition.executor, COMMAND);
     check_word("task.executor", &executor, MAX_KIND)?;
     check_spec(&spec, &executor)?;
@@ -98,15 +101,27 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
     }
     let kind = or_default(definition.kind, COMMAND);
     check_text("task.kind", &kind, MAX_KIND)?;
-    check_text("task.display_name", &definition.display_name, MAX_DISPLAY_NAME)?;
+    check_text(
+        "task.display_name",
+        &definition.display_name,
+        MAX_DISPLAY_NAME,
+    )?;
     check_text("task.group", &definition.group, MAX_GROUP)?;
     check_labels("task.labels", &definition.labels)?;
     check_tags(&definition.tags)?;
     if definition.priority.abs() > MAX_PRIORITY {
-        return Err(Refusal::invalid("task.priority", "must be from -100 to 100"));
+        return Err(Refusal::invalid(
+            "task.priority",
+            "must be from -100 to 100",
+        ));
     }
     let priority = i16::try_from(definition.priority).unwrap_or(0);
-    let timeout = duration_field("task.timeout", definition.timeout.as_ref(), MIN_TIMEOUT, MAX_TIMEOUT)?;
+    let timeout = duration_field(
+        "task.timeout",
+        definition.timeout.as_ref(),
+        MIN_TIMEOUT,
+        MAX_TIMEOUT,
+    )?;
     let retry = match definition.retry {
         None => RetryPolicy::NEVER,
         Some(retry) => parse_retry(&retry)?,
@@ -114,7 +129,12 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
     let wake_policy = match WakePolicy::try_from(definition.wake_policy) {
         Ok(WakePolicy::Unspecified) => WakePolicy::Silent,
         Ok(policy) => policy,
-        Err(_) => return Err(Refusal::invalid("task.wake_policy", "is no known wake policy")),
+        Err(_) => {
+            return Err(Refusal::invalid(
+                "task.wake_policy",
+                "is no known wake policy",
+            ));
+        }
     };
     let time = |field: &str, time: Option<prost_types::Timestamp>| {
         Ok::<_, Refusal>(time_field(field, time.as_ref())?.map(times::to_core))
@@ -128,7 +148,10 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
     if let (Some(not_before), Some(deadline)) = (policy.not_before, policy.start_deadline)
         && deadline < not_before
     {
-        return Err(Refusal::invalid("task.start_deadline", "must not be before `not_before`"));
+        return Err(Refusal::invalid(
+            "task.start_deadline",
+            "must not be before `not_before`",
+        ));
     }
     Ok(Definition {
         name,
@@ -156,7 +179,10 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
 /// [`Refusal::InvalidField`].
 pub fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
     if text.len() > max {
-        return Err(Refusal::invalid(field, format!("has {} bytes, at most {max} are allowed", text.len())));
+        return Err(Refusal::invalid(
+            field,
+            format!("has {} bytes, at most {max} are allowed", text.len()),
+        ));
     }
     if text.chars().any(char::is_control) {
         return Err(Refusal::invalid(field, "must not hold control characters"));
@@ -168,7 +194,10 @@ pub fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
 fn check_word(field: &str, word: &str, max: usize) -> Result<(), Refusal> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if word.is_empty() || word.len() > max || !word.bytes().all(is_allowed) {
-        return Err(Refusal::invalid(field, format!("must be 1 to {max} of A-Z a-z 0-9 . _ -")));
+        return Err(Refusal::invalid(
+            field,
+            format!("must be 1 to {max} of A-Z a-z 0-9 . _ -"),
+        ));
     }
     Ok(())
 }
@@ -176,18 +205,24 @@ fn check_word(field: &str, word: &str, max: usize) -> Result<(), Refusal> {
 /// A name must not be taken for an ordinal or an id.
 fn check_name(name: &str) -> Result<(), Refusal> {
     check_word("task.name", name, MAX_NAME)?;
-    let is_ordinal = name
-        .strip_prefix('t')
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_ordinal = name.strip_prefix('t').is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
     if is_ordinal || name.starts_with("task_") {
-        return Err(Refusal::invalid("task.name", "must not look like an ordinal (`t12`) or an id (`task_...`)"));
+        return Err(Refusal::invalid(
+            "task.name",
+            "must not look like an ordinal (`t12`) or an id (`task_...`)",
+        ));
     }
     Ok(())
 }
 
 fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
     if labels.len() > MAX_LABELS {
-        return Err(Refusal::invalid(field, format!("at most {MAX_LABELS} labels are allowed")));
+        return Err(Refusal::invalid(
+            field,
+            format!("at most {MAX_LABELS} labels are allowed"),
+        ));
     }
     for (key, value) in labels {
         if key.is_empty() {
@@ -201,14 +236,24 @@ fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<(), Re
 
 fn check_tags(tags: &[String]) -> Result<(), Refusal> {
     if tags.len() > MAX_TAGS {
-        return Err(Refusal::invalid("task.tags", format!("at most {MAX_TAGS} tags are allowed")));
+        return Err(Refusal::invalid(
+            "task.tags",
+            format!("at most {MAX_TAGS} tags are allowed"),
+        ));
     }
-    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
     for tag in tags {
         if tag.len() > MAX_TAG || !tag.split('.').all(is_part) {
             return Err(Refusal::invalid(
                 "task.tags",
-                format!("{tag:?} is no tag: words of A-Z a-z 0-9 and -, joined by dots, at most {MAX_TAG} bytes"),
+                format!(
+                    "{tag:?} is no tag: words of A-Z a-z 0-9 and -, joined by dots, at most {MAX_TAG} bytes"
+                ),
             ));
         }
     }
@@ -219,20 +264,32 @@ fn check_spec(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
     match (&spec.command, executor) {
         (Some(command), COMMAND) => check_command(command)?,
         (None, COMMAND) => {
-            return Err(Refusal::invalid("task.spec.command", "is required for the executor `command`"));
+            return Err(Refusal::invalid(
+                "task.spec.command",
+                "is required for the executor `command`",
+            ));
         }
         (Some(_), _) => {
-            return Err(Refusal::invalid("task.spec.command", "is for the executor `command` only; use payload_json"));
+            return Err(Refusal::invalid(
+                "task.spec.command",
+                "is for the executor `command` only; use payload_json",
+            ));
         }
         (None, _) => {}
     }
     if executor == COMMAND && !spec.payload_json.is_empty() {
-        return Err(Refusal::invalid("task.spec.payload_json", "is for other executors than `command`; use input_json"));
+        return Err(Refusal::invalid(
+            "task.spec.payload_json",
+            "is for other executors than `command`; use input_json",
+        ));
     }
     check_json("task.spec.payload_json", &spec.payload_json)?;
     check_json("task.spec.input_json", &spec.input_json)?;
     if taskyard_proto::v1::ResultSource::try_from(spec.result_source).is_err() {
-        return Err(Refusal::invalid("task.spec.result_source", "is no known result source"));
+        return Err(Refusal::invalid(
+            "task.spec.result_source",
+            "is no known result source",
+        ));
     }
     if let Some(limits) = spec.output_limits
         && !(0..=MAX_OUTPUT_BYTES).contains(&limits.max_bytes_per_stream)
@@ -248,56 +305,115 @@ fn check_spec(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
 fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
     const FIELD: &str = "task.spec.command";
     if command.argv.first().is_none_or(String::is_empty) {
-        return Err(Refusal::invalid(format!("{FIELD}.argv"), "must name at least the program"));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.argv"),
+            "must name at least the program",
+        ));
     }
     if command.argv.len() > MAX_ARGUMENTS {
-        return Err(Refusal::invalid(format!("{FIELD}.argv"), format!("has more than {MAX_ARGUMENTS} arguments")));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.argv"),
+            format!("has more than {MAX_ARGUMENTS} arguments"),
+        ));
     }
     if command.argv.iter().any(|argument| argument.contains('\0')) {
-        return Err(Refusal::invalid(format!("{FIELD}.argv"), "must not hold NUL bytes"));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.argv"),
+            "must not hold NUL bytes",
+        ));
     }
     if command.env.len() + command.inherit_env.len() > MAX_VARIABLES {
-        return Err(Refusal::invalid(format!("{FIELD}.env"), format!("has more than {MAX_VARIABLES} variables")));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.env"),
+            format!("has more than {MAX_VARIABLES} variables"),
+        ));
     }
     for (name, value) in &command.env {
         check_variable(&format!("{FIELD}.env"), name)?;
         if value.contains('\0') {
-            return Err(Refusal::invalid(format!("{FIELD}.env"), format!("the value of {name} must not hold NUL bytes")));
+            return Err(Refusal::invalid(
+                format!("{FIELD}.env"),
+                format!("the value of {name} must not hold NUL bytes"),
+            ));
         }
     }
     for name in &command.inherit_env {
         check_variable(&format!("{FIELD}.inherit_env"), name)?;
     }
     let bytes: usize = command.argv.iter().map(String::len).sum::<usize>()
-        + command.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        + command
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>();
     if bytes > MAX_COMMAND_BYTES {
-        return Err(Refusal::invalid(FIELD, format!("arguments and environment have {bytes} bytes, at most {MAX_COMMAND_BYTES} are allowed")));
+        return Err(Refusal::invalid(
+            FIELD,
+            format!(
+                "arguments and environment have {bytes} bytes, at most {MAX_COMMAND_BYTES} are allowed"
+            ),
+        ));
     }
     if command.cwd.len() > MAX_PATH || command.cwd.contains('\0') {
-        return Err(Refusal::invalid(format!("{FIELD}.cwd"), format!("must have at most {MAX_PATH} bytes and no NUL")));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.cwd"),
+            format!("must have at most {MAX_PATH} bytes and no NUL"),
+        ));
     }
     if !command.cwd.starts_with('/') && command.cwd.split('/').any(|part| part == "..") {
-        return Err(Refusal::invalid(format!("{FIELD}.cwd"), "a relative directory must not leave the task's own: no `..`"));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.cwd"),
+            "a relative directory must not leave the task's own: no `..`",
+        ));
     }
-    if command.stdin.as_ref().is_some_and(|stdin| stdin.len() > MAX_INLINE_BYTES) {
-        return Err(Refusal::invalid(format!("{FIELD}.stdin"), format!("has more than {MAX_INLINE_BYTES} bytes")));
+    if command
+        .stdin
+        .as_ref()
+        .is_some_and(|stdin| stdin.len() > MAX_INLINE_BYTES)
+    {
+        return Err(Refusal::invalid(
+            format!("{FIELD}.stdin"),
+            format!("has more than {MAX_INLINE_BYTES} bytes"),
+        ));
     }
     if command.umask.is_some_and(|umask| umask > 0o777) {
-        return Err(Refusal::invalid(format!("{FIELD}.umask"), "must be at most 0o777"));
+        return Err(Refusal::invalid(
+            format!("{FIELD}.umask"),
+            "must be at most 0o777",
+        ));
     }
-    if command.success_exit_codes.len() > MAX_EXIT_CODES || command.success_exit_codes.iter().any(|code| !(0..=255).contains(code)) {
-        return Err(Refusal::invalid(format!("{FIELD}.success_exit_codes"), "must be at most 256 codes from 0 to 255"));
+    if command.success_exit_codes.len() > MAX_EXIT_CODES
+        || command
+            .success_exit_codes
+            .iter()
+            .any(|code| !(0..=255).contains(code))
+    {
+        return Err(Refusal::invalid(
+            format!("{FIELD}.success_exit_codes"),
+            "must be at most 256 codes from 0 to 255",
+        ));
     }
-    duration_field(&format!("{FIELD}.grace"), command.grace.as_ref(), Duration::ZERO, MAX_GRACE)?;
+    duration_field(
+        &format!("{FIELD}.grace"),
+        command.grace.as_ref(),
+        Duration::ZERO,
+        MAX_GRACE,
+    )?;
     Ok(())
 }
 
 fn check_variable(field: &str, name: &str) -> Result<(), Refusal> {
     if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(Refusal::invalid(field, format!("{name:?} is no name of a variable")));
+        return Err(Refusal::invalid(
+            field,
+            format!("{name:?} is no name of a variable"),
+        ));
     }
     if name.starts_with("TASKYARD_") {
-        return Err(Refusal::invalid(field, format!("{name} is the system's; names starting with TASKYARD_ are")));
+        return Err(Refusal::invalid(
+            field,
+            format!("{name} is the system's; names starting with TASKYARD_ are"),
+        ));
     }
     Ok(())
 }
@@ -307,7 +423,10 @@ fn check_json(field: &str, json: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     if json.len() > MAX_INLINE_BYTES {
-        return Err(Refusal::invalid(field, format!("has more than {MAX_INLINE_BYTES} bytes")));
+        return Err(Refusal::invalid(
+            field,
+            format!("has more than {MAX_INLINE_BYTES} bytes"),
+        ));
     }
     serde_json::from_str::<serde::de::IgnoredAny>(json)
         .map_err(|error| Refusal::invalid(field, format!("is no valid JSON: {error}")))?;
@@ -325,10 +444,15 @@ fn parse_retry(retry: &taskyard_proto::v1::RetryPolicy) -> Result<RetryPolicy, R
         retry.multiplier
     };
     if !(1.0..=10.0).contains(&multiplier) {
-        return Err(Refusal::invalid("task.retry.multiplier", "must be from 1 to 10"));
+        return Err(Refusal::invalid(
+            "task.retry.multiplier",
+            "must be from 1 to 10",
+        ));
     }
     let backoff = |field: &str, wait: Option<&prost_types::Duration>, otherwise| {
-        Ok::<_, Refusal>(duration_field(field, wait, Duration::ZERO, MAX_BACKOFF)?.unwrap_or(otherwise))
+        Ok::<_, Refusal>(
+            duration_field(field, wait, Duration::ZERO, MAX_BACKOFF)?.unwrap_or(otherwise),
+        )
     };
     let initial_backoff = backoff(
         "task.retry.initial_backoff",
@@ -357,85 +481,4 @@ fn or_default(text: String, default: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn command(argv: &[&str]) -> TaskDefinition {
-        TaskDefinition {
-            spec: Some(TaskSpec {
-                command: Some(CommandSpec {
-                    argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
-                    ..CommandSpec::default()
-                }),
-                ..TaskSpec::default()
-            }),
-            ..TaskDefinition::default()
-        }
-    }
-
-    fn refused_field(definition: TaskDefinition) -> String {
-        match parse(definition) {
-            Err(Refusal::InvalidField { field, .. }) => field,
-            other => format!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_bare_command_gets_the_defaults() {
-        let definition = parse(command(&["true"])).expect("valid");
-        assert_eq!(definition.queue, "default");
-        assert_eq!(definition.kind, "command");
-        assert_eq!(definition.executor, "command");
-        assert_eq!(definition.policy.retry, RetryPolicy::NEVER);
-        assert_eq!(definition.policy.success_exit_codes, [0]);
-    }
-
-    #[test]
-    fn each_bad_field_is_named() {
-        let with = |change: fn(&mut TaskDefinition)| {
-            let mut definition = command(&["true"]);
-            change(&mut definition);
-            refused_field(definition)
-        };
-        assert_eq!(refused_field(TaskDefinition::default()), "task.spec");
-        assert_eq!(refused_field(command(&[])), "task.spec.command.argv");
-        assert_eq!(refused_field(command(&["a\0b"])), "task.spec.command.argv");
-        assert_eq!(with(|task| task.name = "t12".into()), "task.name");
-        assert_eq!(with(|task| task.name = "task_x".into()), "task.name");
-        assert_eq!(with(|task| task.name = "a b".into()), "task.name");
-        assert_eq!(with(|task| task.key = "x".repeat(129)), "task.key");
-        assert_eq!(with(|task| task.priority = 101), "task.priority");
-        assert_eq!(with(|task| task.tags = vec!["a..b".into()]), "task.tags");
-        assert_eq!(with(|task| task.wake_policy = 9), "task.wake_policy");
-        assert_eq!(with(|task| task.executor = "docker".into()), "task.spec.command");
-        assert_eq!(
-            with(|task| task.timeout = Some(prost_types::Duration { seconds: -1, nanos: 0 })),
-            "task.timeout"
-        );
-        let with_command = |change: fn(&mut CommandSpec)| {
-            let mut definition = command(&["true"]);
-            if let Some(command) = definition.spec.as_mut().and_then(|spec| spec.command.as_mut()) {
-                change(command);
-            }
-            refused_field(definition)
-        };
-        assert_eq!(with_command(|command| command.cwd = "a/../..".into()), "task.spec.command.cwd");
-        assert_eq!(
-            with_command(|command| drop(command.env.insert("TASKYARD_X".into(), String::new()))),
-            "task.spec.command.env"
-        );
-        assert_eq!(
-            with_command(|command| command.success_exit_codes = vec![256]),
-            "task.spec.command.success_exit_codes"
-        );
-    }
-
-    #[test]
-    fn json_that_is_none_is_refused() {
-        let mut definition = command(&["true"]);
-        if let Some(spec) = &mut definition.spec {
-            spec.input_json = "{".into();
-        }
-        assert_eq!(refused_field(definition), "task.spec.input_json");
-    }
-}
+mod tests;

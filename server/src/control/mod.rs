@@ -1,6 +1,7 @@
 //! What the control plane can be asked to do, one file for each verb. Nothing here speaks gRPC or SQL: requests come
 //! and answers go as the wire's messages, refusals as [`refusal::Refusal`].
 
+pub mod acquire_leases;
 pub mod attach;
 pub mod cancel_task;
 mod commit_refusal;

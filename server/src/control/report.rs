@@ -98,6 +98,12 @@ fn judge(is_start: bool, changed: Result<Changed, CommitError>) -> Result<ItemVe
             State::Queued { .. } | State::AwaitingInput { .. } => verdict(Verdict::LeaseLost, "the task is not running"),
         },
         Ok(_) => verdict(Verdict::Applied, ""),
+        Err(CommitError::Rejected {
+            rejected: Rejected::Terminal,
+            state,
+        }) if is_start && state == TerminalState::Canceled.as_str() => {
+            verdict(Verdict::Canceled, "the task was canceled")
+        }
         Err(CommitError::Rejected { rejected, .. }) => match rejected {
             Rejected::AlreadyApplied => verdict(Verdict::AlreadyApplied, ""),
             Rejected::LeaseLost | Rejected::Moot => verdict(Verdict::LeaseLost, "the lease is lost"),
@@ -161,6 +167,7 @@ fn read_finish(report: FinishReport) -> Result<(RunFacts, FinishContent), Refusa
         Ok(wire::StopCause::Canceled) => Some(StopCause::Canceled),
         Ok(wire::StopCause::TimedOut) => Some(StopCause::TimedOut),
         Ok(wire::StopCause::LeaseExpired) => Some(StopCause::LeaseExpired),
+        Ok(wire::StopCause::WorkerShutdown) => Some(StopCause::WorkerShutdown),
         Err(_) => return Err(Refusal::invalid("items.finish.stop_cause", "is no known stop cause")),
     };
     let mut error = report.error.as_ref().map(read_error);

@@ -29,9 +29,9 @@ pub async fn update_task(app: &App, request: UpdateTaskRequest) -> Result<Update
         .map_err(|_| Refusal::invalid("if_generation", "must not be negative"))?;
     let hold = mask.contains("hold").then_some(request.hold);
     let found = resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
-    let mut condition = (expected > 0).then_some(expected);
+    let condition = (expected > 0).then_some(expected);
     if let Some(hold) = hold {
-        set_hold(app, found, hold, condition.take()).await?;
+        set_hold(app, found, hold, condition).await?;
     }
     if let Some(patch) = read_patch(request, &mask)? {
         let change = Change {
@@ -78,6 +78,13 @@ fn read_mask(request: &UpdateTaskRequest) -> Result<HashSet<String>, Refusal> {
         return Err(Refusal::invalid(
             "update_mask",
             format!("{unknown:?} cannot be updated; what can: {}", FIELDS.join(", ")),
+        ));
+    }
+    let is_more = paths.len() > 1 || !request.append_artifacts.is_empty() || request.merge_links.is_some();
+    if paths.contains("hold") && is_more {
+        return Err(Refusal::invalid(
+            "update_mask",
+            "`hold` is changed by a call of its own, so that a refusal leaves nothing half done",
         ));
     }
     if paths.is_empty() && request.append_artifacts.is_empty() && request.merge_links.is_none() {

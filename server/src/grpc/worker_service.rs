@@ -3,6 +3,7 @@
 use crate::{
     app::App,
     control::{
+        acquire_leases,
         attach::{self, Admitted},
         heartbeat::{self, Unnamed},
         lease_ref::LeaseRef,
@@ -18,8 +19,9 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
-    AttachRequest, AttachResponse, Drain, GetLeaseSpecRequest, GetLeaseSpecResponse, Ping, PushOutputRequest,
-    PushOutputResponse, ReadFileRequest, ReadFileResponse, ReportRequest, ReportResponse, WriteFileRequest,
+    AcquireLeasesRequest, AcquireLeasesResponse, AttachRequest, AttachResponse, Drain,
+    GetLeaseSpecRequest, GetLeaseSpecResponse, Ping, PushOutputRequest, PushOutputResponse,
+    ReadFileRequest, ReadFileResponse, ReportRequest, ReportResponse, WriteFileRequest,
     WriteFileResponse, attach_request, attach_response, worker_service_server::WorkerService,
 };
 use tokio::{
@@ -59,12 +61,16 @@ impl WorkerService for WorkerServiceServer {
     type PushOutputStream = BoxStream<'static, Result<PushOutputResponse, Status>>;
     type ReadFileStream = BoxStream<'static, Result<ReadFileResponse, Status>>;
 
-    async fn attach(&self, request: Request<Streaming<AttachRequest>>) -> Result<Response<Self::AttachStream>, Status> {
+    async fn attach(
+        &self,
+        request: Request<Streaming<AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
         let mut messages = request.into_inner();
         let first = timeout(HELLO_TIMEOUT, messages.message())
             .await
             .map_err(|_| Status::from(Refusal::invalid("hello", "must come within 10 s")))??;
-        let Some(attach_request::Message::Hello(hello)) = first.and_then(|first| first.message) else {
+        let Some(attach_request::Message::Hello(hello)) = first.and_then(|first| first.message)
+        else {
             return Err(Refusal::invalid("hello", "must be the first message").into());
         };
         let name = hello.name.clone();
@@ -86,8 +92,21 @@ impl WorkerService for WorkerServiceServer {
         Ok(Response::new(until_end(responses, end).boxed()))
     }
 
-    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
-        Ok(Response::new(report::report(&self.app, request.into_inner()).await?))
+    async fn acquire_leases(
+        &self,
+        request: Request<AcquireLeasesRequest>,
+    ) -> Result<Response<AcquireLeasesResponse>, Status> {
+        let acquired = acquire_leases::acquire_leases(&self.app, request.into_inner()).await?;
+        Ok(Response::new(acquired))
+    }
+
+    async fn report(
+        &self,
+        request: Request<ReportRequest>,
+    ) -> Result<Response<ReportResponse>, Status> {
+        Ok(Response::new(
+            report::report(&self.app, request.into_inner()).await?,
+        ))
     }
 
     async fn push_output(
@@ -112,10 +131,15 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<GetLeaseSpecRequest>,
     ) -> Result<Response<GetLeaseSpecResponse>, Status> {
-        Ok(Response::new(lease_spec::get_lease_spec(&self.app, &request.into_inner()).await?))
+        Ok(Response::new(
+            lease_spec::get_lease_spec(&self.app, &request.into_inner()).await?,
+        ))
     }
 
-    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<Self::ReadFileStream>, Status> {
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
         let request = request.into_inner();
         let lease = LeaseRef::try_from(request.lease.as_ref().ok_or_else(lease_missing)?)?;
         let parts = worker_files::read_lease_file(&self.app, lease, &request).await?;
@@ -168,8 +192,15 @@ struct Link {
 }
 
 impl Link {
-    async fn run(mut self, admitted: Admitted, messages: Streaming<AttachRequest>, closing: mpsc::Sender<Status>) {
-        let Admitted { welcome, worker, .. } = admitted;
+    async fn run(
+        mut self,
+        admitted: Admitted,
+        messages: Streaming<AttachRequest>,
+        closing: mpsc::Sender<Status>,
+    ) {
+        let Admitted {
+            welcome, worker, ..
+        } = admitted;
         if self.send(attach_response::Message::Welcome(welcome)).await {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
@@ -223,7 +254,9 @@ impl Link {
     async fn receive(&mut self, message: AttachRequest) -> Result<(), Refusal> {
         match message.message {
             Some(attach_request::Message::Slots(slots)) if !self.is_leaving => {
-                self.app.registry.set_free(self.stream, slots.free, slots.offers_received);
+                self.app
+                    .registry
+                    .set_free(self.stream, slots.free, slots.offers_received);
             }
             Some(attach_request::Message::Slots(_) | attach_request::Message::Pong(_)) => {}
             Some(attach_request::Message::Heartbeat(beat)) => {
@@ -234,7 +267,11 @@ impl Link {
                     }
                     // The database is away for a moment: the worker's lease runs on, the next heartbeat may get through.
                     Err(Refusal::Store(error)) => {
-                        warn!(number, error = &error as &dyn std::error::Error, "a heartbeat could not be stored");
+                        warn!(
+                            number,
+                            error = &error as &dyn std::error::Error,
+                            "a heartbeat could not be stored"
+                        );
                     }
                     Err(refusal) => return Err(refusal),
                 }
@@ -245,9 +282,17 @@ impl Link {
                 attach::drain(&self.app, self.stream).await;
             }
             Some(attach_request::Message::Hello(_)) => {
-                return Err(Refusal::invalid("hello", "must be the first message, and only that"));
+                return Err(Refusal::invalid(
+                    "hello",
+                    "must be the first message, and only that",
+                ));
             }
-            None => return Err(Refusal::invalid("message", "is none that this server knows")),
+            None => {
+                return Err(Refusal::invalid(
+                    "message",
+                    "is none that this server knows",
+                ));
+            }
         }
         Ok(())
     }
@@ -257,6 +302,9 @@ impl Link {
         let response = AttachResponse {
             message: Some(message),
         };
-        matches!(timeout(DEAF_AFTER, self.downlink.send(response)).await, Ok(Ok(())))
+        matches!(
+            timeout(DEAF_AFTER, self.downlink.send(response)).await,
+            Ok(Ok(()))
+        )
     }
 }

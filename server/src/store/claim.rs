@@ -189,10 +189,8 @@ pub async fn list_leases(
     db: impl PgExecutor<'_>,
     workers: &[WorkerSessionId],
 ) -> Result<Vec<HeldLease>, StoreError> {
-    let rows = sqlx::query!(
-        r#"select id, session_uid, epoch, lease_id as "lease_id!", state = 0 as "is_offered!",
-             cancel_requested_at is not null as "is_canceled!", cancel_grace_ms
-           from task_live where worker_session = any($1)"#,
+    let rows = sqlx::query_file!(
+        "src/store/sql/worker_leases.sql",
         &workers.iter().map(|worker| worker.0).collect::<Vec<_>>()
     )
     .fetch_all(db)
@@ -221,9 +219,11 @@ pub async fn adopt_leases(
     attach_no: i64,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "update task_live l set worker_session = $3, attach_no = $4
-         from unnest($1::uuid[], $2::uuid[]) v(id, lease_id)
-         where l.id = v.id and l.lease_id = v.lease_id and l.worker_session is not null",
+        "with locked as materialized (
+           select l.id from task_live l join unnest($1::uuid[], $2::uuid[]) v(id, lease_id)
+             on l.id = v.id and l.lease_id = v.lease_id
+           where l.worker_session is not null order by l.id for no key update of l)
+         update task_live l set worker_session = $3, attach_no = $4 from locked where l.id = locked.id",
         &leases
             .iter()
             .map(|(task, _)| Uuid::from_u128(task.0))
@@ -249,10 +249,8 @@ pub async fn list_stale_offers(
     age: Duration,
     limit: i64,
 ) -> Result<Vec<HeldLease>, StoreError> {
-    let rows = sqlx::query!(
-        r#"select l.id, l.session_uid, l.epoch, l.lease_id as "lease_id!"
-           from worker_session w join task_live l on l.worker_session = w.id
-           where w.status <= 2 and l.state = 0 and l.offered_at < clock_timestamp() - make_interval(secs => $1) limit $2"#,
+    let rows = sqlx::query_file!(
+        "src/store/sql/stale_offers.sql",
         age.as_secs_f64(),
         limit
     )

@@ -4,7 +4,7 @@
 use super::{
     Store, StoreError,
     conflict::Tries,
-    files::{FileRow, find_file, range_below},
+    files::{FileRow, find_file, range_below, session_of_lease},
     times,
 };
 use sqlx::{PgConnection, PgExecutor};
@@ -149,7 +149,7 @@ async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome,
             task,
             epoch,
             lease_id,
-        } => match hold_lease(&mut *transaction, task, epoch, lease_id).await? {
+        } => match session_of_lease(&mut *transaction, task, epoch, lease_id).await? {
             Some(session) => session,
             None => return Ok(WriteOutcome::LeaseLost),
         },
@@ -180,6 +180,16 @@ async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome,
         return Ok(WriteOutcome::VersionMismatch(version));
     }
     let file = replace(&mut transaction, session, &write).await?;
+    // Last, so that the task's committer waits for no more than this commit.
+    if let Writer::Lease {
+        task,
+        epoch,
+        lease_id,
+    } = write.writer
+        && !hold_lease(&mut *transaction, task, epoch, lease_id).await?
+    {
+        return Ok(WriteOutcome::LeaseLost);
+    }
     transaction.commit().await?;
     Ok(WriteOutcome::Written(file))
 }
@@ -229,13 +239,13 @@ async fn delete_below_once(
     Ok(paths.len() as u64)
 }
 
-/// The session of a task under a held lease, which stays held until the transaction ends.
+/// Whether a lease is held; it stays held until the transaction ends.
 async fn hold_lease(
     db: impl PgExecutor<'_>,
     task: TaskId,
     epoch: Epoch,
     lease_id: LeaseId,
-) -> Result<Option<SessionUid>, StoreError> {
+) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         "select session_uid from task_live
          where id = $1 and epoch = $2 and lease_id = $3 and worker_session is not null for share",
@@ -245,7 +255,7 @@ async fn hold_lease(
     )
     .fetch_optional(db)
     .await?
-    .map(SessionUid))
+    .is_some())
 }
 
 async fn replace(

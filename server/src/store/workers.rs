@@ -177,13 +177,8 @@ pub async fn list_expired(
     after: TaskId,
     limit: i64,
 ) -> Result<Vec<ExpiredLease>, StoreError> {
-    let rows = sqlx::query!(
-        r#"select l.id, l.session_uid, l.epoch, l.lease_id as "lease_id!", l.state = 0 as "is_offered!",
-             clock_timestamp() - make_interval(secs => l.lease_ms / 1000.0) as "renewed_before!"
-           from worker_session w join task_live l on l.worker_session = w.id
-           where w.status <= 2 and l.id > $2
-             and greatest(w.renewed_at, $1) < clock_timestamp() - make_interval(secs => l.lease_ms / 1000.0)
-           order by l.id limit $3"#,
+    let rows = sqlx::query_file!(
+        "src/store/sql/expired_leases.sql",
         times::to_database(since),
         Uuid::from_u128(after.0),
         limit
@@ -216,11 +211,8 @@ pub async fn give_up_workers(
     since: Timestamp,
     silence: Duration,
 ) -> Result<Vec<WorkerSessionId>, StoreError> {
-    let ids = sqlx::query_scalar!(
-        "update worker_session w set status = 3, ended_at = clock_timestamp()
-         where w.status <= 2 and greatest(w.renewed_at, $1) < clock_timestamp() - make_interval(secs => $2)
-           and not exists (select 1 from task_live l where l.worker_session = w.id)
-         returning w.id",
+    let ids = sqlx::query_file_scalar!(
+        "src/store/sql/give_up_workers.sql",
         times::to_database(since),
         silence.as_secs_f64()
     )

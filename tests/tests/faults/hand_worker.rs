@@ -201,8 +201,6 @@ pub fn item(lease: &Lease, item_no: i64, report: Report) -> ReportItem {
 pub fn exited(code: i32, total: i64) -> Report {
     let stdout = StreamReport {
         total_bytes: total,
-        head_bytes: total,
-        tail_start: total,
         ..StreamReport::default()
     };
     let exit = taskyard_proto::v1::Exit {

@@ -33,16 +33,16 @@ fn retried(mut task: TaskDefinition, max_runs: i32) -> TaskDefinition {
 
 /// Writes the pids of a child, a grandchild and one that has left the session into `folder`, and hangs.
 fn family(folder: &Path, name: &str) -> TaskDefinition {
-    let base = folder.join(name).display().to_string();
+    let base = format!("{}.$TASKYARD_RUN", folder.join(name).display());
     shell(&format!(
-        "trap '' TERM; sleep 300 & echo $! > {base}.1; setsid sleep 300 & sleep 0.01; \
-         pgrep -P $$ -n > {base}.2 2>/dev/null || echo $! > {base}.2; echo $$ > {base}.draft; mv {base}.draft {base}.0; wait; sleep 300"
+        "trap '' TERM; sleep 300 & echo $! > {base}.1; setsid sleep 300 & echo $! > {base}.2; \
+         echo $$ > {base}.draft; mv {base}.draft {base}.0; wait"
     ))
 }
 
-async fn pids(folder: &Path, name: &str) -> Vec<u32> {
+async fn pids(folder: &Path, name: &str, run: i32) -> Vec<u32> {
     let read = |index: usize| {
-        let text = std::fs::read_to_string(folder.join(format!("{name}.{index}"))).ok()?;
+        let text = std::fs::read_to_string(folder.join(format!("{name}.{run}.{index}"))).ok()?;
         text.trim().parse::<u32>().ok()
     };
     let what = format!("the processes of {name}");
@@ -98,7 +98,7 @@ async fn a_killed_workers_tasks_end_as_their_specs_say() {
     let canceled = client.create(&session, retried(family(folder, "canceled"), 5)).await.id;
     let mut all = Vec::new();
     for name in ["again", "once", "canceled"] {
-        all.extend(pids(folder, name).await);
+        all.extend(pids(folder, name, 1).await);
     }
     let request = CancelTaskRequest {
         task: canceled.clone(),
@@ -137,7 +137,7 @@ async fn a_killed_workers_tasks_end_as_their_specs_say() {
     expect_fenced(&mut client, &mixed, 2, Verdict::LeaseLost).await;
 
     // The second loss spends the last run.
-    let run_pids = pids(folder, "again").await;
+    let run_pids = pids(folder, "again", 2).await;
     deployment.with_worker(second, |worker| worker.kill());
     gone("the second run to be gone", &run_pids).await;
     let spent = client.ended(&again).await;
@@ -210,8 +210,8 @@ async fn a_restarted_worker_settles_what_it_held_at_once() {
     let again = client.create(&session, retried(family(folder, "again"), 3)).await.id;
     let script = format!("echo begun; until [ -e {0} ]; do sleep 0.05; done; echo done; echo $$ > {0}.pid; exit 7", go.display());
     let finished = client.create(&session, shell(&script)).await.id;
-    let mut held = pids(folder, "once").await;
-    held.extend(pids(folder, "again").await);
+    let mut held = pids(folder, "once", 1).await;
+    held.extend(pids(folder, "again", 1).await);
     client.reached(&finished, |task| task.state() == TaskState::Running).await;
 
     // The third task ends while nobody can be told, and the worker dies with the news in its ledger.

@@ -15,3 +15,4 @@ pub use deliver::deliver_earlier;
 pub use orders::Orders;
 pub use run::Attempt;
 pub use services::{Services, StorageHealth};
+pub use supervise::ENDING_GRACE;

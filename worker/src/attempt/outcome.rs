@@ -33,12 +33,12 @@ pub fn conclude(
 ) -> FinishedRecord {
     let duration_ms = u64::try_from(supervised.duration.as_millis()).ok();
     let mut finish = match supervised.end {
-        Ok(end) => ended(end, supervised.stop, work, workspace, storage),
+        Ok(end) => ended(end, supervised.stop, workspace, storage),
         Err(error) => {
             let facts =
                 ErrorFacts::of_worker(format!("the run was not seen to its end: {error}"), "");
             let mut finish = Finish::without_process(stop_cause(supervised.stop), Some(facts));
-            lost_streams(&mut finish, work, workspace);
+            lost_streams(&mut finish, workspace);
             finish
         }
     };
@@ -71,7 +71,6 @@ pub fn conclude(
 fn ended(
     end: ProcessEnd,
     stop: Option<Stop>,
-    work: &CommandWork,
     workspace: &Workspace,
     storage: &StorageHealth,
 ) -> Finish {
@@ -102,8 +101,8 @@ fn ended(
     finish.exit = exit;
     finish.cpu_ms = end.cpu_ms;
     finish.max_rss_bytes = end.max_rss_bytes;
-    finish.stdout = stream_facts(&end.stdout, stdout, work, storage);
-    finish.stderr = stream_facts(&end.stderr, stderr, work, storage);
+    finish.stdout = stream_facts(&end.stdout, stdout, storage);
+    finish.stderr = stream_facts(&end.stderr, stderr, storage);
     finish
 }
 
@@ -111,16 +110,12 @@ fn stop_cause(stop: Option<Stop>) -> Option<StopCause> {
     match stop {
         Some(Stop::Canceled) => Some(StopCause::Canceled),
         Some(Stop::TimedOut) => Some(StopCause::TimedOut),
-        Some(Stop::Lost | Stop::Ending) | None => None,
+        Some(Stop::Ending) => Some(StopCause::WorkerShutdown),
+        Some(Stop::Lost) | None => None,
     }
 }
 
-fn stream_facts(
-    end: &StreamEnd,
-    spool: PathBuf,
-    work: &CommandWork,
-    storage: &StorageHealth,
-) -> StreamFacts {
+fn stream_facts(end: &StreamEnd, spool: PathBuf, storage: &StorageHealth) -> StreamFacts {
     let capture = match (&end.spool_failure, end.capture) {
         (Some(failure), _) => {
             storage.report_failure(&io::Error::from_raw_os_error(failure.errno));
@@ -130,27 +125,19 @@ fn stream_facts(
         (None, Capture::Leaked) => CaptureFacts::Leaked,
         (None, Capture::Abandoned) => CaptureFacts::Abandoned,
     };
-    kept_ranges(end.total, capture, spool, work)
+    captured(end.total, capture, spool)
 }
 
-fn kept_ranges(
-    total: u64,
-    capture: CaptureFacts,
-    spool: PathBuf,
-    work: &CommandWork,
-) -> StreamFacts {
-    let head_bytes = total.min(work.head_cap);
+fn captured(total: u64, capture: CaptureFacts, spool: PathBuf) -> StreamFacts {
     StreamFacts {
         total_bytes: total,
-        head_bytes,
-        tail_start: total.saturating_sub(work.tail_cap).max(head_bytes),
         capture,
         tail: last_bytes(&spool, total).unwrap_or_default(),
     }
 }
 
 /// Without the shim's last word the spools themselves say what there is.
-fn lost_streams(finish: &mut Finish, work: &CommandWork, workspace: &Workspace) {
+fn lost_streams(finish: &mut Finish, workspace: &Workspace) {
     for (stream, spool) in [&mut finish.stdout, &mut finish.stderr]
         .into_iter()
         .zip(workspace.spools())
@@ -158,7 +145,7 @@ fn lost_streams(finish: &mut Finish, work: &CommandWork, workspace: &Workspace) 
         let total = SpoolReader::open(&spool)
             .and_then(|reader| reader.committed())
             .unwrap_or(0);
-        *stream = kept_ranges(total, CaptureFacts::Incomplete, spool, work);
+        *stream = captured(total, CaptureFacts::Incomplete, spool);
     }
 }
 

@@ -11,6 +11,8 @@ use crate::boot_time::BootTime;
 use crate::output::upload::Totals;
 use crate::process::{CommandError, Process, ProcessEnd, ProcessError, ProcessEvent, Signal};
 
+/// Longest time between TERM and KILL when the worker is shut down.
+pub const ENDING_GRACE: Duration = Duration::from_secs(5);
 /// A shim that did not end its tree so long after it should have is killed itself.
 const SHIM_BOUND: Duration = Duration::from_secs(10);
 /// Room between the shim's deadline and the end of the lease.
@@ -141,7 +143,7 @@ impl State {
         let orders = *ears.orders.borrow();
         if orders.ending && self.stop != Some(Stop::Lost) {
             self.stop_because(Stop::Ending);
-            self.kill(process);
+            self.terminate(process, Instant::now() + bounds.grace.min(ENDING_GRACE));
         } else if let Some(kill_at) = orders.kill_at(bounds.grace) {
             self.stop_because(Stop::Canceled);
             self.terminate(process, kill_at);

@@ -34,6 +34,7 @@ pub enum StopCause {
     Canceled,
     TimedOut,
     LeaseExpired,
+    WorkerShutdown,
 }
 
 /// Why a run could not be started, be watched to its end or give a result.
@@ -68,9 +69,6 @@ pub enum StructuredOutput {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamFacts {
     pub total_bytes: u64,
-    /// The kept ranges are `[0, head_bytes)` and `[tail_start, total_bytes)`.
-    pub head_bytes: u64,
-    pub tail_start: u64,
     pub capture: CaptureFacts,
     /// The last bytes, at most 2 KiB.
     pub tail: Vec<u8>,

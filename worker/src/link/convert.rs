@@ -199,6 +199,7 @@ fn stop_cause_to_wire(stop_cause: Option<StopCause>) -> v1::StopCause {
         Some(StopCause::Canceled) => v1::StopCause::Canceled,
         Some(StopCause::TimedOut) => v1::StopCause::TimedOut,
         Some(StopCause::LeaseExpired) => v1::StopCause::LeaseExpired,
+        Some(StopCause::WorkerShutdown) => v1::StopCause::WorkerShutdown,
     }
 }
 
@@ -226,8 +227,6 @@ fn stream_to_wire(stream: StreamFacts) -> v1::StreamReport {
     };
     v1::StreamReport {
         total_bytes: signed(stream.total_bytes),
-        head_bytes: signed(stream.head_bytes),
-        tail_start: signed(stream.tail_start),
         capture: capture.into(),
         tail: stream.tail.into(),
     }

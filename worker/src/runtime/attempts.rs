@@ -125,7 +125,7 @@ impl Attempts {
         }
     }
 
-    /// What runs is to be killed.
+    /// What runs is to be ended: TERM, then KILL after a short grace.
     pub fn end(&self) {
         for attempt in self.running.values() {
             attempt.orders.send_modify(|orders| orders.ending = true);

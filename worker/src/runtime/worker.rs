@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
-use crate::attempt::{Services, StorageHealth, deliver_earlier};
+use crate::attempt::{ENDING_GRACE, Services, StorageHealth, deliver_earlier};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::lease::{HeldLeases, Lease, Offer};
@@ -39,7 +39,8 @@ const CLOSE_BOUND: Duration = Duration::from_secs(1);
 /// A release that does not get through lapses by itself.
 const RELEASE_BOUND: Duration = Duration::from_secs(15);
 
-/// Runs a worker until `shutdown` is cancelled and everything that it ran is over, within the configured drain and 5 s.
+/// Runs a worker until `shutdown` is cancelled and everything that it ran is over, within the configured drain, the
+/// grace of what has not ended by then, and 5 s.
 /// A control plane that cannot be reached is not an error: it is tried for as long as it takes.
 ///
 /// # Errors
@@ -229,7 +230,8 @@ impl Runtime {
         self.offer_free_slots();
         self.step_until_idle(Instant::now() + drain).await?;
         self.attempts.end();
-        self.step_until_idle(Instant::now() + FLUSH_BOUND).await?;
+        self.step_until_idle(Instant::now() + ENDING_GRACE + FLUSH_BOUND)
+            .await?;
         if !self.attempts.is_empty() {
             tracing::warn!(
                 count = self.attempts.count(),

@@ -65,6 +65,16 @@ impl WorkerService for Service {
         ))))
     }
 
+    /// The worker under test holds a stream.
+    async fn acquire_leases(
+        &self,
+        _request: Request<v1::AcquireLeasesRequest>,
+    ) -> Result<Response<v1::AcquireLeasesResponse>, Status> {
+        Err(Status::unimplemented(
+            "this control plane serves streams only",
+        ))
+    }
+
     async fn report(
         &self,
         request: Request<v1::ReportRequest>,

@@ -21,6 +21,10 @@ pub const TESTBED: &str = env!("CARGO_BIN_EXE_taskyard-worker-testbed");
 /// Every wait in these tests ends, at the latest after this; far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const SEED: u64 = 11;
+/// A time that no test waits out.
+pub const LONG: Duration = Duration::from_secs(600);
+pub const KILLED: Option<ExitStatus> = Some(ExitStatus::Signal(libc::SIGKILL));
+pub const TERMED: Option<ExitStatus> = Some(ExitStatus::Signal(libc::SIGTERM));
 
 pub struct World {
     pub directory: TempDir,

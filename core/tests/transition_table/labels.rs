@@ -1,0 +1,225 @@
+//! What the labels of the table stand for: tasks in each state, and events with their time.
+
+use std::time::Duration;
+use taskyard_core::{
+    Timestamp,
+    id::{Epoch, LeaseId, QuestionId, TaskId, WorkerSessionId},
+    task::{
+        Cancel, ErrorKind, Event, Fence, Gate, Lease, Loss, Policy, Question, ReportedError,
+        RetryPolicy, RunFacts, SettledLease, State, StopCause, Task, TerminalState,
+    },
+};
+
+const EARLY: Timestamp = Timestamp(999_999);
+const NOW: Timestamp = Timestamp(1_000_000);
+const LATE: Timestamp = Timestamp(1_000_001);
+const STARTED: Timestamp = Timestamp(500_000);
+const REQUESTED: Timestamp = Timestamp(600_000);
+const GRACE: Duration = Duration::from_secs(5);
+const QUESTION: Question = Question {
+    id: QuestionId(7),
+    expires_at: Some(NOW),
+};
+/// The lease that is held or, where none is, the last one that ended.
+const LEASE: Lease = Lease {
+    worker: WorkerSessionId(1),
+    epoch: Epoch(3),
+    id: LeaseId(33),
+    item_no: 5,
+};
+/// The lease before it.
+const OLD: SettledLease = SettledLease {
+    epoch: Epoch(2),
+    id: LeaseId(22),
+    item_no: 9,
+};
+
+pub fn task_in(label: &str) -> Task {
+    let queued = |gate, offer| State::Queued { gate, offer };
+    let asking = |lease| State::AwaitingInput {
+        question: QUESTION,
+        lease,
+    };
+    let running = State::Running { lease: LEASE };
+    // State, runs so far, runs in all, cancel requested.
+    let (state, run, max_runs, is_canceled) = match label {
+        "O" => (queued(Gate::Open, None), 0, 1, false),
+        "Oo" => (queued(Gate::Open, Some(LEASE)), 0, 1, false),
+        "U" => (queued(Gate::Until(NOW), None), 1, 3, false),
+        "Uo" => (queued(Gate::Until(NOW), Some(LEASE)), 1, 3, false),
+        "H" => (queued(Gate::Held, None), 0, 1, false),
+        "Ho" => (queued(Gate::Held, Some(LEASE)), 0, 1, false),
+        "R" => (running, 1, 1, false),
+        "Rr" => (running, 1, 3, false),
+        "Rs" => (running, 3, 3, false),
+        "Rx" => (running, 1, 3, true),
+        "A" => (asking(Some(LEASE)), 1, 1, false),
+        "Ar" => (asking(Some(LEASE)), 1, 3, false),
+        "As" => (asking(Some(LEASE)), 3, 3, false),
+        "Ax" => (asking(Some(LEASE)), 1, 3, true),
+        "N" => (asking(None), 1, 3, false),
+        "S" => (State::Terminal(TerminalState::Succeeded), 1, 3, false),
+        "F" => (State::Terminal(TerminalState::Failed), 3, 3, false),
+        "C" => (State::Terminal(TerminalState::Canceled), 1, 3, true),
+        _ => panic!("no state is named {label}"),
+    };
+    let is_leased =
+        matches!(label, "Oo" | "Uo" | "Ho") || matches!(label.as_bytes()[0], b'R' | b'A');
+    Task {
+        id: TaskId(1),
+        policy: Policy {
+            retry: RetryPolicy {
+                max_runs,
+                ..RetryPolicy::NEVER
+            },
+            not_before: Some(NOW),
+            start_deadline: Some(NOW),
+            success_exit_codes: vec![0, 75],
+        },
+        state,
+        cancel: is_canceled.then_some(Cancel {
+            requested_at: REQUESTED,
+            grace: Some(GRACE),
+        }),
+        run,
+        attempt: run + 1,
+        generation: 10,
+        started_at: (run > 0).then_some(STARTED),
+        settled: match label {
+            "O" | "H" => None,
+            _ if is_leased => Some(OLD),
+            _ => Some(LEASE.settle()),
+        },
+    }
+}
+
+/// What a row stands for: the events that it names, each with its time.
+pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
+    let (verb, variant) = label.split_once('.').unwrap_or((label, ""));
+    let now = match variant {
+        "early" => EARLY,
+        "late" => LATE,
+        _ => NOW,
+    };
+    let right = Fence {
+        epoch: LEASE.epoch,
+        lease_id: LEASE.id,
+        item_no: LEASE.item_no + 1,
+    };
+    let fences = match variant {
+        "dup" => vec![
+            Fence {
+                item_no: LEASE.item_no,
+                ..right
+            },
+            Fence {
+                item_no: LEASE.item_no - 4,
+                ..right
+            },
+        ],
+        "stale" => vec![
+            Fence {
+                epoch: OLD.epoch,
+                ..right
+            },
+            Fence {
+                lease_id: OLD.id,
+                ..right
+            },
+            Fence {
+                epoch: Epoch(LEASE.epoch.0 + 1),
+                ..right
+            },
+        ],
+        "old" => vec![Fence {
+            epoch: OLD.epoch,
+            lease_id: OLD.id,
+            item_no: OLD.item_no,
+        }],
+        _ => vec![right],
+    };
+    let reports = |event: &dyn Fn(Fence) -> Event| -> Vec<_> {
+        fences.iter().map(|fence| (event(*fence), now)).collect()
+    };
+    let lost = |fence: &Fence, loss| Event::Lost {
+        epoch: fence.epoch,
+        lease_id: fence.lease_id,
+        loss,
+    };
+    let question = match variant {
+        "wrong" => QuestionId(8),
+        _ => QUESTION.id,
+    };
+    match (verb, variant) {
+        ("start", _) => reports(&Event::Start),
+        ("progress", _) => reports(&Event::Progress),
+        ("artifact", _) => reports(&Event::Artifact),
+        ("ask", _) => reports(&|fence| Event::Ask(fence, QUESTION)),
+        ("finish", _) => reports(&|fence| Event::Finish(fence, facts(variant))),
+        ("release", _) => reports(&Event::Release),
+        ("answer", _) => vec![(Event::Answer(question), now)],
+        ("lapse", _) => vec![(Event::QuestionExpired(question), now)],
+        ("cancel", "") => vec![(Event::Cancel { grace: None }, now)],
+        ("cancel", "grace") => vec![(
+            Event::Cancel {
+                grace: Some(GRACE / 2),
+            },
+            now,
+        )],
+        ("cancel", "longer") => vec![(
+            Event::Cancel {
+                grace: Some(GRACE * 2),
+            },
+            now,
+        )],
+        ("enrich", _) => vec![(Event::Enrich, now)],
+        ("hold", _) => vec![(Event::SetHold(true), now)],
+        ("unhold", _) => vec![(Event::SetHold(false), now)],
+        ("lost", "gone") => vec![(lost(&right, Loss::Gone), now)],
+        ("lost", "unstarted") => vec![(lost(&right, Loss::NotStarted), now)],
+        ("lost", "stale") => fences
+            .iter()
+            .flat_map(|fence| [Loss::Gone, Loss::NotStarted].map(|loss| (lost(fence, loss), now)))
+            .collect(),
+        ("due", _) => vec![(Event::Due, now)],
+        ("deadline", _) => vec![(Event::StartDeadline, now)],
+        _ => panic!("no event is named {label}"),
+    }
+}
+
+fn facts(variant: &str) -> RunFacts {
+    let none = RunFacts {
+        exit_code: None,
+        signal: None,
+        oom_killed: false,
+        stop_cause: None,
+        error: None,
+    };
+    let killed = |cause| RunFacts {
+        signal: Some(9),
+        stop_cause: Some(cause),
+        ..none.clone()
+    };
+    match variant {
+        "exit" => RunFacts {
+            exit_code: Some(1),
+            ..none
+        },
+        "timeout" => killed(StopCause::TimedOut),
+        "cancel" => killed(StopCause::Canceled),
+        "expired" => killed(StopCause::LeaseExpired),
+        "ending" => killed(StopCause::WorkerShutdown),
+        "lasting" => RunFacts {
+            exit_code: Some(0),
+            error: Some(ReportedError {
+                kind: ErrorKind::BadOutput,
+                retryable: false,
+            }),
+            ..none
+        },
+        _ => RunFacts {
+            exit_code: Some(75),
+            ..none
+        },
+    }
+}

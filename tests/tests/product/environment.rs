@@ -1,0 +1,94 @@
+//! What the work finds around it: variables, files, standard input, directory and umask.
+
+use std::collections::BTreeMap;
+
+use taskyard_proto::v1::{ReadOutputRequest, TaskDefinition};
+use taskyard_tests::client::{Client, new_session, pairs, probe, shell, with_command};
+use taskyard_tests::deployment::Deployment;
+
+#[tokio::test]
+async fn only_what_is_asked_for_is_inherited() {
+    let mut client = Deployment::shared().await.client().await;
+    let task = with_command(probe("env"), |command| {
+        command.env = pairs(&[("GREETING", "hello=world\nagain"), ("HOME", "/elsewhere")]);
+        command.inherit_env = vec!["YARD_INHERITED".to_owned(), "NOT_THERE".to_owned()];
+    });
+    let output = stdout_of(&mut client, task).await;
+    assert!(output.contains("GREETING=hello=world\nagain\n"), "{output}");
+    let names: BTreeMap<&str, &str> = output
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    assert_eq!(names.get("HOME"), Some(&"/elsewhere"));
+    assert_eq!(names.get("YARD_INHERITED"), Some(&"from the worker"));
+    assert!(names.contains_key("PATH") && names.contains_key("LANG"));
+    assert!(
+        !output.contains("never seen") && !output.contains("NOT_THERE"),
+        "{output}"
+    );
+    for name in [
+        "TASK_ID",
+        "SESSION_ID",
+        "ATTEMPT",
+        "LEASE_EPOCH",
+        "RESULT",
+        "ARTIFACTS",
+    ] {
+        assert!(
+            names.contains_key(format!("TASKYARD_{name}").as_str()),
+            "{name}: {output}"
+        );
+    }
+    assert_eq!(names.get("TASKYARD_ATTEMPT"), Some(&"1"));
+    assert!(!names.contains_key("TASKYARD_INPUT"), "there is none");
+}
+
+#[tokio::test]
+async fn input_is_a_file() {
+    let mut client = Deployment::shared().await.client().await;
+    let mut task = shell("cat \"$TASKYARD_INPUT\"");
+    task.spec.get_or_insert_default().input_json = "{ \"n\" : 1.0 }".to_owned();
+    let output = stdout_of(&mut client, task).await;
+    assert_eq!(output, "{ \"n\" : 1.0 }", "as it came");
+}
+
+#[tokio::test]
+async fn standard_input_is_what_was_given_or_nothing() {
+    let mut client = Deployment::shared().await.client().await;
+    let nothing = stdout_of(&mut client, probe("stdin-echo")).await;
+    assert_eq!(nothing, "");
+    let task = with_command(shell("wc -c; "), |command| {
+        command.stdin = Some(vec![0xff; 200_000].into());
+    });
+    assert_eq!(stdout_of(&mut client, task).await.trim(), "200000");
+}
+
+#[tokio::test]
+async fn each_task_has_a_directory_of_its_own() {
+    let mut client = Deployment::shared().await.client().await;
+    let first = stdout_of(&mut client, probe("cwd")).await;
+    let second = stdout_of(&mut client, probe("cwd")).await;
+    assert_ne!(first, second);
+    let below = with_command(probe("cwd"), |command| command.cwd = "a/b".to_owned());
+    assert!(stdout_of(&mut client, below).await.ends_with("/a/b\n"));
+    let absolute = with_command(probe("cwd"), |command| command.cwd = "/usr".to_owned());
+    assert_eq!(stdout_of(&mut client, absolute).await, "/usr\n");
+    let masked = with_command(probe("umask"), |command| command.umask = Some(0o027));
+    assert_eq!(stdout_of(&mut client, masked).await, "027\n");
+}
+
+async fn stdout_of(client: &mut Client, task: TaskDefinition) -> String {
+    let task = client.run(&new_session("around"), task).await;
+    let request = ReadOutputRequest {
+        task: task.id.clone(),
+        ..ReadOutputRequest::default()
+    };
+    let output = client
+        .tasks
+        .read_output(request)
+        .await
+        .expect("readable")
+        .into_inner();
+    assert!(output.end_of_stream);
+    String::from_utf8_lossy(&output.data).into_owned()
+}
