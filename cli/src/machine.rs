@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::failure::Failure;
-
 /// A worker's name has at most this many bytes.
 const WORKER_NAME_LEN: usize = 64;
 
-/// This very program: the worker starts it beside each task.
-pub fn shim_program() -> Result<PathBuf, Failure> {
-    std::env::current_exe()
-        .map_err(|error| Failure::Own(format!("cannot find this program's own file: {error}")))
+/// This very program, which the worker starts beside each task: by a name that holds even after the file on disk was
+/// replaced by a newer one.
+pub fn shim_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
 }
 
 /// How a person calls this program: by its name where the PATH leads to it, else as it was called.

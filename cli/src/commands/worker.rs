@@ -63,7 +63,7 @@ pub async fn execute(
         kinds: arguments.kinds,
         labels: arguments.labels.into_iter().collect(),
         data_dir,
-        shim_program: shim_program()?,
+        shim_program: shim_program(),
         drain: taskyard_worker::DEFAULT_DRAIN,
     };
     let mut interrupts = Interrupts::listen(true)?;

@@ -205,7 +205,7 @@ fn flatten(
 
 async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     // Told before anything runs.
-    let shim_program = shim_program()?;
+    let shim_program = shim_program();
     let database = Database::open(&plan.data_dir, plan.database_url.as_deref()).await?;
     let server_config = ServerConfig {
         database_url: database.url().to_owned(),

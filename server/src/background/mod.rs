@@ -1,19 +1,9 @@
 //! Duties that nobody asks for: recovering what lost workers held, opening gates, telling workers, forgetting. Each
 //! takes no input, is safe to run on every server at once, and looks at bounded pages.
 
+mod duties;
 mod orders;
 mod reaper;
 mod sweeper;
 
-use crate::app::App;
-use std::sync::Arc;
-use tokio::task::JoinSet;
-
-/// Starts all duties; they end with the server's shutdown.
-pub fn start(app: &Arc<App>, tasks: &mut JoinSet<()>) {
-    let own = || Arc::clone(app);
-    let (reaping, sweeping, telling) = (own(), own(), own());
-    tasks.spawn(async move { reaper::run(&reaping).await });
-    tasks.spawn(async move { sweeper::run(&sweeping).await });
-    tasks.spawn(async move { orders::run(&telling).await });
-}
+pub use duties::start;

@@ -39,6 +39,9 @@ async fn tell(app: &App, worker: WorkerSessionId) {
                 }
             }
         }
-        Err(error) => warn!(error = &error as &dyn std::error::Error, "a worker could not be told of its cancels"),
+        Err(error) => warn!(
+            error = &error as &dyn std::error::Error,
+            "a worker could not be told of its cancels"
+        ),
     }
 }

@@ -43,7 +43,10 @@ pub(super) async fn run(app: &App) {
             reap(app, since, tolerated_gap).await
         };
         if let Err(error) = looked.await {
-            warn!(error = &error as &dyn std::error::Error, "lost workers could not be looked for");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "lost workers could not be looked for"
+            );
         }
     }
 }
@@ -95,7 +98,9 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
                 ..Change::new(lease.task, event, Content::None)
             };
             match app.commits.change(lease.session, change).await {
-                Ok(changed) => info!(task = %lease.task, state = changed.after.task.state.as_str(), "recovered from a lost worker"),
+                Ok(changed) => {
+                    info!(task = %lease.task, state = changed.after.task.state.as_str(), "recovered from a lost worker")
+                }
                 Err(CommitError::Rejected { .. } | CommitError::NotFound) => {}
                 Err(CommitError::Store(error)) => return Err(error),
                 // the next look tries again

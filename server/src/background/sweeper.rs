@@ -39,7 +39,10 @@ pub(super) async fn run(app: &App) {
         if Instant::now() >= forget_at {
             forget_at = Instant::now() + FORGET_EVERY;
             if let Err(error) = forget(app).await {
-                warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted");
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "old rows could not be deleted"
+                );
             }
         }
     }
@@ -57,7 +60,11 @@ async fn sweep(app: &App) -> Result<(), Refusal> {
 }
 
 /// Queues all, then waits for all, so that they share their transactions.
-async fn change_all(app: &App, tasks: Vec<(TaskId, SessionUid)>, event: Event) -> Result<(), Refusal> {
+async fn change_all(
+    app: &App,
+    tasks: Vec<(TaskId, SessionUid)>,
+    event: Event,
+) -> Result<(), Refusal> {
     let mut answers = Vec::with_capacity(tasks.len());
     for (task, session) in tasks {
         let change = Change::new(task, event.clone(), Content::None);

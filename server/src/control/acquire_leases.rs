@@ -1,6 +1,11 @@
 //! AcquireLeases: one call that attaches, renews and waits for offers, for workers without a stream.
 
-use super::{attach, heartbeat::{self, Unnamed}, refusal::Refusal, wire_time::duration_field};
+use super::{
+    attach,
+    heartbeat::{self, Unnamed},
+    refusal::Refusal,
+    wire_time::duration_field,
+};
 use crate::{
     app::App,
     dispatch::{DOWNLINK_CAPACITY, Registry},
@@ -47,7 +52,8 @@ pub async fn acquire_leases(
         Some(beat) => beat,
         None => unstated(app, admitted.stream).await?,
     };
-    let mut heartbeat_ack = heartbeat::heartbeat(app, admitted.stream, beat, &mut Unnamed::default()).await?;
+    let mut heartbeat_ack =
+        heartbeat::heartbeat(app, admitted.stream, beat, &mut Unnamed::default()).await?;
     let mut offers = Vec::new();
     if request.max_offers > 0 {
         app.registry.add(admitted.worker);

@@ -7,7 +7,7 @@ use crate::{
     dispatch::{AttachedWorker, Downlink, Needs},
     store::{
         claim::{self, HeldLease},
-        workers::{self, Attachment, WorkerBoot, WorkerEnd},
+        workers::{self, WorkerBoot, WorkerEnd},
     },
 };
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +18,8 @@ use taskyard_core::{
 use taskyard_proto::v1::{HeldStatus, Hello, Welcome};
 use tracing::warn;
 use uuid::Uuid;
+
+pub use crate::store::workers::Attachment;
 
 /// The protocol that this server speaks.
 pub const PROTOCOL: i32 = 1;
@@ -132,7 +134,10 @@ fn read_boot(hello: &Hello) -> Result<WorkerBoot, Refusal> {
         definition::check_text("hello.kinds", kind, 64)?;
     }
     if hello.kinds.len() > MAX_WORDS || hello.labels.len() > MAX_WORDS {
-        return Err(Refusal::invalid("hello", format!("at most {MAX_WORDS} kinds and labels are allowed")));
+        return Err(Refusal::invalid(
+            "hello",
+            format!("at most {MAX_WORDS} kinds and labels are allowed"),
+        ));
     }
     for (key, value) in &hello.labels {
         definition::check_text("hello.labels", key, 64)?;
@@ -140,7 +145,10 @@ fn read_boot(hello: &Hello) -> Result<WorkerBoot, Refusal> {
     }
     definition::check_text("hello.version", &hello.version, 64)?;
     if !(1..=MAX_SLOTS).contains(&hello.slots) {
-        return Err(Refusal::invalid("hello.slots", format!("must be 1 to {MAX_SLOTS}")));
+        return Err(Refusal::invalid(
+            "hello.slots",
+            format!("must be 1 to {MAX_SLOTS}"),
+        ));
     }
     let id = |field: &str, bytes: &[u8]| {
         Uuid::from_slice(bytes).map_err(|_| Refusal::invalid(field, "must have 16 bytes"))
@@ -176,9 +184,13 @@ fn read_held(hello: &Hello) -> Result<HashMap<(TaskId, LeaseId), HeldStatus>, Re
 
 fn check_words(field: &str, words: &[String]) -> Result<(), Refusal> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let is_word = |word: &String| !word.is_empty() && word.len() <= 64 && word.bytes().all(is_allowed);
+    let is_word =
+        |word: &String| !word.is_empty() && word.len() <= 64 && word.bytes().all(is_allowed);
     if words.len() > MAX_WORDS || !words.iter().all(is_word) {
-        return Err(Refusal::invalid(field, "must be words of 1 to 64 of A-Z a-z 0-9 . _ -"));
+        return Err(Refusal::invalid(
+            field,
+            "must be words of 1 to 64 of A-Z a-z 0-9 . _ -",
+        ));
     }
     Ok(())
 }
@@ -199,19 +211,28 @@ fn labels_json(labels: &BTreeMap<String, String>) -> String {
 /// A worker said goodbye: it takes no more, and what it was offered it gives back.
 pub async fn drain(app: &App, stream: Attachment) {
     if let Err(error) = workers::drain_worker(app.store.pool(), stream.worker).await {
-        warn!(error = &error as &dyn std::error::Error, "a draining worker could not be noted");
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "a draining worker could not be noted"
+        );
     }
 }
 
 /// A worker that said goodbye has ended its stream. If it holds nothing it is gone; else its leases run out.
 pub async fn leave(app: &App, stream: Attachment) {
     let left = async {
-        if claim::list_leases(app.store.pool(), &[stream.worker]).await?.is_empty() {
+        if claim::list_leases(app.store.pool(), &[stream.worker])
+            .await?
+            .is_empty()
+        {
             workers::end_workers(app.store.pool(), &[stream.worker], WorkerEnd::Gone).await?;
         }
         Ok::<_, crate::store::StoreError>(())
     };
     if let Err(error) = left.await {
-        warn!(error = &error as &dyn std::error::Error, "a worker's leave could not be noted");
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "a worker's leave could not be noted"
+        );
     }
 }

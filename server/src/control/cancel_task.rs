@@ -16,9 +16,13 @@ const MAX_GRACE: Duration = Duration::from_secs(10 * 60);
 ///
 /// # Errors
 /// What resolving and storing say. Cancelling what has ended, or what is being cancelled, is no error.
-pub async fn cancel_task(app: &App, request: CancelTaskRequest) -> Result<CancelTaskResponse, Refusal> {
+pub async fn cancel_task(
+    app: &App,
+    request: CancelTaskRequest,
+) -> Result<CancelTaskResponse, Refusal> {
     let grace = duration_field("grace", request.grace.as_ref(), Duration::ZERO, MAX_GRACE)?;
-    let found = resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    let found =
+        resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let change = Change::new(found.id, Event::Cancel { grace }, Content::None);
     let outcome = match app.commits.change(found.session, change).await {
         Ok(changed) if changed.after.task.is_terminal() => CancelOutcome::Canceled,

@@ -19,7 +19,9 @@ impl From<CommitError> for Refusal {
                 expected: expected.cast_signed(),
                 found: found.cast_signed(),
             },
-            CommitError::NameTaken => Self::NameTaken { name: String::new() },
+            CommitError::NameTaken => Self::NameTaken {
+                name: String::new(),
+            },
             CommitError::KeyConflict => Self::KeyConflict { key: String::new() },
             CommitError::RequestIdConflict => Self::RequestIdConflict {
                 request_id: String::new(),

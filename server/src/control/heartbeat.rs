@@ -59,10 +59,17 @@ pub async fn heartbeat(
             .iter()
             .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id))
             .collect();
-        for lease in missing.iter().filter(|lease| unnamed.contains(&lease.lease_id)) {
+        for lease in missing
+            .iter()
+            .filter(|lease| unnamed.contains(&lease.lease_id))
+        {
             attach::lose(app, lease, Loss::Gone).await?;
         }
-        let in_doubt: Unnamed = missing.iter().map(|lease| lease.lease_id).filter(|id| !unnamed.contains(id)).collect();
+        let in_doubt: Unnamed = missing
+            .iter()
+            .map(|lease| lease.lease_id)
+            .filter(|id| !unnamed.contains(id))
+            .collect();
         ack.send_held = !in_doubt.is_empty();
         *unnamed = in_doubt;
     } else {
@@ -107,9 +114,12 @@ fn agrees(leases: &[HeldLease], heartbeat: &Heartbeat) -> bool {
         leases
             .iter()
             .filter(|lease| include_offers || !lease.is_offered)
-            .fold((0, 0u128), |(count, digest), lease| (count + 1, digest ^ lease.lease_id.0))
+            .fold((0, 0u128), |(count, digest), lease| {
+                (count + 1, digest ^ lease.lease_id.0)
+            })
     };
-    let stated = <[u8; 16]>::try_from(heartbeat.held_digest.as_ref()).map_or(0, u128::from_be_bytes);
+    let stated =
+        <[u8; 16]>::try_from(heartbeat.held_digest.as_ref()).map_or(0, u128::from_be_bytes);
     [true, false]
         .into_iter()
         .any(|include_offers| digest(include_offers) == (heartbeat.held_count, stated))

@@ -8,7 +8,10 @@ use taskyard_proto::v1::{GetLeaseSpecRequest, GetLeaseSpecResponse};
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::LeaseLost`], or what the store says.
-pub async fn get_lease_spec(app: &App, request: &GetLeaseSpecRequest) -> Result<GetLeaseSpecResponse, Refusal> {
+pub async fn get_lease_spec(
+    app: &App,
+    request: &GetLeaseSpecRequest,
+) -> Result<GetLeaseSpecResponse, Refusal> {
     let lease = request
         .lease
         .as_ref()

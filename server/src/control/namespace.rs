@@ -45,7 +45,11 @@ impl Default for NameCache {
 /// The namespace that a name means.
 #[must_use]
 pub fn name_or_default(name: &str) -> &str {
-    if name.is_empty() { DEFAULT_NAMESPACE } else { name }
+    if name.is_empty() {
+        DEFAULT_NAMESPACE
+    } else {
+        name
+    }
 }
 
 /// The number of a namespace; an empty name means [`DEFAULT_NAMESPACE`].

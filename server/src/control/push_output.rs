@@ -7,7 +7,9 @@ use crate::{
     store::{output_append::Appender, times},
 };
 use taskyard_core::{id::TaskId, output::Retention};
-use taskyard_proto::v1::{OutputPosition, OutputStream, PushOutputRequest, PushOutputResponse, Verdict};
+use taskyard_proto::v1::{
+    OutputPosition, OutputStream, PushOutputRequest, PushOutputResponse, Verdict,
+};
 use tokio::sync::oneshot;
 
 const MAX_CHUNK: usize = 256 << 10;
@@ -33,7 +35,8 @@ pub async fn push(app: &App, request: PushOutputRequest) -> Result<Pushed, Refus
     let mut ends = [0; 2];
     for chunk in &push.chunks {
         let end = &mut ends[index(chunk.stream)];
-        *end = (*end).max(chunk.offset.cast_signed() + i64::try_from(chunk.data.len()).unwrap_or(i64::MAX));
+        *end = (*end)
+            .max(chunk.offset.cast_signed() + i64::try_from(chunk.data.len()).unwrap_or(i64::MAX));
     }
     Ok(Pushed {
         task: push.appender.task,
@@ -61,13 +64,16 @@ impl Pushed {
         let verdict = match result.ok_or(Refusal::Unreachable)? {
             PushResult::Durable(durable) => {
                 response.durable = positions(durable.map(u64::cast_signed));
-                response.received = positions([0, 1].map(|index| self.ends[index].max(durable[index].cast_signed())));
+                response.received = positions(
+                    [0, 1].map(|index| self.ends[index].max(durable[index].cast_signed())),
+                );
                 Verdict::Applied
             }
             PushResult::LeaseLost => Verdict::LeaseLost,
             PushResult::Terminal => Verdict::Terminal,
             PushResult::Gap { stream, expected } => {
-                response.message = format!("the next chunk of stream {stream} must begin at {expected}");
+                response.message =
+                    format!("the next chunk of stream {stream} must begin at {expected}");
                 Verdict::Rejected
             }
         };
@@ -112,16 +118,23 @@ fn read(request: PushOutputRequest) -> Result<Push, Refusal> {
     };
     let bytes: usize = request.chunks.iter().map(|chunk| chunk.data.len()).sum();
     if bytes > MAX_FRAME {
-        return Err(Refusal::invalid("chunks", format!("together have more than {MAX_FRAME} bytes")));
+        return Err(Refusal::invalid(
+            "chunks",
+            format!("together have more than {MAX_FRAME} bytes"),
+        ));
     }
     let mut totals = [0; 2];
     for position in &request.totals {
-        totals[index(stream("totals.stream", position.stream)?)] = offset("totals.offset", position.offset)?;
+        totals[index(stream("totals.stream", position.stream)?)] =
+            offset("totals.offset", position.offset)?;
     }
     let mut chunks = Vec::with_capacity(request.chunks.len());
     for chunk in request.chunks {
         if chunk.data.len() > MAX_CHUNK {
-            return Err(Refusal::invalid("chunks.data", format!("has more than {MAX_CHUNK} bytes")));
+            return Err(Refusal::invalid(
+                "chunks.data",
+                format!("has more than {MAX_CHUNK} bytes"),
+            ));
         }
         let at = chunk
             .at
@@ -153,7 +166,9 @@ fn stream(field: &str, stream: i32) -> Result<i16, Refusal> {
     match OutputStream::try_from(stream) {
         Ok(OutputStream::Stdout) => Ok(1),
         Ok(OutputStream::Stderr) => Ok(2),
-        Ok(OutputStream::Unspecified) | Err(_) => Err(Refusal::invalid(field, "must be stdout or stderr")),
+        Ok(OutputStream::Unspecified) | Err(_) => {
+            Err(Refusal::invalid(field, "must be stdout or stderr"))
+        }
     }
 }
 

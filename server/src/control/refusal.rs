@@ -1,7 +1,7 @@
 //! Why a call is refused. One variant for each thing that a caller can do something about; `grpc::status` turns them
 //! into statuses with error details.
 
-use crate::store::StoreError;
+pub use crate::store::StoreError;
 use taskyard_core::{task::Rejected, vfs::PathError};
 
 /// A refused call.
@@ -40,7 +40,9 @@ pub enum Refusal {
         candidates: Vec<String>,
     },
     /// A live task of the session has this name.
-    #[error("the session has a live task named {name:?}; choose another name, or wait until that one has ended")]
+    #[error(
+        "the session has a live task named {name:?}; choose another name, or wait until that one has ended"
+    )]
     NameTaken {
         /// The name.
         name: String,
@@ -170,13 +172,17 @@ pub enum Refusal {
         what: &'static str,
     },
     /// The reader of a stream took nothing for too long.
-    #[error("the reader took nothing for 60 s; call again and go on after the last item that was read")]
+    #[error(
+        "the reader took nothing for 60 s; call again and go on after the last item that was read"
+    )]
     ReaderStalled,
     /// The database could not be reached for as long as one waits for it.
     #[error("the database is not reachable; try again in a moment")]
     Unreachable,
     /// The server is shutting down.
-    #[error("the server is shutting down; call again, it or another one will answer; a stream goes on from its last cursor")]
+    #[error(
+        "the server is shutting down; call again, it or another one will answer; a stream goes on from its last cursor"
+    )]
     ShuttingDown,
     /// The store could not do it.
     #[error("the store could not do it")]

@@ -16,7 +16,8 @@ use taskyard_core::task::{
     ErrorKind, Event, Fence, Rejected, ReportedError, RunFacts, State, StopCause, TerminalState,
 };
 use taskyard_proto::v1::{
-    self as wire, FinishReport, ItemVerdict, ReportItem, ReportRequest, ReportResponse, Verdict, report_item::Report,
+    self as wire, FinishReport, ItemVerdict, ReportItem, ReportRequest, ReportResponse, Verdict,
+    report_item::Report,
 };
 use tokio::sync::oneshot;
 
@@ -44,7 +45,10 @@ enum Pending {
 /// [`Refusal::Store`] where the same report, sent again, may go through: numbered items are never applied twice.
 pub async fn report(app: &App, request: ReportRequest) -> Result<ReportResponse, Refusal> {
     if request.items.is_empty() || request.items.len() > MAX_ITEMS {
-        return Err(Refusal::invalid("items", format!("must be 1 to {MAX_ITEMS}")));
+        return Err(Refusal::invalid(
+            "items",
+            format!("must be 1 to {MAX_ITEMS}"),
+        ));
     }
     let mut items = Vec::with_capacity(request.items.len());
     for item in request.items {
@@ -62,7 +66,10 @@ pub async fn report(app: &App, request: ReportRequest) -> Result<ReportResponse,
         let change = match read_item(lease, item) {
             Ok(change) => change,
             Err(refusal) => {
-                pending.push(Pending::Known(verdict(Verdict::Rejected, refusal.to_string())));
+                pending.push(Pending::Known(verdict(
+                    Verdict::Rejected,
+                    refusal.to_string(),
+                )));
                 continue;
             }
         };
@@ -93,9 +100,13 @@ fn judge(is_start: bool, changed: Result<Changed, CommitError>) -> Result<ItemVe
         // A start that comes too late ends the task: only a running task may be launched.
         Ok(changed) if is_start => match &changed.after.task.state {
             State::Running { .. } => verdict(Verdict::Applied, ""),
-            State::Terminal(TerminalState::Canceled) => verdict(Verdict::Canceled, "the task was canceled"),
+            State::Terminal(TerminalState::Canceled) => {
+                verdict(Verdict::Canceled, "the task was canceled")
+            }
             State::Terminal(_) => verdict(Verdict::Terminal, "the task has ended"),
-            State::Queued { .. } | State::AwaitingInput { .. } => verdict(Verdict::LeaseLost, "the task is not running"),
+            State::Queued { .. } | State::AwaitingInput { .. } => {
+                verdict(Verdict::LeaseLost, "the task is not running")
+            }
         },
         Ok(_) => verdict(Verdict::Applied, ""),
         Err(CommitError::Rejected {
@@ -106,13 +117,22 @@ fn judge(is_start: bool, changed: Result<Changed, CommitError>) -> Result<ItemVe
         }
         Err(CommitError::Rejected { rejected, .. }) => match rejected {
             Rejected::AlreadyApplied => verdict(Verdict::AlreadyApplied, ""),
-            Rejected::LeaseLost | Rejected::Moot => verdict(Verdict::LeaseLost, "the lease is lost"),
+            Rejected::LeaseLost | Rejected::Moot => {
+                verdict(Verdict::LeaseLost, "the lease is lost")
+            }
             Rejected::Terminal => verdict(Verdict::Terminal, "the task has ended"),
-            Rejected::NotPending | Rejected::WrongState => verdict(Verdict::Rejected, rejected.to_string()),
+            Rejected::NotPending | Rejected::WrongState => {
+                verdict(Verdict::Rejected, rejected.to_string())
+            }
         },
         Err(CommitError::NotFound) => verdict(Verdict::LeaseLost, "there is no such task"),
-        Err(CommitError::OutputPending) => verdict(Verdict::OutputPending, "push the run's output, then report again"),
-        Err(error @ CommitError::TooManyArtifacts { .. }) => verdict(Verdict::Rejected, error.to_string()),
+        Err(CommitError::OutputPending) => verdict(
+            Verdict::OutputPending,
+            "push the run's output, then report again",
+        ),
+        Err(error @ CommitError::TooManyArtifacts { .. }) => {
+            verdict(Verdict::Rejected, error.to_string())
+        }
         Err(error) => return Err(error.into()),
     })
 }
@@ -140,8 +160,15 @@ fn read_item(lease: LeaseRef, item: ReportItem) -> Result<Change, Refusal> {
         Some(Report::Progress(report)) => {
             let progress = report.progress.unwrap_or_default();
             check_progress("items.progress", &progress)?;
-            super::definition::check_text("items.progress.state_detail", &report.state_detail, MAX_DETAIL)?;
-            (Event::Progress(fence), Content::Progress(progress, report.state_detail))
+            super::definition::check_text(
+                "items.progress.state_detail",
+                &report.state_detail,
+                MAX_DETAIL,
+            )?;
+            (
+                Event::Progress(fence),
+                Content::Progress(progress, report.state_detail),
+            )
         }
         Some(Report::Artifact(report)) => {
             let artifact = report
@@ -152,7 +179,10 @@ fn read_item(lease: LeaseRef, item: ReportItem) -> Result<Change, Refusal> {
         }
         Some(Report::Finish(report)) => {
             let (facts, content) = read_finish(report)?;
-            (Event::Finish(fence, facts), Content::Finish(Box::new(content)))
+            (
+                Event::Finish(fence, facts),
+                Content::Finish(Box::new(content)),
+            )
         }
     };
     Ok(Change::new(lease.task, event, content))
@@ -168,7 +198,12 @@ fn read_finish(report: FinishReport) -> Result<(RunFacts, FinishContent), Refusa
         Ok(wire::StopCause::TimedOut) => Some(StopCause::TimedOut),
         Ok(wire::StopCause::LeaseExpired) => Some(StopCause::LeaseExpired),
         Ok(wire::StopCause::WorkerShutdown) => Some(StopCause::WorkerShutdown),
-        Err(_) => return Err(Refusal::invalid("items.finish.stop_cause", "is no known stop cause")),
+        Err(_) => {
+            return Err(Refusal::invalid(
+                "items.finish.stop_cause",
+                "is no known stop cause",
+            ));
+        }
     };
     let mut error = report.error.as_ref().map(read_error);
     let mut error_message = report
@@ -198,14 +233,22 @@ fn read_finish(report: FinishReport) -> Result<(RunFacts, FinishContent), Refusa
         signal_name: one_line(&exit.signal_name, 32),
         ..exit
     });
-    let duration = duration_field("items.finish.duration", report.duration.as_ref(), Duration::ZERO, MAX_DURATION)?
-        .map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+    let duration = duration_field(
+        "items.finish.duration",
+        report.duration.as_ref(),
+        Duration::ZERO,
+        MAX_DURATION,
+    )?
+    .map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let content = FinishContent {
         exit,
         duration_ms: duration,
         output_json,
         output_in_file: report.output_in_file,
-        summary: one_line(&report.summary, taskyard_core::task::summary::MAX_SUMMARY_BYTES),
+        summary: one_line(
+            &report.summary,
+            taskyard_core::task::summary::MAX_SUMMARY_BYTES,
+        ),
         usage: report.usage.map(|usage| wire::Usage {
             reported_json: Some(usage.reported_json)
                 .filter(|json| is_object(json))
@@ -223,7 +266,9 @@ fn read_finish(report: FinishReport) -> Result<(RunFacts, FinishContent), Refusa
 /// A worker may name the failures that it can see; anything else is its own failure.
 fn read_error(error: &wire::TaskError) -> ReportedError {
     let kind = match ErrorKind::parse(&error.kind) {
-        Some(kind @ (ErrorKind::StartFailed | ErrorKind::BadOutput | ErrorKind::WorkerError)) => kind,
+        Some(kind @ (ErrorKind::StartFailed | ErrorKind::BadOutput | ErrorKind::WorkerError)) => {
+            kind
+        }
         Some(
             ErrorKind::Exit
             | ErrorKind::Signal
@@ -247,7 +292,9 @@ fn output_problem(json: &str) -> Option<String> {
         return None;
     }
     if json.len() > MAX_OUTPUT_JSON {
-        return Some(format!("the structured result has more than {MAX_OUTPUT_JSON} bytes; it belongs into output.json"));
+        return Some(format!(
+            "the structured result has more than {MAX_OUTPUT_JSON} bytes; it belongs into output.json"
+        ));
     }
     serde_json::from_str::<serde::de::IgnoredAny>(json)
         .err()
@@ -256,7 +303,8 @@ fn output_problem(json: &str) -> Option<String> {
 
 /// Whether a text is a JSON object that is small enough to be stored beside the record.
 fn is_object(json: &str) -> bool {
-    json.len() <= MAX_OUTPUT_JSON && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json).is_ok()
+    json.len() <= MAX_OUTPUT_JSON
+        && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json).is_ok()
 }
 
 fn read_stream(report: Option<wire::StreamReport>) -> Result<StreamFacts, Refusal> {
@@ -279,7 +327,13 @@ fn read_stream(report: Option<wire::StreamReport>) -> Result<StreamFacts, Refusa
 fn one_line(text: &str, max: usize) -> String {
     let line: String = text
         .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
         .collect();
     taskyard_core::task::summary::clip(line.trim(), max)
 }

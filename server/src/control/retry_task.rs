@@ -14,16 +14,22 @@ use crate::{
 use prost::Message;
 use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
-use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse, SessionTask, TaskDefinition, TaskState};
+use taskyard_proto::v1::{
+    RetryTaskRequest, RetryTaskResponse, SessionTask, TaskDefinition, TaskState,
+};
 
 /// Creates a task that repeats one that has ended. It keeps everything but key, parent's fence and times.
 ///
 /// # Errors
 /// [`Refusal::TaskNotTerminal`], [`Refusal::NameTaken`], [`Refusal::RequestIdConflict`], or what resolving and storing
 /// say.
-pub async fn retry_task(app: &App, request: RetryTaskRequest) -> Result<RetryTaskResponse, Refusal> {
+pub async fn retry_task(
+    app: &App,
+    request: RetryTaskRequest,
+) -> Result<RetryTaskResponse, Refusal> {
     definition::check_text("request_id", &request.request_id, 128)?;
-    let found = resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    let found =
+        resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let old = create_task::read_one(app, found.id).await?.task;
     if !is_terminal(&old) {
         return Err(Refusal::TaskNotTerminal);
@@ -51,7 +57,8 @@ pub async fn retry_task(app: &App, request: RetryTaskRequest) -> Result<RetryTas
         session: found.session,
     };
     let definition = definition::parse(repeated(old))?;
-    let stored = create_task::store_task(app, &owner, definition, Some(found.id), key, fingerprint).await?;
+    let stored =
+        create_task::store_task(app, &owner, definition, Some(found.id), key, fingerprint).await?;
     if stored.is_new {
         let link = Change::new(found.id, Event::Enrich, Content::RetriedAs(stored.id));
         app.commits.change(found.session, link).await?;
@@ -65,7 +72,13 @@ pub async fn retry_task(app: &App, request: RetryTaskRequest) -> Result<RetryTas
 fn is_terminal(task: &SessionTask) -> bool {
     match TaskState::try_from(task.state) {
         Ok(TaskState::Succeeded | TaskState::Failed | TaskState::Canceled) => true,
-        Ok(TaskState::Queued | TaskState::Running | TaskState::AwaitingInput | TaskState::Unspecified) | Err(_) => false,
+        Ok(
+            TaskState::Queued
+            | TaskState::Running
+            | TaskState::AwaitingInput
+            | TaskState::Unspecified,
+        )
+        | Err(_) => false,
     }
 }
 

@@ -16,19 +16,30 @@ const MAX_RESOURCES: usize = 1_000;
 const MAX_STEPS: usize = 100;
 const MAX_PROGRESS_TEXT: usize = 256;
 /// Fields that a mask may name.
-const FIELDS: [&str; 6] = ["state_detail", "summary", "progress", "links", "artifacts", "hold"];
+const FIELDS: [&str; 6] = [
+    "state_detail",
+    "summary",
+    "progress",
+    "links",
+    "artifacts",
+    "hold",
+];
 
 /// Enriches a task.
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::GenerationMismatch`], [`Refusal::WrongState`], [`Refusal::TaskTerminal`], or
 /// what resolving and storing say.
-pub async fn update_task(app: &App, request: UpdateTaskRequest) -> Result<UpdateTaskResponse, Refusal> {
+pub async fn update_task(
+    app: &App,
+    request: UpdateTaskRequest,
+) -> Result<UpdateTaskResponse, Refusal> {
     let mask = read_mask(&request)?;
     let expected = u64::try_from(request.if_generation)
         .map_err(|_| Refusal::invalid("if_generation", "must not be negative"))?;
     let hold = mask.contains("hold").then_some(request.hold);
-    let found = resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    let found =
+        resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let condition = (expected > 0).then_some(expected);
     if let Some(hold) = hold {
         set_hold(app, found, hold, condition).await?;
@@ -46,7 +57,12 @@ pub async fn update_task(app: &App, request: UpdateTaskRequest) -> Result<Update
 }
 
 /// Holds or releases; doing what is done already is no error.
-async fn set_hold(app: &App, found: FoundTask, hold: bool, condition: Option<u64>) -> Result<(), Refusal> {
+async fn set_hold(
+    app: &App,
+    found: FoundTask,
+    hold: bool,
+    condition: Option<u64>,
+) -> Result<(), Refusal> {
     let change = Change {
         if_generation: condition,
         ..Change::new(found.id, Event::SetHold(hold), Content::None)
@@ -77,10 +93,14 @@ fn read_mask(request: &UpdateTaskRequest) -> Result<HashSet<String>, Refusal> {
     if let Some(unknown) = paths.iter().find(|path| !FIELDS.contains(&path.as_str())) {
         return Err(Refusal::invalid(
             "update_mask",
-            format!("{unknown:?} cannot be updated; what can: {}", FIELDS.join(", ")),
+            format!(
+                "{unknown:?} cannot be updated; what can: {}",
+                FIELDS.join(", ")
+            ),
         ));
     }
-    let is_more = paths.len() > 1 || !request.append_artifacts.is_empty() || request.merge_links.is_some();
+    let is_more =
+        paths.len() > 1 || !request.append_artifacts.is_empty() || request.merge_links.is_some();
     if paths.contains("hold") && is_more {
         return Err(Refusal::invalid(
             "update_mask",
@@ -94,9 +114,14 @@ fn read_mask(request: &UpdateTaskRequest) -> Result<HashSet<String>, Refusal> {
 }
 
 /// What is to be patched; none: nothing but `hold`.
-fn read_patch(request: UpdateTaskRequest, mask: &HashSet<String>) -> Result<Option<Patch>, Refusal> {
+fn read_patch(
+    request: UpdateTaskRequest,
+    mask: &HashSet<String>,
+) -> Result<Option<Patch>, Refusal> {
     let has = |field: &str| mask.contains(field);
-    let is_empty = mask.iter().all(|field| field == "hold") && request.append_artifacts.is_empty() && request.merge_links.is_none();
+    let is_empty = mask.iter().all(|field| field == "hold")
+        && request.append_artifacts.is_empty()
+        && request.merge_links.is_none();
     if is_empty {
         return Ok(None);
     }
@@ -111,7 +136,10 @@ fn read_patch(request: UpdateTaskRequest, mask: &HashSet<String>) -> Result<Opti
     for artifact in &request.append_artifacts {
         check_artifact("append_artifacts", artifact)?;
     }
-    for (field, links) in [("links", &request.links), ("merge_links", &request.merge_links)] {
+    for (field, links) in [
+        ("links", &request.links),
+        ("merge_links", &request.merge_links),
+    ] {
         if let Some(links) = links {
             check_links(field, links)?;
         }
@@ -130,12 +158,23 @@ fn read_patch(request: UpdateTaskRequest, mask: &HashSet<String>) -> Result<Opti
 /// Checks progress that somebody reports.
 pub(super) fn check_progress(field: &str, progress: &Progress) -> Result<(), Refusal> {
     definition::check_text(&format!("{field}.unit"), &progress.unit, MAX_PROGRESS_TEXT)?;
-    definition::check_text(&format!("{field}.label"), &progress.label, MAX_PROGRESS_TEXT)?;
+    definition::check_text(
+        &format!("{field}.label"),
+        &progress.label,
+        MAX_PROGRESS_TEXT,
+    )?;
     if progress.steps.len() > MAX_STEPS {
-        return Err(Refusal::invalid(format!("{field}.steps"), format!("at most {MAX_STEPS} steps are allowed")));
+        return Err(Refusal::invalid(
+            format!("{field}.steps"),
+            format!("at most {MAX_STEPS} steps are allowed"),
+        ));
     }
     for step in &progress.steps {
-        definition::check_text(&format!("{field}.steps.title"), &step.title, MAX_PROGRESS_TEXT)?;
+        definition::check_text(
+            &format!("{field}.steps.title"),
+            &step.title,
+            MAX_PROGRESS_TEXT,
+        )?;
     }
     let is_number = |value: Option<f64>| value.is_none_or(f64::is_finite);
     if !is_number(progress.current) || !is_number(progress.total) {
@@ -147,7 +186,10 @@ pub(super) fn check_progress(field: &str, progress: &Progress) -> Result<(), Ref
 /// Checks an artifact that somebody reports.
 pub(super) fn check_artifact(field: &str, artifact: &Artifact) -> Result<(), Refusal> {
     if artifact.name.is_empty() {
-        return Err(Refusal::invalid(format!("{field}.name"), "must not be empty"));
+        return Err(Refusal::invalid(
+            format!("{field}.name"),
+            "must not be empty",
+        ));
     }
     for (part, text) in [
         ("name", &artifact.name),
@@ -161,16 +203,30 @@ pub(super) fn check_artifact(field: &str, artifact: &Artifact) -> Result<(), Ref
 }
 
 fn check_links(field: &str, links: &Links) -> Result<(), Refusal> {
-    definition::check_text(&format!("{field}.child_session_id"), &links.child_session_id, 256)?;
-    definition::check_text(&format!("{field}.remote_task_id"), &links.remote_task_id, MAX_ARTIFACT_TEXT)?;
+    definition::check_text(
+        &format!("{field}.child_session_id"),
+        &links.child_session_id,
+        256,
+    )?;
+    definition::check_text(
+        &format!("{field}.remote_task_id"),
+        &links.remote_task_id,
+        MAX_ARTIFACT_TEXT,
+    )?;
     if links.resource_ids.len() > MAX_RESOURCES {
-        return Err(Refusal::invalid(format!("{field}.resource_ids"), format!("at most {MAX_RESOURCES} are allowed")));
+        return Err(Refusal::invalid(
+            format!("{field}.resource_ids"),
+            format!("at most {MAX_RESOURCES} are allowed"),
+        ));
     }
     for id in &links.resource_ids {
         definition::check_text(&format!("{field}.resource_ids"), id, MAX_ARTIFACT_TEXT)?;
     }
     if !links.retry_of.is_empty() || !links.retried_as.is_empty() {
-        return Err(Refusal::invalid(field, "retry_of and retried_as are the server's"));
+        return Err(Refusal::invalid(
+            field,
+            "retry_of and retried_as are the server's",
+        ));
     }
     Ok(())
 }

@@ -45,14 +45,21 @@ pub async fn run(app: &App) {
         }
         if let Err(error) = round(app, &mut connection, &mut refresh_at).await {
             connection = None;
-            warn!(error = &error as &dyn std::error::Error, "no tasks could be claimed");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "no tasks could be claimed"
+            );
             tokio::time::sleep(FAILURE_PAUSE).await;
         }
     }
 }
 
 /// Fills free slots until either they or the tasks for them are used up.
-async fn round(app: &App, connection: &mut Option<Connection>, refresh_at: &mut Instant) -> Result<(), StoreError> {
+async fn round(
+    app: &App,
+    connection: &mut Option<Connection>,
+    refresh_at: &mut Instant,
+) -> Result<(), StoreError> {
     if Instant::now() >= *refresh_at {
         app.routes.refresh(&app.store).await?;
         *refresh_at = Instant::now() + REFRESH;
@@ -94,7 +101,10 @@ fn deal(mut workers: Vec<(Attachment, i32)>) -> Vec<Slot> {
 }
 
 fn offer(app: &App, registry: &Registry, slots: &[Slot], claimed: Vec<Claimed>) {
-    let streams: HashMap<WorkerSessionId, i64> = slots.iter().map(|slot| (slot.worker, slot.attach_no)).collect();
+    let streams: HashMap<WorkerSessionId, i64> = slots
+        .iter()
+        .map(|slot| (slot.worker, slot.attach_no))
+        .collect();
     for task in claimed {
         app.task_sessions.remember(task.task, task.session);
         let Some(attach_no) = streams.get(&task.worker) else {
@@ -110,7 +120,10 @@ fn offer(app: &App, registry: &Registry, slots: &[Slot], claimed: Vec<Claimed>) 
                 message: Some(attach_response::Message::Offer(offer_of(task))),
             };
             if downlink.try_send(message).is_err() {
-                warn!(worker = stream.worker.0, "an offer did not fit into the worker's stream");
+                warn!(
+                    worker = stream.worker.0,
+                    "an offer did not fit into the worker's stream"
+                );
             }
         }
     }
@@ -125,7 +138,9 @@ fn offer_of(task: Claimed) -> Offer {
         }),
         session_id: task.session_id,
         namespace: task.namespace,
-        lease_duration: Some(duration_from_ms(i64::try_from(task.lease.as_millis()).unwrap_or(i64::MAX))),
+        lease_duration: Some(duration_from_ms(
+            i64::try_from(task.lease.as_millis()).unwrap_or(i64::MAX),
+        )),
         attempt: task.attempt,
         run: task.run,
         spec: (task.spec.encoded_len() <= MAX_OFFERED_SPEC).then_some(task.spec),

@@ -75,7 +75,8 @@ impl Registry {
             && worker.stream == stream
         {
             let on_their_way = offers_received.map_or(0, |received| worker.offers_sent - received);
-            worker.free = free.saturating_sub(i32::try_from(on_their_way.max(0)).unwrap_or(i32::MAX));
+            worker.free =
+                free.saturating_sub(i32::try_from(on_their_way.max(0)).unwrap_or(i32::MAX));
         }
         self.slots_changed.notify_one();
     }

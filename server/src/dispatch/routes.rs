@@ -67,9 +67,17 @@ impl Routes {
         if let Some(id) = self.lock().routes.get(name) {
             return Ok(*id);
         }
-        let labels =
-            serde_json::to_string(&name.worker_labels).map_err(|error| StoreError::corrupt("label set", error))?;
-        let ensure = || creates::ensure_route(store.pool(), &name.queue, &name.kind, &name.executor, &labels);
+        let labels = serde_json::to_string(&name.worker_labels)
+            .map_err(|error| StoreError::corrupt("label set", error))?;
+        let ensure = || {
+            creates::ensure_route(
+                store.pool(),
+                &name.queue,
+                &name.kind,
+                &name.executor,
+                &labels,
+            )
+        };
         // The second try sees the row that another transaction was making during the first.
         let id = match ensure().await {
             Err(StoreError::Conflict(_)) => ensure().await?,

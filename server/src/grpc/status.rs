@@ -1,9 +1,6 @@
 //! From a refusal to a status: the code, a stable reason, and the details that help a program to go on.
 
-use crate::{
-    control::refusal::{Refusal, Resource},
-    store::StoreError,
-};
+use crate::control::refusal::{Refusal, Resource, StoreError};
 use std::{collections::HashMap, error::Error, time::Duration};
 use taskyard_core::task::summary;
 use tonic::{Code, Status};

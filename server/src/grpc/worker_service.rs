@@ -4,7 +4,7 @@ use crate::{
     app::App,
     control::{
         acquire_leases,
-        attach::{self, Admitted},
+        attach::{self, Admitted, Attachment},
         heartbeat::{self, Unnamed},
         lease_ref::LeaseRef,
         lease_spec,
@@ -13,7 +13,6 @@ use crate::{
         report, worker_files,
     },
     dispatch::{DOWNLINK_CAPACITY, Downlink},
-    store::workers::Attachment,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream, stream::BoxStream};

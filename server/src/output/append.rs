@@ -72,18 +72,25 @@ pub struct Appended {
 type StreamKey = (TaskId, i32, i16);
 
 /// Stores pushes, in order, and says what became of each, and which chunks are new.
-pub(super) async fn append(db: &mut Connection, pushes: &[Push]) -> Result<(Vec<PushResult>, Vec<Appended>), StoreError> {
+pub(super) async fn append(
+    db: &mut Connection,
+    pushes: &[Push],
+) -> Result<(Vec<PushResult>, Vec<Appended>), StoreError> {
     let mut transaction = batch::begin(db).await?;
     let appenders: Vec<Appender> = pushes.iter().map(|push| push.appender).collect();
     let standings = output_append::check_leases(&mut transaction, &appenders).await?;
-    let mut runs: Vec<(TaskId, i32)> = appenders.iter().map(|appender| (appender.task, appender.run)).collect();
+    let mut runs: Vec<(TaskId, i32)> = appenders
+        .iter()
+        .map(|appender| (appender.task, appender.run))
+        .collect();
     runs.sort_unstable();
     runs.dedup();
-    let mut streams: BTreeMap<StreamKey, (StreamState, bool)> = output_append::lock_streams(&mut transaction, &runs)
-        .await?
-        .into_iter()
-        .map(|state| ((state.task, state.run, state.stream), (state, false)))
-        .collect();
+    let mut streams: BTreeMap<StreamKey, (StreamState, bool)> =
+        output_append::lock_streams(&mut transaction, &runs)
+            .await?
+            .into_iter()
+            .map(|state| ((state.task, state.run, state.stream), (state, false)))
+            .collect();
     let mut appended = Vec::new();
     let mut results = Vec::with_capacity(pushes.len());
     for (push, standing) in pushes.iter().zip(standings) {
@@ -102,11 +109,16 @@ pub(super) async fn append(db: &mut Connection, pushes: &[Push]) -> Result<(Vec<
         output_append::save_streams(&mut transaction, &changed).await?;
     }
     if !appended.is_empty() {
-        output_append::insert_chunks(&mut transaction, &appended.iter().map(new_chunk).collect::<Vec<_>>()).await?;
+        output_append::insert_chunks(
+            &mut transaction,
+            &appended.iter().map(new_chunk).collect::<Vec<_>>(),
+        )
+        .await?;
     }
     for state in changed.iter().filter(|state| has_rolled(state)) {
         let tail_start = state.retention.tail_start(state.stored.durable_end);
-        output_append::delete_chunks(&mut *transaction, state, state.retention.head, tail_start).await?;
+        output_append::delete_chunks(&mut *transaction, state, state.retention.head, tail_start)
+            .await?;
     }
     batch::commit(transaction).await?;
     Ok((results, appended))
@@ -134,7 +146,11 @@ fn extend(
         let known = state.stored.durable_end.saturating_sub(chunk.offset);
         let fresh = Chunk {
             offset: chunk.offset + known,
-            data: chunk.data.slice(usize::try_from(known).unwrap_or(usize::MAX).min(chunk.data.len())..),
+            data: chunk.data.slice(
+                usize::try_from(known)
+                    .unwrap_or(usize::MAX)
+                    .min(chunk.data.len())..,
+            ),
             ..chunk.clone()
         };
         state.stored = state.stored.extended(fresh.offset, end);

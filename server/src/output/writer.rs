@@ -46,7 +46,11 @@ impl OutputWriters {
     ///
     /// # Errors
     /// Any [`StoreError`] of opening their connections.
-    pub async fn start(store: &Store, events: &Events, tasks: &mut JoinSet<()>) -> Result<Self, StoreError> {
+    pub async fn start(
+        store: &Store,
+        events: &Events,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, StoreError> {
         let mut queues = Vec::with_capacity(WRITERS);
         for _ in 0..WRITERS {
             let (sender, jobs) = mpsc::channel(MAX_BATCH * 4);
@@ -69,7 +73,10 @@ impl OutputWriters {
     pub async fn push(&self, push: Push) -> Option<oneshot::Receiver<Option<PushResult>>> {
         let bytes: usize = push.chunks.iter().map(|chunk| chunk.data.len() + 128).sum();
         let permits = u32::try_from(bytes.clamp(1, MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok()?;
+        let room = Arc::clone(&self.room)
+            .acquire_many_owned(permits)
+            .await
+            .ok()?;
         let index = (push.appender.task.0 as u64) % self.queues.len() as u64;
         let (reply, answer) = oneshot::channel();
         let job = Job {
@@ -118,7 +125,10 @@ impl Writer {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "output could not be stored");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "output could not be stored"
+                    );
                     break vec![None; pushes.len()];
                 }
             }
@@ -130,7 +140,10 @@ impl Writer {
         }
     }
 
-    async fn attempt(&mut self, pushes: &[Push]) -> Result<(Vec<PushResult>, Vec<Appended>), StoreError> {
+    async fn attempt(
+        &mut self,
+        pushes: &[Push],
+    ) -> Result<(Vec<PushResult>, Vec<Appended>), StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.store.open().await?,

@@ -249,13 +249,9 @@ pub async fn list_stale_offers(
     age: Duration,
     limit: i64,
 ) -> Result<Vec<HeldLease>, StoreError> {
-    let rows = sqlx::query_file!(
-        "src/store/sql/stale_offers.sql",
-        age.as_secs_f64(),
-        limit
-    )
-    .fetch_all(db)
-    .await?;
+    let rows = sqlx::query_file!("src/store/sql/stale_offers.sql", age.as_secs_f64(), limit)
+        .fetch_all(db)
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| HeldLease {

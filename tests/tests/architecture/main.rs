@@ -217,6 +217,7 @@ fn manifests_follow_the_rules() {
 fn the_state_of_a_live_task_is_written_in_one_file() {
     let writers: Vec<PathBuf> = rust_files("server/src")
         .into_iter()
+        .chain(files_with("server/src", "sql"))
         .filter(|file| writes_live_state(&without_comments(&read(file))))
         .collect();
     assert_eq!(
@@ -341,6 +342,10 @@ fn read(file: &Path) -> String {
 
 /// The Rust files below a folder, as paths from the root of the repository, in order.
 fn rust_files(folder: &str) -> Vec<PathBuf> {
+    files_with(folder, "rs")
+}
+
+fn files_with(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from(folder)];
     while let Some(folder) = open.pop() {
@@ -354,7 +359,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
                 if path.file_name().is_none_or(|name| name != "target") {
                     open.push(path);
                 }
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|found| found == extension) {
                 found.push(path);
             }
         }
