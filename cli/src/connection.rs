@@ -9,6 +9,8 @@ use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
@@ -37,12 +39,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, within five seconds, to what the command line says.
+    /// Connects to what the command line says; see [`Connection::to`].
     pub async fn open(arguments: &GlobalArguments) -> Result<Connection, Failure> {
         Connection::to(&arguments.endpoint, &arguments.namespace).await
     }
 
-    /// Connects, within five seconds.
+    /// Connects, and makes sure that a server answers there: each within five seconds.
     pub async fn to(endpoint: &str, namespace: &str) -> Result<Connection, Failure> {
         let uri = parse_endpoint(endpoint).map_err(Failure::Usage)?;
         let shown = endpoint.trim_end_matches('/').to_owned();
@@ -61,6 +63,7 @@ impl Connection {
             Ok(Err(error)) => return Err(unreachable_endpoint(&shown, &connection_cause(&error))),
             Err(_) => return Err(unreachable_endpoint(&shown, "no answer within 5 s")),
         };
+        ensure_answers(&channel, &shown).await?;
         Ok(Connection {
             channel,
             endpoint: shown,
@@ -140,6 +143,24 @@ impl Connection {
                 return Err(self.explain(&status));
             }
         }
+    }
+}
+
+/// Whoever listens may be somebody else, or hang: better to learn that from a call that needs no patience.
+async fn ensure_answers(channel: &Channel, endpoint: &str) -> Result<(), Failure> {
+    let mut health = HealthClient::new(channel.clone());
+    let checking = health.check(HealthCheckRequest::default());
+    match tokio::time::timeout(CONNECT_LIMIT, checking).await {
+        // Whatever it says of its health: it answers.
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(status)) => match status.source() {
+            Some(cause) => Err(unreachable_endpoint(endpoint, &connection_cause(cause))),
+            None => Ok(()),
+        },
+        Err(_) => Err(unreachable_endpoint(
+            endpoint,
+            "something listens there and gives no answer within 5 s",
+        )),
     }
 }
 
@@ -250,21 +271,9 @@ mod tests {
                     .await;
             }
         });
-        let endpoint = format!("http://{address}");
-        let failure = match Connection::to(&endpoint, "").await {
-            Err(failure) => failure,
-            Ok(connection) => connection
-                .call_within(CALL_LIMIT, Duration::from_millis(300), || {
-                    let mut admin = connection.admin();
-                    async move {
-                        admin
-                            .list_workers(taskyard_proto::v1::ListWorkersRequest::default())
-                            .await
-                    }
-                })
-                .await
-                .expect_err("no gRPC there"),
-        };
+        let failure = Connection::to(&format!("http://{address}"), "")
+            .await
+            .expect_err("no gRPC there");
         let text = failure.to_string();
         assert!(
             text.contains("does not speak gRPC") || text.contains("connection was closed"),

@@ -32,17 +32,12 @@ Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost o
 reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves.")]
 pub struct RunArguments {
     /// The command and its arguments
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true,
-        value_name = "CMD"
-    )]
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
     /// Set a variable; KEY alone copies it from here
     #[arg(long = "env", value_name = "KEY=VALUE")]
     pub environment: Vec<String>,
-    /// Directory on the worker [default: the task's own, which a relative one is below]
+    /// Directory on the worker; a relative one is below the task's own
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
     /// Longest time for one run

@@ -30,6 +30,8 @@ pub enum Event {
     },
     /// Somebody changes summary, detail, artifacts or links.
     Enrich,
+    /// Somebody who holds no lease says how far the work is. Changes no generation.
+    Note,
     /// Somebody holds the task back or releases it.
     SetHold(bool),
     /// The lease with this identity ended without a word from its worker.

@@ -205,6 +205,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
             Event::Enrich,
         ) => Ok(step.announce()),
         (
+            State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
+            Event::Note,
+        ) => Ok(step.quietly()),
+        (
             State::Running { .. } | State::AwaitingInput { .. },
             Event::Lost { .. } | Event::Due | Event::StartDeadline,
         ) => Err(Rejected::Moot),
@@ -268,6 +272,7 @@ impl Event {
             | Self::QuestionExpired(_)
             | Self::Cancel { .. }
             | Self::Enrich
+            | Self::Note
             | Self::SetHold(_)
             | Self::Lost { .. }
             | Self::Due

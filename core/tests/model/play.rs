@@ -124,6 +124,10 @@ impl Play {
                 let said = Ok(self.model.change());
                 self.compare(Event::Enrich, said)?;
             }
+            Step::Note => {
+                let said = self.model.note();
+                self.compare(Event::Note, said)?;
+            }
         }
         self.model.check(&self.task)
     }

@@ -340,6 +340,13 @@ impl Model {
         self.runs == 0 && self.start_deadline.is_some_and(|deadline| deadline < now)
     }
 
+    pub fn note(&self) -> Said {
+        match self.outcome {
+            Some(_) => Err(Rejected::Terminal),
+            None => Ok(QUIET),
+        }
+    }
+
     pub fn change(&mut self) -> Follows {
         self.changes += 1;
         ANNOUNCED

@@ -29,6 +29,7 @@ pub enum Step {
     Due,
     Deadline,
     Enrich,
+    Note,
 }
 
 /// Which number a report bears; or, with the next one, which half of the lease's identity it has wrong.
@@ -119,5 +120,6 @@ pub fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Due),
         1 => Just(Step::Deadline),
         1 => Just(Step::Enrich),
+        1 => Just(Step::Note),
     ]
 }

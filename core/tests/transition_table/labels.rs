@@ -173,6 +173,7 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
             now,
         )],
         ("enrich", _) => vec![(Event::Enrich, now)],
+        ("note", _) => vec![(Event::Note, now)],
         ("hold", _) => vec![(Event::SetHold(true), now)],
         ("unhold", _) => vec![(Event::SetHold(false), now)],
         ("lost", "gone") => vec![(lost(&right, Loss::Gone), now)],

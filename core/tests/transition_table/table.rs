@@ -61,6 +61,7 @@ cancel         C!.   C!d.  C!.   C!d.  C!.   C!d.  R!c   R!c   R!c   R     A!c  
 cancel.grace   C!.   C!d.  C!.   C!d.  C!.   C!d.  R!c   R!c   R!c   Rc    A!c   A!c   A!c   Ac    C!.   over  over  over
 cancel.longer  C!.   C!d.  C!.   C!d.  C!.   C!d.  R!c   R!c   R!c   R     A!c   A!c   A!c   A     C!.   over  over  over
 enrich         O!    Oo!   U!    Uo!   H!    Ho!   R!    R!    R!    R!    A!    A!    A!    A!    N!    S!    F!    C!
+note           O     Oo    U     Uo    H     Ho    R     R     R     R     A     A     A     A     N     over  over  over
 hold           H!    H!d   H!    H!d   moot  moot  bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over
 unhold         moot  moot  moot  moot  O!    O!d   bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over
 unhold.early   moot  moot  moot  moot  U!    U!d   bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over

@@ -86,6 +86,8 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
         }
         let Some(last) = page.last() else { break };
         after = last.lease.task;
+        // all are queued before any is waited for, so that they share their transactions
+        let mut answers = Vec::with_capacity(page.len());
         for expired in &page {
             let lease = expired.lease;
             let event = Event::Lost {
@@ -97,14 +99,20 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
                 if_renewed_before: Some(expired.renewed_before),
                 ..Change::new(lease.task, event, Content::None)
             };
-            match app.commits.change(lease.session, change).await {
+            match app.commits.change_later(lease.session, change) {
+                Ok(answer) => answers.push((lease.task, answer)),
+                Err(error) => warn!(task = %lease.task, %error, "a lost lease could not be ended"),
+            }
+        }
+        for (task, answer) in answers {
+            match answer.await.unwrap_or(Err(CommitError::ShuttingDown)) {
                 Ok(changed) => {
-                    info!(task = %lease.task, state = changed.after.task.state.as_str(), "recovered from a lost worker")
+                    info!(%task, state = changed.after.task.state.as_str(), "recovered from a lost worker");
                 }
                 Err(CommitError::Rejected { .. } | CommitError::NotFound) => {}
                 Err(CommitError::Store(error)) => return Err(error),
                 // the next look tries again
-                Err(error) => warn!(task = %lease.task, %error, "a lost lease could not be ended"),
+                Err(error) => warn!(%task, %error, "a lost lease could not be ended"),
             }
         }
     }

@@ -53,10 +53,12 @@ async fn sweep(app: &App) -> Result<(), Refusal> {
     change_all(app, due, Event::Due).await?;
     let late = due::list_past_start_deadline(app.store.pool(), PAGE).await?;
     change_all(app, late, Event::StartDeadline).await?;
-    for offer in claim::list_stale_offers(app.store.pool(), OFFER_AGE, PAGE).await? {
-        attach::lose(app, &offer, Loss::NotStarted).await?;
-    }
-    Ok(())
+    let offers = claim::list_stale_offers(app.store.pool(), OFFER_AGE, PAGE).await?;
+    let lost: Vec<_> = offers
+        .into_iter()
+        .map(|offer| (offer, Loss::NotStarted))
+        .collect();
+    attach::lose(app, &lost).await
 }
 
 /// Queues all, then waits for all, so that they share their transactions.

@@ -216,6 +216,14 @@ impl<'a> Work<'a> {
                 found: before.generation,
             }));
         }
+        let progress = change.content.progress();
+        let is_from_client = matches!(change.content, Content::Patch(_));
+        if progress.is_some() && is_from_client && before.is_terminal() {
+            return Ok(Err(CommitError::Rejected {
+                rejected: Rejected::Terminal,
+                state: before.state.as_str(),
+            }));
+        }
         let transition = match apply(&before, change.event.clone(), self.now) {
             Ok(transition) => transition,
             Err(rejected) => {
@@ -240,10 +248,10 @@ impl<'a> Work<'a> {
         }
         working.row.task = transition.task;
         working.is_changed = true;
-        if let Content::Progress(progress, _) = &change.content {
+        if let Some(progress) = progress {
             self.aftermath
                 .progress
-                .push((working.row.session, change.task, progress.clone()));
+                .push((working.row.session, change.task, progress));
         }
         let is_announced = transition.effects.contains(&Effect::Announce);
         if is_announced {

@@ -77,6 +77,18 @@ pub enum Content {
     RetriedAs(TaskId),
 }
 
+impl Content {
+    /// How far the work is, where this says so; cleared progress is empty.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        match self {
+            Self::Progress(progress, _) => Some(progress.clone()),
+            Self::Patch(patch) => patch.progress.clone().map(Option::unwrap_or_default),
+            Self::None | Self::Artifact(_) | Self::Finish(_) | Self::RetriedAs(_) => None,
+        }
+    }
+}
+
 /// The end of a run, beside the facts on which it is judged.
 #[derive(Clone, Debug, Default)]
 pub struct FinishContent {
@@ -130,6 +142,26 @@ pub struct Patch {
     pub artifacts: Option<Vec<Artifact>>,
     /// Added to the artifacts.
     pub append_artifacts: Vec<Artifact>,
+}
+
+impl Patch {
+    /// Whether it says how far the work is and nothing else, which is no change of the record.
+    #[must_use]
+    pub fn is_progress_only(&self) -> bool {
+        let Self {
+            state_detail: None,
+            summary: None,
+            progress: Some(_),
+            links: None,
+            merge_links: None,
+            artifacts: None,
+            append_artifacts,
+        } = self
+        else {
+            return false;
+        };
+        append_artifacts.is_empty()
+    }
 }
 
 /// What became of a change.

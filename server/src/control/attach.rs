@@ -95,6 +95,7 @@ async fn settle(
     held: &HashMap<(TaskId, LeaseId), HeldStatus>,
 ) -> Result<(), Refusal> {
     let mut finished = Vec::new();
+    let mut lost = Vec::new();
     for lease in leases {
         let loss = match held.get(&(lease.task, lease.lease_id)) {
             Some(HeldStatus::Finished) => {
@@ -106,24 +107,33 @@ async fn settle(
             None if lease.is_offered => Loss::NotStarted,
             None => Loss::Gone,
         };
-        lose(app, lease, loss).await?;
+        lost.push((*lease, loss));
     }
+    lose(app, &lost).await?;
     claim::adopt_leases(app.store.pool(), &finished, stream.worker, stream.attach_no).await?;
     Ok(())
 }
 
-/// Ends a lease whose worker is gone; that it was ended meanwhile is no error.
-pub async fn lose(app: &App, lease: &HeldLease, loss: Loss) -> Result<(), Refusal> {
-    let event = Event::Lost {
-        epoch: lease.epoch,
-        lease_id: lease.lease_id,
-        loss,
-    };
-    let change = Change::new(lease.task, event, Content::None);
-    match app.commits.change(lease.session, change).await {
-        Ok(_) | Err(CommitError::Rejected { .. } | CommitError::NotFound) => Ok(()),
-        Err(error) => Err(error.into()),
+/// Ends leases whose worker is gone, all queued before any is waited for, so that they share their transactions; that
+/// one was ended meanwhile is no error.
+pub async fn lose(app: &App, lost: &[(HeldLease, Loss)]) -> Result<(), Refusal> {
+    let mut answers = Vec::with_capacity(lost.len());
+    for (lease, loss) in lost {
+        let event = Event::Lost {
+            epoch: lease.epoch,
+            lease_id: lease.lease_id,
+            loss: *loss,
+        };
+        let change = Change::new(lease.task, event, Content::None);
+        answers.push(app.commits.change_later(lease.session, change)?);
     }
+    for answer in answers {
+        match answer.await.unwrap_or(Err(CommitError::ShuttingDown)) {
+            Ok(_) | Err(CommitError::Rejected { .. } | CommitError::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn read_boot(hello: &Hello) -> Result<WorkerBoot, Refusal> {

@@ -55,23 +55,15 @@ pub async fn heartbeat(
             })
             .collect();
         let named: HashSet<LeaseId> = held.iter().map(|lease| lease.lease_id).collect();
-        let missing: Vec<&HeldLease> = leases
+        let missing = leases
             .iter()
-            .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id))
-            .collect();
-        for lease in missing
-            .iter()
-            .filter(|lease| unnamed.contains(&lease.lease_id))
-        {
-            attach::lose(app, lease, Loss::Gone).await?;
-        }
-        let in_doubt: Unnamed = missing
-            .iter()
-            .map(|lease| lease.lease_id)
-            .filter(|id| !unnamed.contains(id))
-            .collect();
+            .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id));
+        let (lost, in_doubt): (Vec<&HeldLease>, Vec<&HeldLease>) =
+            missing.partition(|lease| unnamed.contains(&lease.lease_id));
+        let lost: Vec<_> = lost.into_iter().map(|lease| (*lease, Loss::Gone)).collect();
+        attach::lose(app, &lost).await?;
         ack.send_held = !in_doubt.is_empty();
-        *unnamed = in_doubt;
+        *unnamed = in_doubt.into_iter().map(|lease| lease.lease_id).collect();
     } else {
         ack.send_held = !agrees(&leases, &heartbeat);
     }

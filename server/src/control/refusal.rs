@@ -141,6 +141,18 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// A whole request is larger than any may be.
+    #[error("the request has more than {limit} bytes; send less at once, and large content as a file")]
+    MessageTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// What came is no message of the method's type.
+    #[error("the request cannot be read: {problem}")]
+    BadMessage {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A sender stopped sending, or sends too slowly.
     #[error("{what} did not come in time; send it again")]
     TooSlow {

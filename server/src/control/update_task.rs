@@ -45,9 +45,14 @@ pub async fn update_task(
         set_hold(app, found, hold, condition).await?;
     }
     if let Some(patch) = read_patch(request, &mask)? {
+        let event = if patch.is_progress_only() {
+            Event::Note
+        } else {
+            Event::Enrich
+        };
         let change = Change {
             if_generation: condition,
-            ..Change::new(found.id, Event::Enrich, Content::Patch(Box::new(patch)))
+            ..Change::new(found.id, event, Content::Patch(Box::new(patch)))
         };
         app.commits.change(found.session, change).await?;
     }

@@ -1,6 +1,7 @@
 //! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
 
 use super::{
+    bad_message::BadMessageLayer,
     admin_service::OperatorService, connection, panic_guard::PanicGuardLayer,
     session_file_service::FileService, session_task_service::TaskService, worker_service,
 };
@@ -29,8 +30,8 @@ const MAX_CONCURRENT_STREAMS: u32 = 4_096;
 /// A peer that is silent for this long is asked whether it is there, and then has this long to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest message that is taken; a larger one is answered with OUT_OF_RANGE, its size and this limit.
-const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Largest message that is taken; a larger one is answered with OUT_OF_RANGE and this limit.
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// How long calls may take to end once the server shuts down, and how long their connections to notice the cut.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -86,6 +87,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GrpcWebLayer::new())
         .layer(PanicGuardLayer)
+        .layer(BadMessageLayer)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

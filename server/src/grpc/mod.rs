@@ -1,6 +1,7 @@
 //! The services. They translate between calls and `control`, and decide nothing.
 
 mod admin_service;
+mod bad_message;
 mod connection;
 mod deadline;
 pub mod endpoint;

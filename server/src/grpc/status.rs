@@ -95,6 +95,12 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 ("limit_bytes", limit.to_string()),
             ]),
         ),
+        Refusal::MessageTooLarge { limit } => (
+            Code::OutOfRange,
+            "MESSAGE_TOO_LARGE",
+            Detail::Facts(vec![("limit_bytes", limit.to_string())]),
+        ),
+        Refusal::BadMessage { .. } => (Code::InvalidArgument, "BAD_MESSAGE", Detail::Nothing),
         Refusal::OutOfRange { what, problem, .. } => (
             Code::OutOfRange,
             "OUT_OF_RANGE",

@@ -30,20 +30,35 @@ insert into worker_session (name, instance_id, state_id, status, attach_no, slot
   from generate_series(1, 20) n;
 update task_live set state = 1, worker_session = 1 + run_no % 10, attach_no = 1, epoch = 1, lease_id = gen_random_uuid(),
     run = 1, attempt = 1, started_at = now()
-  from (select md5('task' || n)::uuid as run_id, n as run_no from generate_series(1, 100) n) some where id = run_id;
+  from (select md5('task' || n)::uuid as run_id, n as run_no from generate_series(1, 100) n) running where id = run_id;
 "#;
 
 /// What else runs all the time and must not read the whole queue: what it is, its parameters' types and values.
 const OTHERS: [(&str, &str, &str, &str); 4] = [
-    ("stale offers", include_str!("../../../server/src/store/sql/stale_offers.sql"), "float8, bigint", "5, 500"),
+    (
+        "stale offers",
+        include_str!("../../../server/src/store/sql/stale_offers.sql"),
+        "float8, bigint",
+        "5, 500",
+    ),
     (
         "expired leases",
         include_str!("../../../server/src/store/sql/expired_leases.sql"),
         "timestamptz, uuid, bigint",
         "'2000-01-01', '00000000-0000-0000-0000-000000000000', 200",
     ),
-    ("giving up workers", include_str!("../../../server/src/store/sql/give_up_workers.sql"), "timestamptz, float8", "'2000-01-01', 60"),
-    ("the leases of workers", include_str!("../../../server/src/store/sql/worker_leases.sql"), "bigint[]", "array[1, 2]"),
+    (
+        "giving up workers",
+        include_str!("../../../server/src/store/sql/give_up_workers.sql"),
+        "timestamptz, float8",
+        "'2000-01-01', 60",
+    ),
+    (
+        "the leases of workers",
+        include_str!("../../../server/src/store/sql/worker_leases.sql"),
+        "bigint[]",
+        "array[1, 2]",
+    ),
 ];
 
 async fn execute(database: &mut PgConnection, sql: &str) {
@@ -77,18 +92,31 @@ async fn explain_prepared(
     (statement, types, values): (&str, &str, &str),
     is_generic: bool,
 ) -> (String, i64) {
-    let mode = if is_generic { "force_generic_plan" } else { "force_custom_plan" };
-    execute(database, &format!("set plan_cache_mode = {mode}; deallocate all")).await;
-    execute(database, &format!("prepare prepared ({types}) as {statement}")).await;
+    let mode = if is_generic {
+        "force_generic_plan"
+    } else {
+        "force_custom_plan"
+    };
+    execute(
+        database,
+        &format!("set plan_cache_mode = {mode}; deallocate all"),
+    )
+    .await;
+    execute(
+        database,
+        &format!("prepare prepared ({types}) as {statement}"),
+    )
+    .await;
     explain(database, &format!("execute prepared ({values})")).await
 }
 
 fn expect_frugal(what: &str, plan: &str, buffers: i64, most: i64) {
     eprintln!("{what}: {buffers} buffers");
-    let scans_all = plan.contains("\"Seq Scan\"") && plan.split("\"Seq Scan\"").skip(1).any(|rest| {
-        let node: String = rest.chars().take(300).collect();
-        node.contains("\"Relation Name\":\"task_live\"")
-    });
+    let scans_all = plan.contains("\"Seq Scan\"")
+        && plan.split("\"Seq Scan\"").skip(1).any(|rest| {
+            let node: String = rest.chars().take(300).collect();
+            node.contains("\"Relation Name\":\"task_live\"")
+        });
     assert!(!scans_all, "{what} reads all of task_live: {plan}");
     assert!(buffers <= most, "{what} takes {buffers} buffers: {plan}");
 }
@@ -96,13 +124,28 @@ fn expect_frugal(what: &str, plan: &str, buffers: i64, most: i64) {
 #[tokio::test]
 async fn the_claim_is_held_to_its_index() {
     let database = Database::create().await;
-    let mut connection = PgConnection::connect(database.url()).await.expect("the database answers");
+    let mut connection = PgConnection::connect(database.url())
+        .await
+        .expect("the database answers");
     // Statistics are gathered when this test says so.
-    execute(&mut connection, "alter table task_live set (autovacuum_enabled = off)").await;
-    execute(&mut connection, &FILL.replace("ROUTES", &ROUTES.to_string()).replace("ROWS", &ROWS.to_string())).await;
+    execute(
+        &mut connection,
+        "alter table task_live set (autovacuum_enabled = off)",
+    )
+    .await;
+    execute(
+        &mut connection,
+        &FILL
+            .replace("ROUTES", &ROUTES.to_string())
+            .replace("ROWS", &ROWS.to_string()),
+    )
+    .await;
     let routes: Vec<String> = (1..=ROUTES).map(|route| route.to_string()).collect();
     let ones = vec!["1"; SLOTS].join(",");
-    let claimed = format!("array[{}], array[{ones}], array[{ones}], {SLOTS}", routes.join(","));
+    let claimed = format!(
+        "array[{}], array[{ones}], array[{ones}], {SLOTS}",
+        routes.join(",")
+    );
     for is_analysed in [false, true] {
         if is_analysed {
             execute(&mut connection, "analyze").await;
@@ -111,11 +154,15 @@ async fn the_claim_is_held_to_its_index() {
             let what = format!("the claim (analysed: {is_analysed}, generic plan: {is_generic})");
             let claim = (CLAIM, "int[], bigint[], bigint[], bigint", claimed.as_str());
             let (plan, buffers) = explain_prepared(&mut connection, claim, is_generic).await;
-            assert!(plan.contains("task_live_claim"), "{what} does not use its index: {plan}");
+            assert!(
+                plan.contains("task_live_claim"),
+                "{what} does not use its index: {plan}"
+            );
             expect_frugal(&what, &plan, buffers, 1_500);
             for (other, statement, types, values) in OTHERS {
                 let what = format!("{other} (analysed: {is_analysed}, generic plan: {is_generic})");
-                let (plan, buffers) = explain_prepared(&mut connection, (statement, types, values), is_generic).await;
+                let (plan, buffers) =
+                    explain_prepared(&mut connection, (statement, types, values), is_generic).await;
                 expect_frugal(&what, &plan, buffers, 1_000);
             }
         }

@@ -18,7 +18,10 @@ async fn served(worker: &mut HandWorker, count: usize) -> Vec<String> {
     for _ in 0..count {
         let offer = worker.offer().await;
         let lease = worker.start(&offer).await;
-        assert_eq!(worker.report(&lease, 2, exited(0, 0)).await, Verdict::Applied);
+        assert_eq!(
+            worker.report(&lease, 2, exited(0, 0)).await,
+            Verdict::Applied
+        );
         sessions.push(offer.session_id);
         worker.set_free(1).await;
     }
@@ -36,7 +39,11 @@ async fn create_many(client: &Client, session: &str, count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_does_not_keep_a_single_task_waiting() {
     let lease = Duration::from_secs(300);
-    let deployment = Deployment::builder().lease(lease).workers(Vec::new()).start().await;
+    let deployment = Deployment::builder()
+        .lease(lease)
+        .workers(Vec::new())
+        .start()
+        .await;
     let mut client = deployment.client().await;
     let (crowd, single) = (new_session("crowd"), new_session("single"));
     create_many(&client, &crowd, CROWD).await;
@@ -45,7 +52,10 @@ async fn a_crowd_does_not_keep_a_single_task_waiting() {
     let order = served(&mut worker, 6).await;
     let place = order.iter().position(|session| *session == single);
     eprintln!("the single task was served at place {place:?} of {CROWD}");
-    assert!(place.is_some_and(|place| place <= SLOTS as usize), "{order:?}");
+    assert!(
+        place.is_some_and(|place| place <= SLOTS as usize),
+        "{order:?}"
+    );
 
     // Later, when the crowd has been served for a while, newcomers do not overtake for ever, and do not wait either.
     served(&mut worker, 50).await;
@@ -54,6 +64,9 @@ async fn a_crowd_does_not_keep_a_single_task_waiting() {
     let order = served(&mut worker, 20).await;
     let of_late = order.iter().filter(|session| **session == late).count();
     eprintln!("the latecomer got {of_late} of 20 places");
-    assert!((5..=19).contains(&of_late), "both get their share: {order:?}");
+    assert!(
+        (5..=19).contains(&of_late),
+        "both get their share: {order:?}"
+    );
     deployment.remove().await;
 }

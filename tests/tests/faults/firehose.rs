@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use taskyard_proto::v1::tail_output_response::Item;
 use taskyard_proto::v1::{
-    CancelTaskRequest, OutputPosition, OutputStream, ReadOutputRequest, TailOutputRequest, TaskState,
+    CancelTaskRequest, OutputPosition, OutputStream, ReadOutputRequest, TailOutputRequest,
+    TaskState,
 };
 use taskyard_tests::client::{Client, new_session, probe};
 use taskyard_tests::deployment::Deployment;
@@ -31,7 +32,11 @@ async fn total(client: &mut Client, task: &str) -> u64 {
 fn expect_frugal(deployment: &Deployment) {
     let server = deployment.with_server(0, |server| server.peak_memory());
     let worker = deployment.with_worker(0, |worker| worker.peak_memory());
-    eprintln!("at most {} MiB in the server, {} MiB in the worker", server >> 20, worker >> 20);
+    eprintln!(
+        "at most {} MiB in the server, {} MiB in the worker",
+        server >> 20,
+        worker >> 20
+    );
     assert!(server < MEMORY_LIMIT && worker < MEMORY_LIMIT);
 }
 
@@ -53,12 +58,26 @@ async fn a_gibibyte_passes_through_little_memory_and_is_counted_to_the_byte() {
     assert_eq!(task.state(), TaskState::Succeeded, "{task:?}");
     let result = client.result(&id).await;
     let stdout = &result["stdout"];
-    assert_eq!((stdout["total_bytes"].as_u64(), stdout["truncated"].as_bool()), (Some(bytes), Some(true)), "{stdout}");
+    assert_eq!(
+        (
+            stdout["total_bytes"].as_u64(),
+            stdout["truncated"].as_bool()
+        ),
+        (Some(bytes), Some(true)),
+        "{stdout}"
+    );
     let stored = stdout["stored_bytes"].as_u64().unwrap_or_default();
     assert!(stored > 0 && stored <= KEPT + (KEPT / 4), "{stdout}");
     let (head, tail) = read_kept(&mut client, &id, 5).await;
-    assert!(head.abs_diff(KEPT * 2 / 3) <= 1, "two thirds are kept from the head: {head}");
-    assert_eq!(head + (bytes - tail), KEPT, "one third is kept from the tail: {tail}");
+    assert!(
+        head.abs_diff(KEPT * 2 / 3) <= 1,
+        "two thirds are kept from the head: {head}"
+    );
+    assert_eq!(
+        head + (bytes - tail),
+        KEPT,
+        "one third is kept from the tail: {tail}"
+    );
     expect_frugal(&deployment);
     deployment.remove().await;
 }
@@ -68,14 +87,24 @@ async fn a_flood_is_stopped_at_once() {
     let deployment = Deployment::builder().start().await;
     let mut client = deployment.client().await;
     let session = new_session("flood");
-    let id = client.create(&session, probe("spew --stdout 1099511627776 --seed 1")).await.id;
-    eventually("the flood to rise", SOON, async || (total(&mut client, &id).await > (64 << 20)).then_some(())).await;
+    let id = client
+        .create(&session, probe("spew --stdout 1099511627776 --seed 1"))
+        .await
+        .id;
+    eventually("the flood to rise", SOON, async || {
+        (total(&mut client, &id).await > (64 << 20)).then_some(())
+    })
+    .await;
     let canceled_at = Instant::now();
     let request = CancelTaskRequest {
         task: id.clone(),
         ..CancelTaskRequest::default()
     };
-    client.tasks.cancel_task(request).await.expect("it can be canceled");
+    client
+        .tasks
+        .cancel_task(request)
+        .await
+        .expect("it can be canceled");
     let task = client.ended(&id).await;
     let took = canceled_at.elapsed();
     eprintln!("from the cancel to the end of a flooding task: {took:?}");
@@ -96,7 +125,12 @@ async fn read_kept(client: &mut Client, id: &str, seed: u64) -> (u64, u64) {
         }],
         ..TailOutputRequest::default()
     };
-    let mut stream = client.tasks.tail_output(request).await.expect("the output can be read").into_inner();
+    let mut stream = client
+        .tasks
+        .tail_output(request)
+        .await
+        .expect("the output can be read")
+        .into_inner();
     let (mut next, mut gap) = (0, None);
     while let Some(response) = stream.message().await.expect("the stream holds") {
         match response.item {
@@ -106,7 +140,11 @@ async fn read_kept(client: &mut Client, id: &str, seed: u64) -> (u64, u64) {
                 next += chunk.data.len() as u64;
             }
             Some(Item::Gap(missing)) => {
-                assert_eq!((missing.from_offset as u64, gap), (next, None), "there is one gap");
+                assert_eq!(
+                    (missing.from_offset as u64, gap),
+                    (next, None),
+                    "there is one gap"
+                );
                 gap = Some((next, missing.to_offset as u64));
                 next = missing.to_offset as u64;
             }

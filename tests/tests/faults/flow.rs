@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use taskyard_proto::v1::tail_output_response::Item;
 use taskyard_proto::v1::{
-    OutputPosition, OutputStream, ReadOutputRequest, RetryPolicy, SessionTask, TailOutputRequest, TaskState,
+    OutputPosition, OutputStream, ReadOutputRequest, RetryPolicy, SessionTask, TailOutputRequest,
+    TaskState,
 };
 use taskyard_tests::client::{Client, probe};
 use taskyard_tests::pattern;
@@ -21,11 +22,21 @@ pub struct Flow {
 
 impl Flow {
     /// Starts `count` tasks and waits until each of them prints. They write into `folder`.
-    pub async fn start(client: &mut Client, session: &str, folder: &Path, count: usize, max_runs: i32) -> Flow {
+    pub async fn start(
+        client: &mut Client,
+        session: &str,
+        folder: &Path,
+        count: usize,
+        max_runs: i32,
+    ) -> Flow {
         let valve = folder.join(format!("{session}.valve"));
         let mut tasks = Vec::with_capacity(count);
         for number in 0..count {
-            let words = format!("flow {} --seed {} --every 20 --exit {number}", valve.display(), 2 * number);
+            let words = format!(
+                "flow {} --seed {} --every 20 --exit {number}",
+                valve.display(),
+                2 * number
+            );
             let mut task = probe(&words);
             task.retry = Some(RetryPolicy {
                 max_runs,
@@ -46,7 +57,10 @@ impl Flow {
     pub async fn advance(&self, client: &mut Client) {
         for task in &self.tasks {
             let before = stored(client, task).await;
-            until("more output to be stored", SOON, async || stored(client, task).await > before).await;
+            until("more output to be stored", SOON, async || {
+                stored(client, task).await > before
+            })
+            .await;
         }
     }
 
@@ -59,30 +73,58 @@ impl Flow {
     pub async fn verify(&self, client: &mut Client) {
         for (number, id) in self.tasks.iter().enumerate() {
             let task = client.ended(id).await;
-            assert_eq!((task.attempt, task.run), (1, 1), "nothing was run twice: {task:?}");
-            let expected = if number == 0 { TaskState::Succeeded } else { TaskState::Failed };
+            assert_eq!(
+                (task.attempt, task.run),
+                (1, 1),
+                "nothing was run twice: {task:?}"
+            );
+            let expected = if number == 0 {
+                TaskState::Succeeded
+            } else {
+                TaskState::Failed
+            };
             assert_eq!(task.state(), expected, "{task:?}");
             let code = task.exit.as_ref().and_then(|exit| exit.exit_code);
             assert_eq!(code, Some(number as i32), "{task:?}");
             let truth = std::fs::read_to_string(format!("{}.{}", self.valve.display(), 2 * number));
-            let total: u64 = truth.expect("the task wrote its total").parse().expect("a number");
+            let total: u64 = truth
+                .expect("the task wrote its total")
+                .parse()
+                .expect("a number");
             self.compare(client, &task, number, total).await;
         }
     }
 
     /// Compares every stored byte with the pattern, whatever became of the task.
-    pub async fn compare(&self, client: &mut Client, task: &SessionTask, number: usize, total: u64) {
-        for (index, stream) in [OutputStream::Stdout, OutputStream::Stderr].into_iter().enumerate() {
+    pub async fn compare(
+        &self,
+        client: &mut Client,
+        task: &SessionTask,
+        number: usize,
+        total: u64,
+    ) {
+        for (index, stream) in [OutputStream::Stdout, OutputStream::Stderr]
+            .into_iter()
+            .enumerate()
+        {
             let bytes = read_all(client, task, stream).await;
             assert_eq!(bytes.len() as u64, total, "{stream:?} of task {number}");
             let seed = (2 * number + index) as u64;
-            assert!(pattern::matches(seed, 0, &bytes), "{stream:?} of task {number} is changed");
+            assert!(
+                pattern::matches(seed, 0, &bytes),
+                "{stream:?} of task {number} is changed"
+            );
         }
     }
 
     /// Follows the stdout of one task from its begin to its end, over as many streams as it takes.
     pub fn follow(&self, endpoint: &str, number: usize) -> JoinHandle<u64> {
-        tokio::spawn(follow(endpoint.to_owned(), self.session.clone(), self.tasks[number].clone(), 2 * number as u64))
+        tokio::spawn(follow(
+            endpoint.to_owned(),
+            self.session.clone(),
+            self.tasks[number].clone(),
+            2 * number as u64,
+        ))
     }
 }
 
@@ -98,7 +140,12 @@ pub async fn read_all(client: &mut Client, task: &SessionTask, stream: OutputStr
             max_bytes: 1 << 20,
             ..ReadOutputRequest::default()
         };
-        let part = client.tasks.read_output(request).await.expect("output can be read").into_inner();
+        let part = client
+            .tasks
+            .read_output(request)
+            .await
+            .expect("output can be read")
+            .into_inner();
         if part.data.is_empty() {
             return bytes;
         }
@@ -149,7 +196,10 @@ async fn follow(endpoint: String, session: String, task: String, seed: u64) -> u
             match response.item {
                 Some(Item::Chunk(chunk)) if chunk.stream() == OutputStream::Stdout => {
                     assert_eq!(chunk.offset, next as i64, "the tail goes on where it was");
-                    assert!(pattern::matches(seed, next, &chunk.data), "the tail is the pattern");
+                    assert!(
+                        pattern::matches(seed, next, &chunk.data),
+                        "the tail is the pattern"
+                    );
                     next += chunk.data.len() as u64;
                 }
                 Some(Item::Gap(gap)) => panic!("the tail has a gap: {gap:?}"),

@@ -143,7 +143,11 @@ impl HandWorker {
             number: self.beats,
             held_count: i32::try_from(held.len()).unwrap_or(i32::MAX),
             held_digest: digest.to_vec().into(),
-            held: if is_complete { held.to_vec() } else { Vec::new() },
+            held: if is_complete {
+                held.to_vec()
+            } else {
+                Vec::new()
+            },
             held_is_complete: is_complete,
         }))
         .await;
@@ -161,7 +165,9 @@ impl HandWorker {
     async fn next(&mut self) -> Down {
         loop {
             let message = within("a message of the server", SOON, self.down.message()).await;
-            let message = message.expect("the stream holds").expect("the stream goes on");
+            let message = message
+                .expect("the stream holds")
+                .expect("the stream goes on");
             match message.message.expect("a message is something") {
                 Down::Ping(ping) => {
                     let number = ping.number;
@@ -218,7 +224,10 @@ pub fn exited(code: i32, total: i64) -> Report {
 /// Reports items; the verdicts in their order.
 pub async fn report_all(client: &mut Client, items: Vec<ReportItem>) -> Vec<Verdict> {
     let answer = client.worker.report(ReportRequest { items }).await;
-    let verdicts = answer.expect("reports are judged, not refused").into_inner().verdicts;
+    let verdicts = answer
+        .expect("reports are judged, not refused")
+        .into_inner()
+        .verdicts;
     verdicts.iter().map(|verdict| verdict.verdict()).collect()
 }
 
@@ -246,10 +255,15 @@ pub async fn push(
         tail_bytes: 1 << 20,
         totals: Vec::new(),
     };
-    let answer = client.worker.push_output(tokio_stream::iter([request])).await;
+    let answer = client
+        .worker
+        .push_output(tokio_stream::iter([request]))
+        .await;
     let mut answers = answer.expect("the stream opens").into_inner();
     let answer = within("an answer to the push", SOON, answers.message()).await;
-    answer.expect("pushes are judged").expect("each push has an answer")
+    answer
+        .expect("pushes are judged")
+        .expect("each push has an answer")
 }
 
 /// Writes an artifact under a lease.
@@ -259,6 +273,9 @@ pub async fn write_artifact(client: &mut Client, lease: &Lease) -> Result<(), St
         name: "artifacts/late.txt".to_owned(),
         data: b"late"[..].into(),
     };
-    client.worker.write_file(tokio_stream::iter([request])).await?;
+    client
+        .worker
+        .write_file(tokio_stream::iter([request]))
+        .await?;
     Ok(())
 }

@@ -29,7 +29,10 @@ impl Journal {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let watching = tokio::spawn(watch(endpoint.to_owned(), session.to_owned(), seen.clone()));
         let journal = Journal { seen, watching };
-        until("the watch to stand", SOON, async || journal.look(|seen| seen.is_begun)).await;
+        until("the watch to stand", SOON, async || {
+            journal.look(|seen| seen.is_begun)
+        })
+        .await;
         journal
     }
 
@@ -48,7 +51,11 @@ impl Journal {
         assert_eq!(trouble, None);
         for (index, event) in events.iter().enumerate() {
             let first = events[0].seq;
-            assert_eq!(event.seq, first + index as i64, "the numbers are contiguous");
+            assert_eq!(
+                event.seq,
+                first + index as i64,
+                "the numbers are contiguous"
+            );
         }
         for (task, ends) in ends(&events) {
             assert_eq!(ends.len(), 1, "{task} ended once: {ends:?}");
@@ -77,7 +84,9 @@ fn ends(events: &[SessionEvent]) -> BTreeMap<String, Vec<TaskState>> {
     let mut ends: BTreeMap<String, Vec<TaskState>> = BTreeMap::new();
     for event in events {
         let state = event.change.as_ref().map(|change| change.state());
-        if let Some(state @ (TaskState::Succeeded | TaskState::Failed | TaskState::Canceled)) = state {
+        if let Some(state @ (TaskState::Succeeded | TaskState::Failed | TaskState::Canceled)) =
+            state
+        {
             ends.entry(event.task_id.clone()).or_default().push(state);
         }
     }
@@ -111,8 +120,12 @@ async fn watch(endpoint: String, session: String, seen: Arc<Mutex<Seen>>) {
             match response.item {
                 Some(Item::Event(event)) => seen.events.push(event),
                 Some(Item::SnapshotComplete(_)) => seen.is_begun = true,
-                Some(Item::Snapshot(task)) => seen.trouble = Some(format!("a snapshot of {}", task.id)),
-                Some(Item::Resync(resync)) => seen.trouble = Some(format!("a resync: {}", resync.reason)),
+                Some(Item::Snapshot(task)) => {
+                    seen.trouble = Some(format!("a snapshot of {}", task.id))
+                }
+                Some(Item::Resync(resync)) => {
+                    seen.trouble = Some(format!("a resync: {}", resync.reason))
+                }
                 Some(Item::Progress(_) | Item::Keepalive(_)) | None => {}
             }
         }

@@ -28,22 +28,32 @@ struct OwnPostgres {
 impl OwnPostgres {
     async fn start() -> OwnPostgres {
         let mut owner = Command::new(binaries::scratch_postgres())
-            .args(["--", "sh", "-c", "printf '%s\\n' \"$DATABASE_URL\"; exec cat >/dev/null"])
+            .args([
+                "--",
+                "sh",
+                "-c",
+                "printf '%s\\n' \"$DATABASE_URL\"; exec cat >/dev/null",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a Postgres of our own can be started");
         let mut url = String::new();
         let stdout = owner.stdout.take().expect("there is a pipe");
-        BufReader::new(stdout).read_line(&mut url).expect("it says its address");
+        BufReader::new(stdout)
+            .read_line(&mut url)
+            .expect("it says its address");
         let url = url.trim_end().to_owned();
         let mut connection = PgConnection::connect(&url).await.expect("it answers");
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .fetch_one(&mut connection)
             .await
             .expect("it has backends");
-        let stat = std::fs::read_to_string(format!("/proc/{backend}/stat")).expect("on this machine");
-        let postmaster = stat[stat.rfind(')').expect("a name") + 1..].split_whitespace().nth(1);
+        let stat =
+            std::fs::read_to_string(format!("/proc/{backend}/stat")).expect("on this machine");
+        let postmaster = stat[stat.rfind(')').expect("a name") + 1..]
+            .split_whitespace()
+            .nth(1);
         OwnPostgres {
             owner,
             url,
@@ -92,7 +102,11 @@ async fn a_stall_within_the_lease_costs_no_result_and_no_byte() {
     flow.end();
     flow.verify(&mut client).await;
     let events = journal.ended(&flow.tasks).await;
-    assert_eq!(events.len(), 60, "each was created, started and ended: {events:?}");
+    assert_eq!(
+        events.len(),
+        60,
+        "each was created, started and ended: {events:?}"
+    );
     deployment.remove().await;
 }
 
@@ -118,13 +132,23 @@ async fn a_stall_beyond_the_lease_leaves_nothing_undecided() {
         let kind = task.error.as_ref().map_or("", |error| error.kind.as_str());
         let is_true_exit = code == Some(number as i32);
         assert!(is_true_exit || kind == "outcome_unknown", "{task:?}");
-        for (index, stream) in [OutputStream::Stdout, OutputStream::Stderr].into_iter().enumerate() {
+        for (index, stream) in [OutputStream::Stdout, OutputStream::Stderr]
+            .into_iter()
+            .enumerate()
+        {
             let bytes = read_all(&mut client, &task, stream).await;
-            assert!(pattern::matches((2 * number + index) as u64, 0, &bytes), "{stream:?} of {id}");
+            assert!(
+                pattern::matches((2 * number + index) as u64, 0, &bytes),
+                "{stream:?} of {id}"
+            );
         }
     }
     journal.ended(&flow.tasks).await;
     let after = client.run(&session, shell("exit 0")).await;
-    assert_eq!(after.state(), TaskState::Succeeded, "work goes on: {after:?}");
+    assert_eq!(
+        after.state(),
+        TaskState::Succeeded,
+        "work goes on: {after:?}"
+    );
     deployment.remove().await;
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use taskyard_proto::v1::{CancelOutcome, CancelTaskRequest, CreateTaskRequest, TaskDefinition, TaskState, Verdict};
+use taskyard_proto::v1::{
+    CancelOutcome, CancelTaskRequest, CreateTaskRequest, TaskDefinition, TaskState, Verdict,
+};
 use taskyard_tests::client::{Client, command, new_session, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::refusal::reason_of;
@@ -16,13 +18,21 @@ use crate::journal::Journal;
 const ROUNDS: usize = 15;
 
 /// Runs calls truly at once; their outcomes in order.
-async fn spawn_all<T: Send + 'static>(calls: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+async fn spawn_all<T: Send + 'static>(
+    calls: Vec<impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
     let running: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
     let outcomes = join_all(running).await;
-    outcomes.into_iter().map(|outcome| outcome.expect("a call does not panic")).collect()
+    outcomes
+        .into_iter()
+        .map(|outcome| outcome.expect("a call does not panic"))
+        .collect()
 }
 
-async fn create_once(mut client: Client, request: CreateTaskRequest) -> Result<(String, bool), Status> {
+async fn create_once(
+    mut client: Client,
+    request: CreateTaskRequest,
+) -> Result<(String, bool), Status> {
     let answer = client.tasks.create_task(request).await?.into_inner();
     Ok((answer.task.unwrap_or_default().id, answer.created))
 }
@@ -38,15 +48,26 @@ fn request(session: &str, task: TaskDefinition, request_id: &str) -> CreateTaskR
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creates_that_meet_make_one_task() {
-    let deployment = Deployment::builder().servers(2).workers(Vec::new()).start().await;
-    let clients = [deployment.client().await, Client::connect(&deployment.endpoint_of(1)).await];
+    let deployment = Deployment::builder()
+        .servers(2)
+        .workers(Vec::new())
+        .start()
+        .await;
+    let clients = [
+        deployment.client().await,
+        Client::connect(&deployment.endpoint_of(1)).await,
+    ];
     for round in 0..ROUNDS {
         // In a session that is new as well.
         let session = new_session("meet");
         let race = |requests: Vec<CreateTaskRequest>| {
             let clients = clients.clone();
             let calls = requests.into_iter().enumerate();
-            spawn_all(calls.map(|(index, request)| create_once(clients[index % 2].clone(), request)).collect())
+            spawn_all(
+                calls
+                    .map(|(index, request)| create_once(clients[index % 2].clone(), request))
+                    .collect(),
+            )
         };
         let keyed = |word: &str| TaskDefinition {
             key: "k".to_owned(),
@@ -56,28 +77,43 @@ async fn creates_that_meet_make_one_task() {
         expect_one_task(round, "the same key", same);
 
         let by_request = request(&session, command(&["true"]), &format!("r-{session}"));
-        expect_one_task(round, "the same request_id", race(vec![by_request; 6]).await);
+        expect_one_task(
+            round,
+            "the same request_id",
+            race(vec![by_request; 6]).await,
+        );
 
         // Two payloads under one key: one of them wins, the other is told so.
         let other_key = |word: &str| TaskDefinition {
             key: "k2".to_owned(),
             ..command(&["echo", word])
         };
-        let outcomes = race(vec![request(&session, other_key("x"), ""), request(&session, other_key("y"), "")]).await;
+        let outcomes = race(vec![
+            request(&session, other_key("x"), ""),
+            request(&session, other_key("y"), ""),
+        ])
+        .await;
         expect_one_conflict(round, "another payload", outcomes);
 
         let named = |word: &str| TaskDefinition {
             name: "n".to_owned(),
             ..command(&["echo", word])
         };
-        let outcomes = race(vec![request(&session, named("x"), ""), request(&session, named("x"), "")]).await;
+        let outcomes = race(vec![
+            request(&session, named("x"), ""),
+            request(&session, named("x"), ""),
+        ])
+        .await;
         expect_one_conflict(round, "the same name", outcomes);
     }
     deployment.remove().await;
 }
 
 fn expect_one_task(round: usize, what: &str, outcomes: Vec<Result<(String, bool), Status>>) {
-    let made: Vec<(String, bool)> = outcomes.into_iter().map(|outcome| outcome.expect(what)).collect();
+    let made: Vec<(String, bool)> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.expect(what))
+        .collect();
     let ids: HashSet<&String> = made.iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), 1, "{what}, round {round}: {made:?}");
     let created = made.iter().filter(|(_, created)| *created).count();
@@ -86,7 +122,11 @@ fn expect_one_task(round: usize, what: &str, outcomes: Vec<Result<(String, bool)
 
 fn expect_one_conflict(round: usize, what: &str, outcomes: Vec<Result<(String, bool), Status>>) {
     let (made, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-    assert_eq!((made.len(), refused.len()), (1, 1), "{what}, round {round}: {made:?} {refused:?}");
+    assert_eq!(
+        (made.len(), refused.len()),
+        (1, 1),
+        "{what}, round {round}: {made:?} {refused:?}"
+    );
     for refusal in refused.into_iter().filter_map(Result::err) {
         assert_eq!(refusal.code(), Code::AlreadyExists, "{what}: {refusal:?}");
         assert!(!reason_of(&refusal).is_empty(), "{what}: {refusal:?}");
@@ -96,8 +136,16 @@ fn expect_one_conflict(round: usize, what: &str, outcomes: Vec<Result<(String, b
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancel_and_a_finish_that_meet_make_one_end() {
     let lease = Duration::from_secs(300);
-    let deployment = Deployment::builder().lease(lease).servers(2).workers(Vec::new()).start().await;
-    let clients = [deployment.client().await, Client::connect(&deployment.endpoint_of(1)).await];
+    let deployment = Deployment::builder()
+        .lease(lease)
+        .servers(2)
+        .workers(Vec::new())
+        .start()
+        .await;
+    let clients = [
+        deployment.client().await,
+        Client::connect(&deployment.endpoint_of(1)).await,
+    ];
     let session = new_session("meet");
     let journal = Journal::begin(&deployment.endpoint(), &session).await;
     let mut worker = HandWorker::attach(&clients[0], hello("racer", 1)).await;
@@ -113,22 +161,35 @@ async fn a_cancel_and_a_finish_that_meet_make_one_end() {
             worker.start(&offer).await;
             item(&lease, 2, exited(0, 0))
         } else {
-            item(&lease, 1, taskyard_proto::v1::report_item::Report::Start(taskyard_proto::v1::StartReport {}))
+            item(
+                &lease,
+                1,
+                taskyard_proto::v1::report_item::Report::Start(taskyard_proto::v1::StartReport {}),
+            )
         };
         let (mut reporting, mut canceling) = (clients[0].clone(), clients[1].clone());
         let cancel = CancelTaskRequest {
             task: id.clone(),
             ..CancelTaskRequest::default()
         };
-        let reported = tokio::spawn(async move { report_all(&mut reporting, vec![report]).await[0] });
+        let reported =
+            tokio::spawn(async move { report_all(&mut reporting, vec![report]).await[0] });
         let canceled = tokio::spawn(async move { canceling.tasks.cancel_task(cancel).await });
         let verdict = reported.await.expect("the report does not panic");
-        let answer = canceled.await.expect("the cancel does not panic").expect("a cancel is answered").into_inner();
+        let answer = canceled
+            .await
+            .expect("the cancel does not panic")
+            .expect("a cancel is answered")
+            .into_inner();
         let told = answer.task.clone().unwrap_or_default();
         if is_started {
             assert_eq!(verdict, Verdict::Applied);
             let task = client.ended(&id).await;
-            assert_eq!(task.state(), TaskState::Succeeded, "the run had ended well: {task:?}");
+            assert_eq!(
+                task.state(),
+                TaskState::Succeeded,
+                "the run had ended well: {task:?}"
+            );
             // The record that comes with the answer may be newer than the outcome.
             match answer.outcome() {
                 CancelOutcome::AlreadyTerminal => assert_eq!(told.state(), TaskState::Succeeded),
@@ -139,7 +200,10 @@ async fn a_cancel_and_a_finish_that_meet_make_one_end() {
             match (verdict, answer.outcome()) {
                 (Verdict::Applied, CancelOutcome::Requested) => {
                     assert!(told.cancel_requested_at.is_some(), "{told:?}");
-                    assert_eq!(report_all(&mut client, vec![item(&lease, 2, exited(0, 0))]).await, [Verdict::Applied]);
+                    assert_eq!(
+                        report_all(&mut client, vec![item(&lease, 2, exited(0, 0))]).await,
+                        [Verdict::Applied]
+                    );
                 }
                 (Verdict::Terminal | Verdict::Canceled, CancelOutcome::Canceled) => {
                     assert_eq!(told.state(), TaskState::Canceled);
@@ -193,14 +257,22 @@ async fn connections_that_break_under_load_change_no_outcome() {
     for made in join_all(creators).await {
         for (id, code) in made.expect("creators do not panic") {
             let task = client.clone().ended(&id).await;
-            assert_eq!(task.exit.clone().unwrap_or_default().exit_code, Some(code), "{task:?}");
+            assert_eq!(
+                task.exit.clone().unwrap_or_default().exit_code,
+                Some(code),
+                "{task:?}"
+            );
             assert_eq!((task.attempt, task.run), (1, 1), "{task:?}");
             ids.push(id);
         }
     }
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 80);
     let events = journal.ended(&ids).await;
-    assert_eq!(events.len(), 240, "each was created, started and ended once");
+    assert_eq!(
+        events.len(),
+        240,
+        "each was created, started and ended once"
+    );
     deployment.remove().await;
 }
 

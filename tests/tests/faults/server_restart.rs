@@ -15,7 +15,11 @@ const TASKS: usize = 20;
 async fn a_killed_server_costs_no_result_and_no_byte() {
     let worker = WorkerPlan::new("w1").flags(&["--slots=24"]);
     let lease = Duration::from_secs(20);
-    let deployment = Deployment::builder().lease(lease).workers(vec![worker]).start().await;
+    let deployment = Deployment::builder()
+        .lease(lease)
+        .workers(vec![worker])
+        .start()
+        .await;
     let session = new_session("restart");
     let journal = Journal::begin(&deployment.endpoint(), &session).await;
     let mut client = deployment.client().await;
@@ -36,9 +40,15 @@ async fn a_killed_server_costs_no_result_and_no_byte() {
     flow.verify(&mut client).await;
     assert!(journal.streams() >= 3, "the watch was cut");
     let events = journal.ended(&flow.tasks).await;
-    assert_eq!(events.len(), 3 * TASKS, "each was created, started and ended: {events:?}");
+    assert_eq!(
+        events.len(),
+        3 * TASKS,
+        "each was created, started and ended: {events:?}"
+    );
     for tail in tails {
-        let followed = within("the tail to end", SOON, tail).await.expect("the tail holds");
+        let followed = within("the tail to end", SOON, tail)
+            .await
+            .expect("the tail holds");
         assert!(followed > 0);
     }
     deployment.remove().await;

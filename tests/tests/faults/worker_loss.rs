@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use sqlx::Row;
 use taskyard_proto::v1::report_item::Report;
 use taskyard_proto::v1::{
-    CancelTaskRequest, GetLeaseSpecRequest, Lease, ProgressReport, RetryPolicy, TaskDefinition, TaskState, Verdict,
+    CancelTaskRequest, GetLeaseSpecRequest, Lease, ProgressReport, RetryPolicy, TaskDefinition,
+    TaskState, Verdict,
 };
 use taskyard_tests::client::{Client, milliseconds, new_session, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
@@ -73,12 +74,20 @@ async fn lease_of(deployment: &Deployment, id: &str) -> Lease {
 /// Everything that a worker can write under a lease is refused.
 async fn expect_fenced(client: &mut Client, lease: &Lease, run: i32, verdict: Verdict) {
     let progress = Report::Progress(ProgressReport::default());
-    let items = vec![item(lease, 1_000, progress), item(lease, 1_001, exited(0, 0))];
+    let items = vec![
+        item(lease, 1_000, progress),
+        item(lease, 1_001, exited(0, 0)),
+    ];
     assert_eq!(report_all(client, items).await, [verdict, verdict]);
     let pushed = push(client, lease, run, 0, b"late").await;
     assert_eq!(pushed.verdict(), verdict, "{pushed:?}");
-    let written = write_artifact(client, lease).await.expect_err("a late write");
-    assert!(matches!(written.code(), Code::Aborted | Code::FailedPrecondition), "{written:?}");
+    let written = write_artifact(client, lease)
+        .await
+        .expect_err("a late write");
+    assert!(
+        matches!(written.code(), Code::Aborted | Code::FailedPrecondition),
+        "{written:?}"
+    );
     let request = GetLeaseSpecRequest {
         lease: Some(lease.clone()),
     };
@@ -93,9 +102,15 @@ async fn a_killed_workers_tasks_end_as_their_specs_say() {
     let journal = Journal::begin(&deployment.endpoint(), &session).await;
     let mut client = deployment.client().await;
     let folder = deployment.folder();
-    let again = client.create(&session, retried(family(folder, "again"), 2)).await.id;
+    let again = client
+        .create(&session, retried(family(folder, "again"), 2))
+        .await
+        .id;
     let once = client.create(&session, family(folder, "once")).await.id;
-    let canceled = client.create(&session, retried(family(folder, "canceled"), 5)).await.id;
+    let canceled = client
+        .create(&session, retried(family(folder, "canceled"), 5))
+        .await
+        .id;
     let mut all = Vec::new();
     for name in ["again", "once", "canceled"] {
         all.extend(pids(folder, name, 1).await);
@@ -105,15 +120,24 @@ async fn a_killed_workers_tasks_end_as_their_specs_say() {
         grace: Some(milliseconds(60_000)),
         ..CancelTaskRequest::default()
     };
-    client.tasks.cancel_task(request).await.expect("it can be asked to stop");
-    let old = [lease_of(&deployment, &again).await, lease_of(&deployment, &once).await];
+    client
+        .tasks
+        .cancel_task(request)
+        .await
+        .expect("it can be asked to stop");
+    let old = [
+        lease_of(&deployment, &again).await,
+        lease_of(&deployment, &once).await,
+    ];
 
     let killed_at = Instant::now();
     deployment.with_worker(0, |worker| worker.kill());
     gone("every process of the killed worker to be gone", &all).await;
     eprintln!("processes gone {:?} after the worker", killed_at.elapsed());
     let second = deployment.add_worker(0, WorkerPlan::new("w2")).await;
-    let rerun = client.reached(&again, |task| task.run == 2 && task.worker_id == "w2").await;
+    let rerun = client
+        .reached(&again, |task| task.run == 2 && task.worker_id == "w2")
+        .await;
     let recovered_in = killed_at.elapsed();
     eprintln!("run again {recovered_in:?} after the worker's death, at a lease of {LEASE:?}");
     assert!(recovered_in < 2 * LEASE + SLACK, "{recovered_in:?}");
@@ -121,7 +145,11 @@ async fn a_killed_workers_tasks_end_as_their_specs_say() {
     for id in [&once, &canceled] {
         let task = client.ended(id).await;
         let error = task.error.clone().unwrap_or_default();
-        assert_eq!((task.state(), error.kind.as_str()), (TaskState::Failed, "outcome_unknown"), "{task:?}");
+        assert_eq!(
+            (task.state(), error.kind.as_str()),
+            (TaskState::Failed, "outcome_unknown"),
+            "{task:?}"
+        );
         assert_eq!((task.attempt, task.run), (1, 1), "it was not run again");
         assert_eq!(client.result(id).await["error"]["kind"], "outcome_unknown");
     }
@@ -142,7 +170,10 @@ async fn a_killed_workers_tasks_end_as_their_specs_say() {
     gone("the second run to be gone", &run_pids).await;
     let spent = client.ended(&again).await;
     let error = spent.error.clone().unwrap_or_default();
-    assert_eq!((spent.state(), error.kind.as_str(), spent.run), (TaskState::Failed, "orphaned", 2));
+    assert_eq!(
+        (spent.state(), error.kind.as_str(), spent.run),
+        (TaskState::Failed, "orphaned", 2)
+    );
     journal.ended(&[again, once, canceled]).await;
     deployment.remove().await;
 }
@@ -170,55 +201,94 @@ async fn a_frozen_worker_that_wakes_up_changes_nothing() {
     let second = deployment.add_worker(0, WorkerPlan::new("w2")).await;
     let frozen_at = Instant::now();
     deployment.with_worker(0, |worker| worker.signal(Signal::STOP));
-    gone("the shim to kill what its frozen worker cannot hold", &[child]).await;
-    eprintln!("the child was gone {:?} after the freeze, at a lease of {LEASE:?}", frozen_at.elapsed());
-    let task = client.reached(&id, |task| task.attempt == 2 && task.state() == TaskState::Running).await;
+    gone(
+        "the shim to kill what its frozen worker cannot hold",
+        &[child],
+    )
+    .await;
+    eprintln!(
+        "the child was gone {:?} after the freeze, at a lease of {LEASE:?}",
+        frozen_at.elapsed()
+    );
+    let task = client
+        .reached(&id, |task| {
+            task.attempt == 2 && task.state() == TaskState::Running
+        })
+        .await;
     assert_eq!(task.worker_id, "w2");
     deployment.with_worker(0, |worker| worker.signal(Signal::CONT));
     // It notices that it was away, and comes back.
     let is_back = async || {
-        let workers = client.admin.list_workers(taskyard_proto::v1::ListWorkersRequest::default()).await;
+        let workers = client
+            .admin
+            .list_workers(taskyard_proto::v1::ListWorkersRequest::default())
+            .await;
         let workers = workers.expect("workers can be listed").into_inner().workers;
         let active = taskyard_proto::v1::WorkerStatus::Active;
-        workers.iter().filter(|worker| worker.status() == active).map(|worker| worker.name.as_str()).any(|name| name == "w1")
+        workers
+            .iter()
+            .filter(|worker| worker.status() == active)
+            .map(|worker| worker.name.as_str())
+            .any(|name| name == "w1")
     };
     until("the worker to be back", SOON, is_back).await;
     expect_fenced(&mut client, &old, 1, Verdict::LeaseLost).await;
     std::fs::write(&go, "").expect("the folder can be written");
     let task = client.ended(&id).await;
-    assert_eq!((task.state(), task.attempt, task.run), (TaskState::Succeeded, 2, 2), "{task:?}");
+    assert_eq!(
+        (task.state(), task.attempt, task.run),
+        (TaskState::Succeeded, 2, 2),
+        "{task:?}"
+    );
     journal.ended(&[id]).await;
     // The worker that was away works again.
     deployment.with_worker(second, |worker| worker.kill());
     let mut after = shell("exit 0");
     after.retry = None;
     let after = client.run(&session, after).await;
-    assert!(after.state() == TaskState::Succeeded && after.worker_id == "w1", "{after:?}");
+    assert!(
+        after.state() == TaskState::Succeeded && after.worker_id == "w1",
+        "{after:?}"
+    );
     deployment.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_worker_settles_what_it_held_at_once() {
     // A lease that no test waits for: whatever is settled here is settled by the hello.
-    let deployment = Deployment::builder().lease(Duration::from_secs(600)).start().await;
+    let deployment = Deployment::builder()
+        .lease(Duration::from_secs(600))
+        .start()
+        .await;
     let session = new_session("reboot");
     let journal = Journal::begin(&deployment.endpoint(), &session).await;
     let mut client = deployment.client().await;
     let folder = deployment.folder();
     let go = folder.join("go");
     let once = client.create(&session, family(folder, "once")).await.id;
-    let again = client.create(&session, retried(family(folder, "again"), 3)).await.id;
-    let script = format!("echo begun; until [ -e {0} ]; do sleep 0.05; done; echo done; echo $$ > {0}.pid; exit 7", go.display());
+    let again = client
+        .create(&session, retried(family(folder, "again"), 3))
+        .await
+        .id;
+    let script = format!(
+        "echo begun; until [ -e {0} ]; do sleep 0.05; done; echo done; echo $$ > {0}.pid; exit 7",
+        go.display()
+    );
     let finished = client.create(&session, shell(&script)).await.id;
     let mut held = pids(folder, "once", 1).await;
     held.extend(pids(folder, "again", 1).await);
-    client.reached(&finished, |task| task.state() == TaskState::Running).await;
+    client
+        .reached(&finished, |task| task.state() == TaskState::Running)
+        .await;
 
     // The third task ends while nobody can be told, and the worker dies with the news in its ledger.
     deployment.with_server(0, |server| server.kill());
     std::fs::write(&go, "").expect("the folder can be written");
     let ledger = folder.join("w1");
-    until("the end to be noted in the ledger", SOON, async || names_finished(&ledger, &finished)).await;
+    until("the end to be noted in the ledger", SOON, async || {
+        names_finished(&ledger, &finished)
+    })
+    .await;
     deployment.with_worker(0, |worker| worker.kill());
     gone("the worker's processes to be gone", &held).await;
     deployment.restart_server(0).await;
@@ -228,25 +298,40 @@ async fn a_restarted_worker_settles_what_it_held_at_once() {
     let task = client.ended(&once).await;
     assert_eq!(task.error.unwrap_or_default().kind, "outcome_unknown");
     let task = client.ended(&finished).await;
-    assert_eq!(task.exit.clone().unwrap_or_default().exit_code, Some(7), "{task:?}");
+    assert_eq!(
+        task.exit.clone().unwrap_or_default().exit_code,
+        Some(7),
+        "{task:?}"
+    );
     assert_eq!((task.attempt, task.run), (1, 1));
     let result = client.result(&finished).await;
     assert_eq!(result["stdout"]["tail"], "begun\ndone\n", "{result}");
-    let task = client.reached(&again, |task| task.run == 2 && task.state() == TaskState::Running).await;
+    let task = client
+        .reached(&again, |task| {
+            task.run == 2 && task.state() == TaskState::Running
+        })
+        .await;
     assert_eq!(task.attempt, 2);
-    eprintln!("all settled {:?} after the worker's restart", restarted_at.elapsed());
+    eprintln!(
+        "all settled {:?} after the worker's restart",
+        restarted_at.elapsed()
+    );
     let request = CancelTaskRequest {
         task: again.clone(),
         grace: Some(milliseconds(0)),
         ..CancelTaskRequest::default()
     };
-    client.tasks.cancel_task(request).await.expect("it can be canceled");
+    client
+        .tasks
+        .cancel_task(request)
+        .await
+        .expect("it can be canceled");
     assert_eq!(client.ended(&again).await.state(), TaskState::Canceled);
     journal.ended(&[once, again, finished]).await;
     deployment.remove().await;
 }
 
-/// Whether a file below `folder` that is named after the task says that it finished.
+/// Whether the ledger below `folder` says that the task finished; drafts do not count.
 fn names_finished(folder: &Path, id: &str) -> bool {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -254,7 +339,11 @@ fn names_finished(folder: &Path, id: &str) -> bool {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if entry.file_name().to_string_lossy().starts_with(id) {
+            } else if entry.file_name().to_string_lossy().starts_with(id)
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "json")
+            {
                 let text = std::fs::read_to_string(&path).unwrap_or_default();
                 if text.to_lowercase().contains("finished") {
                     return true;

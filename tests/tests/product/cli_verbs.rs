@@ -57,7 +57,7 @@ async fn submit_takes_json_and_yaml_from_a_file_or_standard_input() {
     let missing = cli
         .run(&["submit", "-f", "/no/such/file"])
         .await
-        .expect_code(2);
+        .expect_code(1);
     assert!(
         missing.stderr.contains("/no/such/file"),
         "{}",

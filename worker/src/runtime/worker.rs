@@ -148,6 +148,10 @@ impl Runtime {
             offers_counted: 0,
         });
         let held = HeldLeases::default();
+        // The very first heartbeat must name what the hello called finished, else it would count as lost.
+        for earlier in unsettled.iter().filter(|earlier| is_finished(earlier)) {
+            held.insert(&earlier.lease);
+        }
         let leaving = CancellationToken::new();
         let storage = StorageHealth::new();
         let fates = unsettled
@@ -312,7 +316,6 @@ impl Runtime {
                     self.deliver(lease, async move { ledger.forget(&settled).await });
                 }
                 EarlierStatus::Finished(record) => {
-                    self.held.insert(&lease);
                     let services = self.services.clone();
                     let delivered = lease.clone();
                     self.deliver(lease, async move {
