@@ -15,7 +15,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
 use crate::failure::{
-    Failure, connection_cause, is_lost_connection, is_transient, unreachable_endpoint,
+    CLOSED, Failure, connection_cause, is_lost_connection, is_transient, unreachable_endpoint,
 };
 
 /// Longest time to connect.
@@ -154,7 +154,13 @@ async fn ensure_answers(channel: &Channel, endpoint: &str) -> Result<(), Failure
         // Whatever it says of its health: it answers.
         Ok(Ok(_)) => Ok(()),
         Ok(Err(status)) => match status.source() {
-            Some(cause) => Err(unreachable_endpoint(endpoint, &connection_cause(cause))),
+            Some(cause) => Err(match connection_cause(cause).as_str() {
+                CLOSED => Failure::Own(format!(
+                    "{endpoint} closed the connection without an answer; check --endpoint, and try again if it is a \
+                     Taskyard server that is just starting or stopping"
+                )),
+                cause => unreachable_endpoint(endpoint, cause),
+            }),
             None => Ok(()),
         },
         Err(_) => Err(unreachable_endpoint(
@@ -276,7 +282,7 @@ mod tests {
             .expect_err("no gRPC there");
         let text = failure.to_string();
         assert!(
-            text.contains("does not speak gRPC") || text.contains("connection was closed"),
+            text.contains("does not speak gRPC") || text.contains("closed the connection"),
             "{text}"
         );
     }

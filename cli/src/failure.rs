@@ -12,6 +12,9 @@ use crate::exit_code::ExitCode;
 /// The cause where the peer answers in another protocol.
 const FOREIGN: &str = "something listens there that does not speak gRPC";
 
+/// The cause where the peer let go of the connection.
+pub const CLOSED: &str = "the connection was closed";
+
 /// What ends a verb early. The text goes to standard error as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -167,7 +170,7 @@ pub fn connection_cause(error: &(dyn Error + 'static)) -> String {
                 io::ErrorKind::TimedOut => Some("no answer in time"),
                 io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => Some("the connection was closed"),
+                | io::ErrorKind::UnexpectedEof => Some(CLOSED),
                 _ => None,
             };
             if let Some(plain) = plain {

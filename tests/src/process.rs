@@ -191,6 +191,10 @@ fn spawn(mut command: Command) -> io::Result<Child> {
         });
         sender
     });
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing else ties the children of a killed test to its end"
+    )]
     // SAFETY: the call between fork and exec is async-signal-safe.
     unsafe {
         command.pre_exec(|| {

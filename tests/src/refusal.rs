@@ -31,3 +31,18 @@ pub fn expect_refused<T>(
     assert!(status.message().len() > 8, "{what}: {:?}", status.message());
     status
 }
+
+/// Refused for one field, which a program is told.
+#[track_caller]
+pub fn expect_bad_field<T>(answer: Result<T, Status>, field: &str) {
+    let status = expect_refused(field, answer, Code::InvalidArgument, "INVALID_FIELD");
+    let details = status.get_details_bad_request();
+    let fields: Vec<String> = details
+        .map(|details| details.field_violations)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect();
+    assert_eq!(fields, [field], "{}", status.message());
+    assert!(status.message().starts_with(field), "{}", status.message());
+}

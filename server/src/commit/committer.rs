@@ -148,7 +148,6 @@ impl Committer {
                     return;
                 }
                 Err(error @ StoreError::Unavailable(_)) => {
-                    self.connection = None;
                     may_be_stored = true;
                     if started.elapsed() > UNREACHABLE_PATIENCE {
                         break error;
@@ -187,14 +186,9 @@ impl Committer {
         batch: &[Intent],
         may_be_stored: bool,
     ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.store.open().await?,
-        };
         let items: Vec<Item<'_>> = batch.iter().map(Intent::item).collect();
-        let result = batch::run(&mut connection, &items, may_be_stored).await;
-        self.connection = Some(connection);
-        result
+        let transaction = async |db: &mut Connection| batch::run(db, &items, may_be_stored).await;
+        self.store.run(&mut self.connection, transaction).await
     }
 
     fn announce(&self, aftermath: Aftermath) {

@@ -142,7 +142,9 @@ pub enum Refusal {
         limit: u64,
     },
     /// A whole request is larger than any may be.
-    #[error("the request has more than {limit} bytes; send less at once, and large content as a file")]
+    #[error(
+        "the request has more than {limit} bytes; send less at once, and large content as a file"
+    )]
     MessageTooLarge {
         /// The limit.
         limit: usize,

@@ -20,8 +20,8 @@ use tracing::warn;
 
 /// How often the queue is looked at even if nothing was heard of it.
 const POLL: Duration = Duration::from_millis(250);
-/// How often routes and clocks of other servers are read.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How often routes and clocks of other servers are read, at most: a task of a route that is new here waits for it.
+const REFRESH: Duration = Duration::from_millis(200);
 /// Most slots of one claim.
 const MAX_CLAIM: usize = 256;
 /// Largest spec that travels with its offer; a larger one is asked for.

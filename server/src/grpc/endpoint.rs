@@ -1,9 +1,9 @@
 //! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
 
 use super::{
-    bad_message::BadMessageLayer,
-    admin_service::OperatorService, connection, panic_guard::PanicGuardLayer,
-    session_file_service::FileService, session_task_service::TaskService, worker_service,
+    admin_service::OperatorService, bad_message::BadMessageLayer, connection,
+    panic_guard::PanicGuardLayer, session_file_service::FileService,
+    session_task_service::TaskService, worker_service,
 };
 use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};

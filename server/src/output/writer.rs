@@ -118,9 +118,6 @@ impl Writer {
                     break results.into_iter().map(Some).collect();
                 }
                 Err(error) if error.is_transient() && started.elapsed() < PATIENCE => {
-                    if matches!(error, StoreError::Unavailable(_)) {
-                        self.connection = None;
-                    }
                     let pause = rand::rng().random_range(50..500);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
@@ -144,13 +141,8 @@ impl Writer {
         &mut self,
         pushes: &[Push],
     ) -> Result<(Vec<PushResult>, Vec<Appended>), StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.store.open().await?,
-        };
-        let result = append(&mut connection, pushes).await;
-        self.connection = Some(connection);
-        result
+        let transaction = async |db: &mut Connection| append(db, pushes).await;
+        self.store.run(&mut self.connection, transaction).await
     }
 
     fn announce(&self, appended: Vec<Appended>) {

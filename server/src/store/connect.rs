@@ -9,6 +9,8 @@ use std::{str::FromStr, time::Duration};
 
 /// Longest wait for a connection, or for one from the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest transaction on a held connection.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(75);
 /// Connections for reads.
 const POOL_SIZE: u32 = 12;
 /// Pooled connections are renewed this often, so that a half-open one is not handed out for ever.
@@ -36,6 +38,8 @@ impl Store {
                 ("statement_timeout", "60s"),
                 ("idle_in_transaction_session_timeout", "60s"),
                 ("lock_timeout", "30s"),
+                // what a caller is told is stored survives a crash, whatever the database's default is
+                ("synchronous_commit", "on"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
@@ -62,6 +66,31 @@ impl Store {
             Ok(connection) => Ok(connection?),
             Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
         }
+    }
+
+    /// Runs `transaction` on a held connection, which is opened if there is none and dropped if it breaks or gives no
+    /// answer in time: a statement may then still be under way on it.
+    ///
+    /// # Errors
+    /// What the transaction says; [`StoreError::Unavailable`] if it took more than 75 seconds, which is longer than the
+    /// database lets a statement take.
+    pub async fn run<T>(
+        &self,
+        held: &mut Option<PgConnection>,
+        transaction: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = match held.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        let ended = tokio::time::timeout(TRANSACTION_TIMEOUT, transaction(&mut connection)).await;
+        let Ok(result) = ended else {
+            return Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut));
+        };
+        if !matches!(result, Err(StoreError::Unavailable(_))) {
+            *held = Some(connection);
+        }
+        result
     }
 
     /// The pool, for reads.

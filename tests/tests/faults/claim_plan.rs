@@ -141,7 +141,7 @@ async fn the_claim_is_held_to_its_index() {
     )
     .await;
     let routes: Vec<String> = (1..=ROUTES).map(|route| route.to_string()).collect();
-    let ones = vec!["1"; SLOTS].join(",");
+    let ones = ["1"; SLOTS].join(",");
     let claimed = format!(
         "array[{}], array[{ones}], array[{ones}], {SLOTS}",
         routes.join(",")

@@ -1,4 +1,4 @@
-//! The database stands still under running tasks, for less than a lease and for longer.
+//! The database stands still under running tasks, for less than a lease and for longer, or crashes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,7 @@ use taskyard_tests::database::Database;
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::pattern;
 use taskyard_tests::process::{descendants, send};
+use taskyard_tests::wait::{SOON, within};
 
 use crate::flow::{Flow, read_all};
 use crate::journal::Journal;
@@ -45,6 +46,14 @@ impl OwnPostgres {
             .expect("it says its address");
         let url = url.trim_end().to_owned();
         let mut connection = PgConnection::connect(&url).await.expect("it answers");
+        // What is acknowledged must outlive a crash here, unlike with other databases of tests.
+        let durable = "do $$ begin
+            execute format('alter database %I set synchronous_commit = on', current_database());
+            end $$";
+        sqlx::raw_sql(durable)
+            .execute(&mut connection)
+            .await
+            .expect("it can be configured");
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .fetch_one(&mut connection)
             .await
@@ -70,6 +79,18 @@ impl OwnPostgres {
         tokio::time::sleep(duration).await;
         children.iter().for_each(|child| send(*child, Signal::CONT));
         send(self.postmaster, Signal::CONT);
+    }
+
+    /// One backend dies badly, so that the database ends all others and recovers from its log.
+    async fn crash(&self) {
+        let mut connection = PgConnection::connect(&self.url).await.expect("it answers");
+        let victim: i32 = sqlx::query_scalar(
+            "select pid from pg_stat_activity where application_name = 'taskyard' limit 1",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .expect("a server is connected");
+        send(victim.cast_unsigned(), Signal::KILL);
     }
 }
 
@@ -150,5 +171,34 @@ async fn a_stall_beyond_the_lease_leaves_nothing_undecided() {
         TaskState::Succeeded,
         "work goes on: {after:?}"
     );
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_the_database_costs_no_result_and_no_byte() {
+    let postgres = OwnPostgres::start().await;
+    let deployment = Deployment::builder()
+        .database(Database::foreign(&postgres.url))
+        .lease(Duration::from_secs(20))
+        .workers(vec![WorkerPlan::new("w1").flags(&["--slots=16"])])
+        .start()
+        .await;
+    let session = new_session("crash");
+    let journal = Journal::begin(&deployment.endpoint(), &session).await;
+    let mut client = deployment.client().await;
+    let flow = Flow::start(&mut client, &session, deployment.folder(), 10, 1).await;
+    let tail = flow.follow(&deployment.endpoint(), 3);
+    postgres.crash().await;
+    flow.advance(&mut client).await;
+    flow.end();
+    flow.verify(&mut client).await;
+    let events = journal.ended(&flow.tasks).await;
+    assert_eq!(
+        events.len(),
+        30,
+        "each was created, started and ended: {events:?}"
+    );
+    let followed = within("the tail to end", SOON, tail).await;
+    assert!(followed.expect("the tail holds") > 0);
     deployment.remove().await;
 }

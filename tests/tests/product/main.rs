@@ -1,5 +1,6 @@
 //! The product through its public entry points: gRPC, the command line, and the files that it leaves.
 
+mod bad_definition;
 mod bad_endpoints;
 mod bad_input;
 mod cancel;

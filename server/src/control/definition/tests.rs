@@ -1,4 +1,5 @@
 use super::*;
+use taskyard_proto::v1::CommandSpec;
 
 fn command(argv: &[&str]) -> TaskDefinition {
     TaskDefinition {
