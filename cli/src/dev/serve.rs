@@ -37,7 +37,10 @@ pub struct DevArguments {
 pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
     let plan = arguments.embedded.plan(DEFAULT_LISTEN)?;
     let mut interrupts = Interrupts::listen(true)?;
-    console::note(&format!("starting, with data in {}", plan.data_dir.display()));
+    console::note(&format!(
+        "starting, with data in {}",
+        plan.data_dir.display()
+    ));
     let mut embedded = Embedded::start(plan, &mut interrupts).await?;
     let ended = serve(&mut embedded, arguments.no_welcome, &mut interrupts).await;
     match &ended {

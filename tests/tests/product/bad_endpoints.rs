@@ -221,9 +221,9 @@ async fn a_worker_waits_for_its_server() {
     let deployment = Deployment::builder().workers(Vec::new()).start().await;
     let mut client = deployment.client().await;
     deployment.with_server(0, taskyard_tests::process::Process::kill);
-    let folder = deployment.folder().join("patient");
-    let cli = CommandLine::new(&deployment.endpoint()).env("TASKYARD_DATA_DIR", &folder);
-    let mut worker = cli.start(&["worker", "--name", "patient"]);
+    let folder = deployment.folder().join("patient").display().to_string();
+    let cli = deployment.command_line();
+    let mut worker = cli.start(&["worker", "--name", "patient", "--data-dir", &folder]);
     worker.stderr_has("works for").await;
     deployment.restart_server(0).await;
     taskyard_tests::wait::until("the worker to attach", LIMIT, async || {
