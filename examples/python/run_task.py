@@ -3,11 +3,11 @@
 
 From the root of the repository, with a server from `make run`:
 
-    python3 -m venv /tmp/env && /tmp/env/bin/pip install -r examples/python/requirements.txt
-    mkdir -p /tmp/stubs
-    /tmp/env/bin/python -m grpc_tools.protoc -I proto --python_out=/tmp/stubs --grpc_python_out=/tmp/stubs \
+    python3 -m venv env && env/bin/pip install -r examples/python/requirements.txt
+    mkdir -p stubs
+    env/bin/python -m grpc_tools.protoc -I proto --python_out=stubs --grpc_python_out=stubs \
         proto/taskyard/v1/*.proto
-    PYTHONPATH=/tmp/stubs /tmp/env/bin/python examples/python/run_task.py -- sh -c 'echo hello; exit 3'
+    PYTHONPATH=stubs env/bin/python examples/python/run_task.py -- sh -c 'echo hello; exit 3'
 
 Ends with the command's exit code; 125 where Taskyard cannot say how it ended.
 """

@@ -11,7 +11,8 @@ use crate::arguments::GlobalArguments;
 use crate::commands::create::create_task;
 use crate::connection::Connection;
 use crate::console;
-use crate::dev::{EmbeddedArguments, embedded::Embedded};
+use crate::dev::embedded::{Embedded, EmbeddedPlan};
+use crate::dev::service::ServiceArguments;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::foreground::{Foreground, run_in_foreground};
@@ -64,8 +65,8 @@ pub struct RunArguments {
     /// Needs no server: start one for this command only
     #[arg(long, conflicts_with = "detach")]
     pub dev: bool,
-    #[command(flatten)]
-    pub embedded: EmbeddedArguments,
+    #[command(flatten, next_help_heading = "Server of one's own")]
+    pub service: ServiceArguments,
 }
 
 /// See the help text for the exit codes.
@@ -76,9 +77,9 @@ pub async fn execute(
     let definition = definition(&arguments)?;
     let session_id = global.session_or_default();
     if arguments.dev {
-        return run_with_own_server(arguments.embedded, global, session_id, definition).await;
+        return run_with_own_server(arguments.service, global, session_id, definition).await;
     }
-    if arguments.embedded.listen.is_some() || arguments.embedded.lease.is_some() {
+    if arguments.service.listen.is_some() || arguments.service.lease.is_some() {
         return Err(Failure::Usage("--listen and --lease need --dev".to_owned()));
     }
     let connection = Connection::open(global).await?;
@@ -99,13 +100,13 @@ pub async fn execute(
 
 /// A server, a worker and a database that live exactly as long as this command.
 async fn run_with_own_server(
-    arguments: EmbeddedArguments,
+    arguments: ServiceArguments,
     global: &GlobalArguments,
     session_id: String,
     definition: TaskDefinition,
 ) -> Result<ExitCode, Failure> {
     let mut interrupts = Interrupts::listen(true)?;
-    let plan = arguments.plan("127.0.0.1:0")?;
+    let plan = EmbeddedPlan::new(arguments, "127.0.0.1:0")?;
     let mut embedded = Embedded::start(plan, &mut interrupts).await?;
     let ended = match Connection::to(embedded.endpoint(), &global.namespace).await {
         Ok(connection) => {

@@ -39,7 +39,7 @@ pub struct WorkerArguments {
     /// Labels that tasks can ask for
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
-    /// Where it keeps its state [default: worker-NAME below the data directory]
+    /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use taskyard_server::{Server, ServerConfig};
 use taskyard_worker::WorkerConfig;
 use tokio::task::JoinHandle;
@@ -12,69 +11,38 @@ use tokio_util::sync::CancellationToken;
 
 use crate::console;
 use crate::dev::database::Database;
-use crate::dev::listen::{checked_listen, ensure_free, parse_listen};
+use crate::dev::listen::ensure_free;
+use crate::dev::service::{DatabaseArguments, ServiceArguments};
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
-use crate::quantity::parse_lease;
 
 /// The worker and the server each keep their own bounds on stopping; these are for when they do not.
 const WORKER_STOP_LIMIT: Duration = Duration::from_secs(40);
 const SERVER_STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// Flags of `dev` and `run --dev`.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Server of one's own")]
-pub struct EmbeddedArguments {
-    /// Address to serve on
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
-    pub listen: Option<SocketAddr>,
-    /// Where data is kept [default: /var/lib/taskyard, or ~/.local/share/taskyard]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "TASKYARD_DATA_DIR",
-        hide_env_values = true
-    )]
-    pub data_dir: Option<PathBuf>,
-    /// Postgres 15 to 18 to use, instead of a private one
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TASKYARD_DATABASE_URL",
-        hide_env_values = true
-    )]
-    pub database_url: Option<String>,
-    /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_lease)]
-    pub lease: Option<Duration>,
-    /// Allow an address that others can reach
-    #[arg(long)]
-    pub insecure_listen: bool,
-}
-
-impl EmbeddedArguments {
-    /// Checks the flags.
-    pub fn plan(self, default_listen: &str) -> Result<EmbeddedPlan, Failure> {
-        Ok(EmbeddedPlan {
-            listen: checked_listen(self.listen, default_listen, self.insecure_listen)?,
-            data_dir: self
-                .data_dir
-                .filter(|directory| !directory.as_os_str().is_empty())
-                .unwrap_or_else(taskyard_postgres::default_data_dir),
-            database_url: self.database_url,
-            lease: self.lease,
-        })
-    }
-}
-
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct EmbeddedPlan {
-    pub listen: SocketAddr,
-    pub data_dir: PathBuf,
-    pub database_url: Option<String>,
-    pub lease: Option<Duration>,
+    listen: SocketAddr,
+    database: DatabaseArguments,
+    lease: Option<Duration>,
+}
+
+impl EmbeddedPlan {
+    /// Checks the flags.
+    pub fn new(arguments: ServiceArguments, default_listen: &str) -> Result<EmbeddedPlan, Failure> {
+        Ok(EmbeddedPlan {
+            listen: arguments.address(default_listen)?,
+            database: arguments.database,
+            lease: arguments.lease,
+        })
+    }
+
+    /// Where the data is kept.
+    pub fn data_dir(&self) -> PathBuf {
+        self.database.data_dir()
+    }
 }
 
 /// A running Taskyard. To be ended with [`Embedded::stop`].
@@ -206,7 +174,7 @@ fn flatten(
 async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     // Told before anything runs.
     let shim_program = shim_program();
-    let database = Database::open(&plan.data_dir, plan.database_url.as_deref()).await?;
+    let database = plan.database.open().await?;
     let server_config = ServerConfig {
         database_url: database.url().to_owned(),
         listen: plan.listen,
@@ -236,7 +204,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         queues: Vec::new(),
         kinds: Vec::new(),
         labels: Default::default(),
-        data_dir: plan.data_dir.join("worker"),
+        data_dir: plan.data_dir().join("worker"),
         shim_program,
         drain: taskyard_worker::DEFAULT_DRAIN,
     };

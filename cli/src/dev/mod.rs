@@ -3,6 +3,7 @@
 //! - [`listen`] is about the address to serve on;
 //! - [`database`] is the database, a private one or a given one;
 //! - [`embedded`] starts database, server and worker in this order and stops them in the other;
+//! - [`service`] has the flags that it shares with `server`;
 //! - [`serve`] is the verb `dev` itself;
 //! - [`welcome`] is the task that shows a newcomer that everything works.
 
@@ -10,7 +11,7 @@ pub mod database;
 pub mod embedded;
 pub mod listen;
 mod serve;
+pub mod service;
 mod welcome;
 
-pub use embedded::EmbeddedArguments;
 pub use serve::{DevArguments, execute};

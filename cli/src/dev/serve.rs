@@ -6,7 +6,8 @@ use clap::Args;
 
 use crate::connection::Connection;
 use crate::console;
-use crate::dev::embedded::{Embedded, EmbeddedArguments};
+use crate::dev::embedded::{Embedded, EmbeddedPlan};
+use crate::dev::service::ServiceArguments;
 use crate::dev::welcome;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -30,16 +31,16 @@ pub struct DevArguments {
     #[arg(long)]
     pub no_welcome: bool,
     #[command(flatten)]
-    pub embedded: EmbeddedArguments,
+    pub service: ServiceArguments,
 }
 
 /// Serves until it is told to stop.
 pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
-    let plan = arguments.embedded.plan(DEFAULT_LISTEN)?;
+    let plan = EmbeddedPlan::new(arguments.service, DEFAULT_LISTEN)?;
     let mut interrupts = Interrupts::listen(true)?;
     console::note(&format!(
         "starting, with data in {}",
-        plan.data_dir.display()
+        plan.data_dir().display()
     ));
     let mut embedded = Embedded::start(plan, &mut interrupts).await?;
     let ended = serve(&mut embedded, arguments.no_welcome, &mut interrupts).await;

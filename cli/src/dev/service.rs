@@ -1,0 +1,70 @@
+//! The flags that `server`, `dev` and `run --dev` share: where to serve, and on which database.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::dev::database::Database;
+use crate::dev::listen::{checked_listen, parse_listen};
+use crate::failure::Failure;
+use crate::quantity::parse_lease;
+
+/// Flags of a server.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceArguments {
+    /// Address to serve on
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
+    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub database: DatabaseArguments,
+    /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_lease)]
+    pub lease: Option<Duration>,
+    /// Allow an address that others can reach; there is no authentication
+    #[arg(long)]
+    pub insecure_listen: bool,
+}
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArguments {
+    /// Where a private Postgres keeps its data [default: /var/lib/taskyard, or ~/.local/share/taskyard]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TASKYARD_DATA_DIR",
+        hide_env_values = true
+    )]
+    data_dir: Option<PathBuf>,
+    /// Postgres 15 to 18 to use, instead of a private one
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TASKYARD_DATABASE_URL",
+        hide_env_values = true
+    )]
+    database_url: Option<String>,
+}
+
+impl ServiceArguments {
+    /// The address, checked.
+    pub fn address(&self, default: &str) -> Result<SocketAddr, Failure> {
+        checked_listen(self.listen, default, self.insecure_listen)
+    }
+}
+
+impl DatabaseArguments {
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir
+            .clone()
+            .unwrap_or_else(taskyard_postgres::default_data_dir)
+    }
+
+    /// Takes the given database, or starts the private one.
+    pub async fn open(&self) -> Result<Database, Failure> {
+        Database::open(&self.data_dir(), self.database_url.as_deref()).await
+    }
+}
