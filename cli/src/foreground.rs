@@ -184,10 +184,6 @@ impl Steering<'_> {
 /// How a task ended, in one line.
 pub fn summary_line(task: &SessionTask) -> String {
     let label = format!("t{}", task.ordinal);
-    let took = match took(task) {
-        took if took == "-" => String::new(),
-        took => format!(" in {took}"),
-    };
     let runs = if task.run > 1 {
         format!(" after {} runs", task.run)
     } else {
@@ -200,10 +196,14 @@ pub fn summary_line(task: &SessionTask) -> String {
             task.id
         );
     }
-    let mut text = format!("{label} {state}{took}{runs}");
     if task.state() == TaskState::Succeeded {
-        return text;
+        return match took(task) {
+            took if took == "-" => format!("{label} {state}{runs}"),
+            took => format!("{label} {state} in {took}{runs}"),
+        };
     }
+    // the summary says how long the run took
+    let mut text = format!("{label} {state}{runs}");
     let reason = match (&task.error, task.summary.is_empty()) {
         (_, false) => task.summary.clone(),
         (Some(error), true) => error.message.clone(),
@@ -215,7 +215,8 @@ pub fn summary_line(task: &SessionTask) -> String {
     }
     if let Some(error) = task.error.as_ref().filter(|error| !error.hint.is_empty()) {
         text.push_str("; ");
-        text.push_str(&console::clean(&error.hint));
+        let hint = error.hint.replace("TASK`", &format!("{}`", task.id));
+        text.push_str(&console::clean(&hint));
     }
     text
 }

@@ -12,4 +12,5 @@ mod postgres_stall;
 mod races;
 mod server_restart;
 mod two_servers;
+mod unary_worker;
 mod worker_loss;
