@@ -35,7 +35,8 @@ fmt: ## format the sources
 lint: ## format check, clippy, rustdoc, .proto files and documents
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	@# the readers are developers: private items are shown, and may be linked to
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 	@scripts/buf lint proto
 	@scripts/check-docs
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
