@@ -27,4 +27,4 @@ mod workspace;
 
 pub use config::{DEFAULT_DRAIN, WorkerConfig};
 pub use error::WorkerError;
-pub use runtime::run;
+pub use runtime::{PreparedWorker, prepare, run};

@@ -118,6 +118,7 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
     }
     let silence = app.lease.retryable.max(app.lease.other);
     for worker in workers::give_up_workers(app.store.pool(), since, silence).await? {
+        app.registry.give_up(worker);
         info!(session = worker.0, "a worker session was given up");
     }
     Ok(())

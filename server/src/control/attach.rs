@@ -23,6 +23,9 @@ pub use crate::store::workers::Attachment;
 
 /// The protocol that this server speaks.
 pub const PROTOCOL: i32 = 1;
+/// Heartbeats in the shortest lease. Between two of them a lease ages without a renewal, so their distance is taken from
+/// the time for which the database may be away; each costs one row.
+const HEARTBEATS_PER_LEASE: u32 = 12;
 const MAX_SLOTS: i32 = 10_000;
 const MAX_WORDS: usize = 100;
 
@@ -73,7 +76,7 @@ pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admit
             worker_session_id: stream.worker.0.to_string(),
             attach_no: stream.attach_no,
             protocol: PROTOCOL,
-            heartbeat_interval: prost_types::Duration::try_from(lease / 4).ok(),
+            heartbeat_interval: prost_types::Duration::try_from(lease / HEARTBEATS_PER_LEASE).ok(),
             store_id: app.events.identity().borrow().clone(),
         },
         worker: AttachedWorker {

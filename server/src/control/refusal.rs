@@ -112,7 +112,7 @@ pub enum Refusal {
         what: &'static str,
     },
     /// A folder is to be deleted without `recursive`.
-    #[error("{path:?} is a folder; delete it with recursive")]
+    #[error("{path:?} is a folder, and recursive is not set")]
     FolderNeedsRecursive {
         /// The path.
         path: String,

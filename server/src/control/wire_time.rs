@@ -22,13 +22,31 @@ pub fn duration_field(
         .filter(|duration| (least..=most).contains(duration))
         .map(Some)
         .ok_or_else(|| {
-            let range = format!(
-                "must be {} s to {} s",
-                least.as_secs_f64(),
-                most.as_secs_f64()
-            );
+            let range = format!("must be {} to {}", limit_words(least), limit_words(most));
             Refusal::invalid(field, range)
         })
+}
+
+/// A limit in the largest unit that says it without a fraction: `1 ms`, `90 s`, `10 min`, `30 days`.
+fn limit_words(limit: Duration) -> String {
+    const UNITS: [(u128, &str); 4] = [
+        (24 * 60 * 60 * 1_000, "days"),
+        (60 * 60 * 1_000, "h"),
+        (60 * 1_000, "min"),
+        (1_000, "s"),
+    ];
+    let millis = limit.as_millis();
+    if millis == 0 {
+        return "0 s".to_owned();
+    }
+    match UNITS
+        .into_iter()
+        .find(|(unit, _)| millis.is_multiple_of(*unit))
+    {
+        Some((unit, "days")) if millis == unit => "1 day".to_owned(),
+        Some((unit, name)) => format!("{} {name}", millis / unit),
+        None => format!("{millis} ms"),
+    }
 }
 
 /// A duration that is not negative; none if it is negative or malformed. Takes every value: the conversion of
@@ -84,6 +102,23 @@ mod tests {
             (1, 1_000_000_000),
         ] {
             assert!(read(seconds, nanos).is_err(), "{seconds} {nanos}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_in_words() {
+        for (millis, words) in [
+            (0, "0 s"),
+            (1, "1 ms"),
+            (1_500, "1500 ms"),
+            (30_000, "30 s"),
+            (90_000, "90 s"),
+            (600_000, "10 min"),
+            (3_600_000, "1 h"),
+            (86_400_000, "1 day"),
+            (2_592_000_000, "30 days"),
+        ] {
+            assert_eq!(limit_words(Duration::from_millis(millis)), words);
         }
     }
 

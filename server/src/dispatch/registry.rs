@@ -69,6 +69,11 @@ impl Registry {
         }
     }
 
+    /// Stops offering to a worker session that was given up; its stream learns that from its next heartbeat.
+    pub fn give_up(&self, worker: WorkerSessionId) {
+        self.lock().remove(&worker);
+    }
+
     /// Notes a worker's free slots; offers still on their way to it are subtracted.
     pub fn set_free(&self, stream: Attachment, free: i32, offers_received: Option<i64>) {
         if let Some(worker) = self.lock().get_mut(&stream.worker)

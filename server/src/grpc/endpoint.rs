@@ -30,7 +30,7 @@ const MAX_CONCURRENT_STREAMS: u32 = 4_096;
 /// A peer that is silent for this long is asked whether it is there, and then has this long to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest message that is taken; a larger one is answered with OUT_OF_RANGE and this limit.
+/// Largest message that is taken; a larger one is answered with RESOURCE_EXHAUSTED and this limit.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// How long calls may take to end once the server shuts down, and how long their connections to notice the cut.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,4 +9,5 @@ mod panic_guard;
 mod session_file_service;
 mod session_task_service;
 mod status;
+mod worker_link;
 mod worker_service;

@@ -96,7 +96,7 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             ]),
         ),
         Refusal::MessageTooLarge { limit } => (
-            Code::OutOfRange,
+            Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",
             Detail::Facts(vec![("limit_bytes", limit.to_string())]),
         ),
@@ -235,7 +235,9 @@ fn describe_store(error: &StoreError) -> (Code, &'static str, Detail) {
         StoreError::Duplicate { .. }
         | StoreError::NewerSchema { .. }
         | StoreError::Migration(_)
-        | StoreError::BadUrl(_)
+        | StoreError::BadUrl { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::NoDatabase { .. }
         | StoreError::Other(_) => (Code::Internal, "INTERNAL", Detail::Nothing),
     }
 }
@@ -255,7 +257,9 @@ fn message(refusal: &Refusal) -> String {
             StoreError::Duplicate { .. }
             | StoreError::NewerSchema { .. }
             | StoreError::Migration(_)
-            | StoreError::BadUrl(_)
+            | StoreError::BadUrl { .. }
+            | StoreError::Unreachable { .. }
+            | StoreError::NoDatabase { .. }
             | StoreError::Other(_) => "the server failed; its log says why".to_owned(),
         },
         other => other.to_string(),

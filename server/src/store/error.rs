@@ -37,8 +37,33 @@ pub enum StoreError {
     #[error("the database's schema could not be brought up to date")]
     Migration(#[source] MigrateError),
     /// The URL is no Postgres URL.
-    #[error("the database URL is not valid; it looks like postgres://user@host:5432/name")]
-    BadUrl(#[source] sqlx::Error),
+    #[error(
+        "the database URL is not valid: {problem}; write it like postgres://user@host:5432/name"
+    )]
+    BadUrl {
+        /// What is wrong with it; never the URL itself, which may hold a password.
+        problem: String,
+    },
+    /// Nothing answers where the URL leads, at the start.
+    #[error(
+        "cannot reach the database at {place}: {cause}; check --database-url, or leave it out for a private Postgres"
+    )]
+    Unreachable {
+        /// Host and port, or the folder of a socket and port.
+        place: String,
+        /// The operating system's words, or ours.
+        cause: String,
+    },
+    /// The database server answers, and has no database of this name.
+    #[error("the database {name:?} does not exist at {place}; create it with `{command}`")]
+    NoDatabase {
+        /// Its name.
+        name: String,
+        /// As in [`StoreError::Unreachable`].
+        place: String,
+        /// A command that creates it.
+        command: String,
+    },
     /// The database refused who we are, or does not exist.
     #[error("the database refused the connection: {reason}")]
     Refused {
@@ -69,7 +94,9 @@ impl StoreError {
             | Self::ReadOnly(_)
             | Self::NewerSchema { .. }
             | Self::Migration(_)
-            | Self::BadUrl(_)
+            | Self::BadUrl { .. }
+            | Self::Unreachable { .. }
+            | Self::NoDatabase { .. }
             | Self::Refused { .. }
             | Self::Corrupt { .. }
             | Self::Other(_) => false,

@@ -118,7 +118,7 @@ async fn a_stall_within_the_lease_costs_no_result_and_no_byte() {
     let journal = Journal::begin(&deployment.endpoint(), &session).await;
     let mut client = deployment.client().await;
     let flow = Flow::start(&mut client, &session, deployment.folder(), 20, 1).await;
-    postgres.stall(Duration::from_secs(4)).await;
+    postgres.stall(Duration::from_secs(9)).await;
     flow.advance(&mut client).await;
     flow.end();
     flow.verify(&mut client).await;

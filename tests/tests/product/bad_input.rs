@@ -297,7 +297,12 @@ async fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
         command.stdin = Some(vec![0; 5 << 20].into());
     });
     let answer = client.try_create(&session, task).await;
-    expect_refused("5 MiB", answer, Code::OutOfRange, "MESSAGE_TOO_LARGE");
+    expect_refused(
+        "5 MiB",
+        answer,
+        Code::ResourceExhausted,
+        "MESSAGE_TOO_LARGE",
+    );
     client.create(&session, command(&["true"])).await;
 }
 

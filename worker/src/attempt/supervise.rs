@@ -56,7 +56,7 @@ pub enum Stop {
 
 /// When the tree of a lease must be gone, a little before the lease itself is.
 pub fn shim_deadline(renewed_at: BootTime, lease_duration: Duration) -> BootTime {
-    let margin = (lease_duration / 10).min(LEASE_MARGIN_MAX);
+    let margin = (lease_duration / 20).min(LEASE_MARGIN_MAX);
     renewed_at.plus(lease_duration.saturating_sub(margin))
 }
 

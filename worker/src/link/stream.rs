@@ -17,8 +17,9 @@ use crate::boot_time::BootTime;
 
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 const HEARTBEATS_REMEMBERED_MAX: usize = 16;
-/// A stream from which nothing came for so many heartbeats is deaf.
-const SILENT_INTERVALS: u32 = 3;
+/// A stream from which nothing came for so long is deaf: the server pings more than twice in the time. Answers to
+/// heartbeats may be late for as long as its database is away.
+const SILENCE: Duration = Duration::from_secs(12);
 
 /// One stream after its welcome.
 pub(super) struct AttachedStream<'a> {
@@ -45,8 +46,7 @@ impl AttachedStream<'_> {
         // Interval ticks are taken up again after a delay, never in a burst.
         let mut beat = tokio::time::interval(self.interval);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let silence = self.interval * SILENT_INTERVALS;
-        let mut deaf_at = Instant::now() + silence;
+        let mut deaf_at = Instant::now() + SILENCE;
         let mut first = true;
         let mut said_goodbye = false;
         let events = self.link.events.clone();
@@ -75,7 +75,7 @@ impl AttachedStream<'_> {
                 }
                 message = self.down.message() => {
                     let message = message.map_err(failed)?.ok_or(StreamEnd::Closed)?;
-                    deaf_at = Instant::now() + silence;
+                    deaf_at = Instant::now() + SILENCE;
                     self.receive(message).await?;
                 }
             }

@@ -3,4 +3,4 @@
 mod attempts;
 mod worker;
 
-pub use worker::run;
+pub use worker::{PreparedWorker, prepare, run};

@@ -46,6 +46,14 @@ const RELEASE_BOUND: Duration = Duration::from_secs(15);
 /// # Errors
 /// A configuration or a data directory that cannot be used; see [`WorkerError`].
 pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    prepare(config).await?.run(shutdown).await
+}
+
+/// Checks the configuration and takes the data directory; nothing is said to the control plane yet.
+///
+/// # Errors
+/// As [`run`].
+pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError> {
     config.check()?;
     let endpoint = Endpoint::parse(&config.endpoint)?;
     let shim_program = check_shim(&config.shim_program)?;
@@ -70,9 +78,32 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
         workspaces,
         shim_program,
     };
-    Runtime::start(&config, &endpoint, &disk, earlier)
-        .serve(config.drain, shutdown)
-        .await
+    Ok(PreparedWorker {
+        config,
+        endpoint,
+        disk,
+        earlier,
+    })
+}
+
+/// A worker that has its directory and can begin.
+pub struct PreparedWorker {
+    config: WorkerConfig,
+    endpoint: Endpoint,
+    disk: Disk,
+    earlier: Vec<EarlierLease>,
+}
+
+impl PreparedWorker {
+    /// As the function [`run`].
+    ///
+    /// # Errors
+    /// [`WorkerError::PartEnded`].
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
+        Runtime::start(&self.config, &self.endpoint, &self.disk, self.earlier)
+            .serve(self.config.drain, shutdown)
+            .await
+    }
 }
 
 /// The program as an absolute path: it is never searched for.

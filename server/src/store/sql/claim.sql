@@ -1,7 +1,10 @@
 -- Offers the best tasks of the routes $1 to the slots ($2: worker sessions, $3: their streams), at most $4.
--- The pick is materialised so that the planner cannot run it twice and stamp more rows than there are slots.
-with slot as (
-  select * from unnest($2::bigint[], $3::bigint[]) with ordinality s(worker, attach_no, nr)),
+-- The pick is materialised so that the planner cannot run it twice and stamp more rows than there are slots. A slot of a
+-- session that has ended, or whose stream was replaced, is none; the others are numbered without it.
+with slot as materialized (
+  select s.worker, s.attach_no, row_number() over (order by s.nr) as nr
+  from unnest($2::bigint[], $3::bigint[]) with ordinality s(worker, attach_no, nr)
+  join worker_session w on w.id = s.worker and w.attach_no = s.attach_no and w.status = 1),
 picked as materialized (
   select best.id, row_number() over (order by best.priority desc, best.fair_key, best.id) as nr
   from (
