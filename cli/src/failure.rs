@@ -4,10 +4,16 @@ use std::error::Error;
 use std::io;
 
 use taskyard_proto::v1::TaskState;
+use taskyard_server::ServeError;
+use taskyard_server::store::StoreError;
+use taskyard_worker::WorkerError;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::exit_code::ExitCode;
+
+/// The reason of a refusal that no repetition changes, under a code that is otherwise one for "later".
+const TOO_LARGE_MESSAGE: &str = "MESSAGE_TOO_LARGE";
 
 /// The cause where the peer answers in another protocol.
 const FOREIGN: &str = "something listens there that does not speak gRPC";
@@ -49,6 +55,37 @@ impl Failure {
     /// A failure of ours with everything that its sources say.
     pub fn own(error: &(dyn Error + 'static)) -> Failure {
         Failure::Own(chain(error))
+    }
+
+    /// A server that does not start: a URL that is none is the command line's fault.
+    pub fn of_server(error: &ServeError) -> Failure {
+        match error {
+            ServeError::Database(StoreError::BadUrl { .. }) => Failure::Usage(chain(error)),
+            ServeError::Database(_)
+            | ServeError::AddressInUse { .. }
+            | ServeError::NoSuchAddress { .. }
+            | ServeError::AddressNotPermitted { .. }
+            | ServeError::Listen { .. }
+            | ServeError::LeaseOutOfRange { .. }
+            | ServeError::Endpoint(_)
+            | ServeError::LoopEnded => Failure::own(error),
+        }
+    }
+
+    /// A worker that does not start, or ended by itself.
+    pub fn of_worker(error: &WorkerError) -> Failure {
+        let text = chain(error);
+        match error {
+            WorkerError::DataDirectory { .. } => {
+                Failure::Own(format!("{text}; choose another --data-dir"))
+            }
+            WorkerError::BadName { .. }
+            | WorkerError::BadSlots { .. }
+            | WorkerError::BadEndpoint { .. }
+            | WorkerError::DataDirectoryLocked { .. }
+            | WorkerError::Shim { .. }
+            | WorkerError::PartEnded { .. } => Failure::Own(text),
+        }
     }
 
     /// A failed write to standard output.
@@ -113,8 +150,11 @@ pub fn is_transient(status: &Status) -> bool {
         | Code::Internal
         | Code::Cancelled
         | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::ResourceExhausted => true,
+        | Code::Aborted => true,
+        Code::ResourceExhausted => status
+            .get_error_details()
+            .error_info()
+            .is_none_or(|info| info.reason != TOO_LARGE_MESSAGE),
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
@@ -249,6 +289,11 @@ fn with_hint(status: &Status) -> String {
         Code::FailedPrecondition if reason.ends_with("TERMINAL") && !reason.contains("NOT") => {
             Some("`taskyard retry` runs it again")
         }
+        Code::FailedPrecondition if reason == "FOLDER_NEEDS_RECURSIVE" => {
+            Some("-r deletes it with all that is in it")
+        }
+        // It says what to do by itself.
+        Code::ResourceExhausted if reason == TOO_LARGE_MESSAGE => None,
         Code::ResourceExhausted => Some("try again later, or ask for less"),
         _ => None,
     };
@@ -297,6 +342,19 @@ mod tests {
         let status = Status::with_error_details(Code::NotFound, "no task t9", details);
         let text = Failure::of_status(&status, "http://x:1").to_string();
         assert!(text.starts_with("no task t9; `taskyard list`"), "{text}");
+    }
+
+    #[test]
+    fn a_request_that_is_too_large_is_not_sent_again() {
+        let refused = |reason: &str| {
+            let details = ErrorDetails::with_error_info(reason, "taskyard.dev", []);
+            Status::with_error_details(Code::ResourceExhausted, "send less at once", details)
+        };
+        assert!(is_transient(&refused("OVERLOADED")));
+        let too_large = refused(TOO_LARGE_MESSAGE);
+        assert!(!is_transient(&too_large));
+        let failure = Failure::of_status(&too_large, "http://x:1");
+        assert_eq!(failure.to_string(), "send less at once");
     }
 
     #[test]

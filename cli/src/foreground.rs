@@ -17,6 +17,7 @@ use crate::interrupt::Interrupts;
 use crate::output_follower::{FollowPlan, follow, read_task};
 use crate::output_printer::OutputPrinter;
 use crate::task_reference::TaskReference;
+use crate::unstarted;
 use crate::view::task_detail::exit_line;
 use crate::view::task_table::took;
 
@@ -92,12 +93,23 @@ impl Steering<'_> {
         }
         let plan = FollowPlan::whole_task(self.task.clone(), PATIENCE);
         let connection = self.connection.clone();
+        let waited = self.task.clone();
+        let waiting = unstarted::watch(&connection, &waited);
+        tokio::pin!(waiting);
+        // The server of `run --dev` has one worker, which takes everything, and nobody could ask it.
+        let mut is_hint_due = self.goes_on_without_us;
         let followed = {
             let following = follow(&connection, plan, &mut printer);
             tokio::pin!(following);
             loop {
                 tokio::select! {
                     ended = &mut following => break ended,
+                    hint = &mut waiting, if is_hint_due => {
+                        is_hint_due = false;
+                        if let Some(hint) = hint {
+                            console::note(&hint);
+                        }
+                    }
                     () = interrupts.next() => {
                         if let Some(failure) = self.interrupted() {
                             return Err(failure);
@@ -123,7 +135,8 @@ impl Steering<'_> {
         }
         followed?;
         let task = read_task(self.connection, &self.task, PATIENCE).await?;
-        printer.note(&summary_line(&task)).await;
+        let text = summary_line(&task, is_said_by_output(&task));
+        printer.note(&text).await;
         Ok(ExitCode::of_task(&task))
     }
 
@@ -181,8 +194,14 @@ impl Steering<'_> {
     }
 }
 
-/// How a task ended, in one line.
-pub fn summary_line(task: &SessionTask) -> String {
+/// Whether what there is to know of a failure was in the output that was just shown.
+fn is_said_by_output(task: &SessionTask) -> bool {
+    let kind = task.error.as_ref().map_or("", |error| error.kind.as_str());
+    matches!(kind, "exit" | "signal")
+}
+
+/// How a task ended, in one line, with the hint of its failure unless that would say nothing new.
+pub fn summary_line(task: &SessionTask, without_hint: bool) -> String {
     let label = format!("t{}", task.ordinal);
     let runs = if task.run > 1 {
         format!(" after {} runs", task.run)
@@ -203,20 +222,24 @@ pub fn summary_line(task: &SessionTask) -> String {
         };
     }
     // the summary says how long the run took
-    let mut text = format!("{label} {state}{runs}");
+    let mut text = format!("{label} {state}");
     let reason = match (&task.error, task.summary.is_empty()) {
         (_, false) => task.summary.clone(),
         (Some(error), true) => error.message.clone(),
         (None, true) => task.exit.as_ref().map(exit_line).unwrap_or_default(),
     };
-    if !reason.is_empty() {
-        text.push_str(": ");
-        text.push_str(&console::clean(&reason));
+    // The summary of a canceled task begins with its state.
+    let reason = console::clean(&reason);
+    match reason.strip_prefix(state) {
+        Some(rest) => text.push_str(&format!("{rest}{runs}")),
+        None if reason.is_empty() => text.push_str(&runs),
+        None => text.push_str(&format!("{runs}: {reason}")),
     }
-    if let Some(error) = task.error.as_ref().filter(|error| !error.hint.is_empty()) {
+    if let Some(error) = task.error.as_ref().filter(|error| !error.hint.is_empty())
+        && !without_hint
+    {
         text.push_str("; ");
-        let hint = error.hint.replace("TASK`", &format!("{}`", task.id));
-        text.push_str(&console::clean(&hint));
+        text.push_str(&console::clean(&error.hint));
     }
     text
 }

@@ -22,6 +22,7 @@ mod quantity;
 mod task_file;
 mod task_reference;
 mod telemetry;
+mod unstarted;
 mod view;
 
 use clap::Parser;

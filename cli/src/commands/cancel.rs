@@ -31,7 +31,7 @@ pub struct CancelArguments {
     #[arg(required = true, value_name = "TASK")]
     pub tasks: Vec<String>,
     /// Time between TERM and KILL [default: the task's own]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub grace: Option<Duration>,
     /// Kill at once
     #[arg(long, conflicts_with = "grace")]

@@ -80,10 +80,10 @@ pub struct CatArguments {
     /// File
     pub path: String,
     /// First byte, counted from 0
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
     pub offset: i64,
     /// Most bytes [default: to the end]
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     pub limit: Option<i64>,
 }
 
@@ -106,7 +106,7 @@ pub struct PutArguments {
     #[arg(default_value = "-")]
     pub local: String,
     /// Only if the file's version is this; 0: only if there is none
-    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
     pub if_version: Option<i64>,
     #[command(flatten)]
     pub output: OutputArguments,
@@ -148,7 +148,7 @@ pub struct RmArguments {
     #[arg(short, long)]
     pub recursive: bool,
     /// Only if the file's version is this
-    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]
     pub if_version: Option<i64>,
 }
 
@@ -259,7 +259,8 @@ async fn remove(connection: &Connection, arguments: RmArguments) -> Result<(), F
     let answer = connection
         .call_once(crate::connection::CALL_LIMIT, files.delete(request))
         .await?;
-    console::note(&format!("deleted {} files", answer.deleted));
+    let noun = if answer.deleted == 1 { "file" } else { "files" };
+    console::note(&format!("deleted {} {noun}", answer.deleted));
     Ok(())
 }
 

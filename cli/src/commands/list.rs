@@ -39,7 +39,7 @@ pub struct ListArguments {
     #[arg(long, value_name = "ID")]
     pub parent: Option<String>,
     /// Most tasks to show
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub limit: u32,
     /// Show all of them
     #[arg(long, conflicts_with = "limit")]

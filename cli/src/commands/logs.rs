@@ -36,13 +36,13 @@ pub struct LogsArguments {
     #[arg(long, hide_possible_values = true)]
     pub stream: Option<StreamName>,
     /// Run to read, from 1 [default: the latest]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..), allow_negative_numbers = true)]
     pub run: Option<i32>,
     /// First byte to print, counted from 0
-    #[arg(long, value_name = "BYTE", requires = "stream", conflicts_with = "tail", value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "BYTE", requires = "stream", conflicts_with = "tail", value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
     pub offset: Option<i64>,
     /// Begin this many bytes before the end of each stream, such as 4KiB
-    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, allow_hyphen_values = true)]
     pub tail: Option<u64>,
 }
 

@@ -25,7 +25,7 @@ pub async fn execute(arguments: MigrateArguments) -> Result<ExitCode, Failure> {
     let database = arguments.database.open().await?;
     let migrated = taskyard_server::migrate(database.url()).await;
     let closed = database.close().await;
-    let report = migrated.map_err(|error| Failure::own(&error))?;
+    let report = migrated.map_err(|error| Failure::of_server(&error))?;
     closed?;
     for name in &report.applied {
         console::print(&format!("applied {name}\n"))?;

@@ -42,13 +42,13 @@ pub struct RunArguments {
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
     /// Longest time for one run
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Name, unique among the session's live tasks
     #[arg(long)]
     pub name: Option<String>,
     /// Run again after a failure or a loss, this many runs in all
-    #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]
     pub retry: Option<i32>,
     /// Do not follow; print the task (see -o)
     #[arg(long)]

@@ -54,7 +54,7 @@ async fn serve(
         lease,
     };
     let server = tokio::select! {
-        bound = Server::bind(config) => bound.map_err(|error| Failure::own(&error))?,
+        bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,
         () = interrupts.next() => return Err(Failure::Interrupted("stopped before it served".to_owned())),
     };
     console::note(&format!("serving on http://{}", server.local_addr()));

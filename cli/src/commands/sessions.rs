@@ -26,7 +26,7 @@ const PAGE_SIZE: i32 = 500;
 Exit codes: 0 done, 1 refused, 2 usage, 125 server out of reach or failed")]
 pub struct SessionsArguments {
     /// Most sessions to show
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub limit: u32,
     #[command(flatten)]
     pub output: OutputArguments,

@@ -15,6 +15,8 @@ use crate::file_transfer::read_local;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
 use crate::task_file::parse::parse;
+use crate::task_reference::TaskReference;
+use crate::unstarted;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_record::task_record;
 
@@ -74,6 +76,7 @@ pub async fn execute(
         task.id,
         console::clean(&session_id)
     ));
+    let reference = TaskReference::new(&task.id, None);
     let wait = Wait {
         session_id: String::new(),
         tasks: vec![task.id],
@@ -81,14 +84,26 @@ pub async fn execute(
         until: Until::Terminal,
         timeout: None,
     };
-    let (tasks, exit_code) = wait_for(&connection, &wait).await?;
+    let (tasks, exit_code) = {
+        let waiting = wait_for(&connection, &wait);
+        tokio::pin!(waiting);
+        tokio::select! {
+            ended = &mut waiting => ended,
+            hint = unstarted::watch(&connection, &reference) => {
+                if let Some(hint) = hint {
+                    console::note(&hint);
+                }
+                waiting.await
+            }
+        }?
+    };
     match (arguments.output.output, tasks.first()) {
         (OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name, Some(task)) => {
             print_task(task, &arguments.output)?;
         }
         (OutputFormat::Table | OutputFormat::Wide, Some(task)) => {
             print_tasks(&tasks, &arguments.output, false)?;
-            console::note(&summary_line(task));
+            console::note(&summary_line(task, false));
         }
         (_, None) => {
             return Err(Failure::Own(

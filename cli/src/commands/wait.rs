@@ -43,7 +43,7 @@ pub struct WaitArguments {
     #[arg(long)]
     pub any: bool,
     /// Longest wait [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// What to wait for: terminal, or attention (a question, too)
     #[arg(

@@ -1,6 +1,6 @@
 //! `watch`: everything that happens in sessions, without a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -66,6 +66,7 @@ pub async fn execute(
     let mut watch = Watch {
         connection: Connection::open(global).await?,
         cursors: sessions.iter().cloned().zip(cursors).collect(),
+        moved: BTreeSet::new(),
         output: arguments.output,
     };
     let mut interrupts = Interrupts::listen(false)?;
@@ -81,8 +82,10 @@ pub async fn execute(
 
 struct Watch {
     connection: Connection,
-    /// Of each session the cursor of the last item that was printed; empty: none yet.
+    /// Of each session the cursor of the last item that was printed, or the one that was given; empty: neither.
     cursors: BTreeMap<String, String>,
+    /// The sessions whose cursor the server gave.
+    moved: BTreeSet<String>,
     output: OutputArguments,
 }
 
@@ -148,6 +151,7 @@ impl Watch {
                 && !response.cursor.is_empty()
             {
                 cursor.clone_from(&response.cursor);
+                self.moved.insert(response.session_id);
             }
         }
     }
@@ -182,7 +186,8 @@ impl Watch {
 
     fn tell_cursors(&self) {
         for (session_id, cursor) in &self.cursors {
-            if !cursor.is_empty() {
+            // Whoever gave a cursor has it, and it may be the very thing that was refused.
+            if self.moved.contains(session_id) {
                 let session_id = console::clean(session_id);
                 console::note(&format!(
                     "resume with `taskyard watch {session_id} --cursor {cursor}`"

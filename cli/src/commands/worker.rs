@@ -1,6 +1,7 @@
 //! `worker`: runs what the control plane leases to it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use taskyard_worker::WorkerConfig;
@@ -13,6 +14,12 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
+
+/// A stop that takes longer is explained.
+pub const SHORT_STOP: Duration = Duration::from_secs(1);
+/// What a worker does whose stop takes longer.
+pub const STILL_RUNNING: &str =
+    "what still runs has 10 s to end, then it gets TERM, and after at most 5 s more KILL";
 
 /// Run tasks that the control plane at --endpoint leases to this machine
 #[derive(Debug, Args)]
@@ -28,7 +35,7 @@ pub struct WorkerArguments {
     #[arg(long)]
     pub name: Option<String>,
     /// Tasks at once [default: four for each processor, at least 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), allow_negative_numbers = true)]
     pub slots: Option<u32>,
     /// Queues to serve [default: default]
     #[arg(long, value_name = "QUEUE,...", value_delimiter = ',')]
@@ -67,15 +74,26 @@ pub async fn execute(
         drain: taskyard_worker::DEFAULT_DRAIN,
     };
     let mut interrupts = Interrupts::listen(true)?;
-    console::note(&format!("worker {name} works for {}", config.endpoint));
+    let endpoint = config.endpoint.clone();
+    let worker = taskyard_worker::prepare(config)
+        .await
+        .map_err(|error| Failure::of_worker(&error))?;
+    console::note(&format!("worker {name} works for {endpoint}"));
     let shutdown = CancellationToken::new();
-    let working = taskyard_worker::run(config, shutdown.clone());
+    let working = worker.run(shutdown.clone());
     tokio::pin!(working);
+    let long_stop = stopping_notice(&shutdown);
+    tokio::pin!(long_stop);
+    let mut is_told = false;
     loop {
         tokio::select! {
             ended = &mut working => {
-                ended.map_err(|error| Failure::own(&error))?;
+                ended.map_err(|error| Failure::of_worker(&error))?;
                 return Ok(ExitCode::Success);
+            }
+            () = &mut long_stop, if !is_told => {
+                is_told = true;
+                console::note(&format!("{STILL_RUNNING}; Ctrl-C again stops at once"));
             }
             () = interrupts.next() => {
                 if shutdown.is_cancelled() {
@@ -86,6 +104,12 @@ pub async fn execute(
             }
         }
     }
+}
+
+/// Returns when a stop takes longer than one without running tasks does.
+async fn stopping_notice(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(SHORT_STOP).await;
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

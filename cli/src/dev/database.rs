@@ -91,6 +91,9 @@ impl Database {
 }
 
 fn start_failure(error: &ClusterError, data_dir: &Path) -> Failure {
+    if let ClusterError::Io { .. } = error {
+        return Failure::Own(format!("{}; choose another --data-dir", chain(error)));
+    }
     let ClusterError::InUse { holder, .. } = error else {
         return Failure::own(error);
     };

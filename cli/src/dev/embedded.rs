@@ -30,10 +30,12 @@ pub struct EmbeddedPlan {
 }
 
 impl EmbeddedPlan {
-    /// Checks the flags.
+    /// Checks the flags, and that the address is free.
     pub fn new(arguments: ServiceArguments, default_listen: &str) -> Result<EmbeddedPlan, Failure> {
+        let listen = arguments.address(default_listen)?;
+        ensure_free(listen)?;
         Ok(EmbeddedPlan {
-            listen: arguments.address(default_listen)?,
+            listen,
             database: arguments.database,
             lease: arguments.lease,
         })
@@ -69,7 +71,6 @@ impl Embedded {
         plan: EmbeddedPlan,
         interrupts: &mut Interrupts,
     ) -> Result<Embedded, Failure> {
-        ensure_free(plan.listen)?;
         let starting = start_all(plan);
         tokio::pin!(starting);
         tokio::select! {
@@ -183,7 +184,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     let server = match Server::bind(server_config).await {
         Ok(server) => server,
         Err(error) => {
-            let failure = Failure::own(&error);
+            let failure = Failure::of_server(&error);
             if let Err(failure) = database.close().await {
                 console::note(&failure.to_string());
             }
@@ -211,7 +212,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     let worker_shutdown = CancellationToken::new();
     let working = taskyard_worker::run(worker_config, worker_shutdown.clone());
     let worker = Part::start("worker", worker_shutdown, async move {
-        working.await.map_err(|error| Failure::own(&error))
+        working.await.map_err(|error| Failure::of_worker(&error))
     });
     Ok(Embedded {
         endpoint,

@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use clap::Args;
+use taskyard_proto::v1::ListWorkersRequest;
 
+use crate::commands::worker::{SHORT_STOP, STILL_RUNNING};
 use crate::connection::Connection;
 use crate::console;
 use crate::dev::embedded::{Embedded, EmbeddedPlan};
@@ -50,26 +52,61 @@ pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
         }
         Err(failure) => console::note(&format!("{failure}; stopping")),
     }
-    let stopping = embedded.stop();
-    tokio::pin!(stopping);
-    tokio::select! {
-        stopped = &mut stopping => stopped?,
-        () = interrupts.next() => {
-            console::note("still stopping; Ctrl-C again leaves at once");
-            tokio::select! {
-                stopped = &mut stopping => stopped?,
-                () = interrupts.next() => {
-                    return Err(Failure::Interrupted("left; the next start recovers what is left behind".to_owned()));
-                }
-            }
-        }
-    }
+    stop(embedded, &mut interrupts).await?;
     console::note("stopped");
     match ended {
         Ok(()) | Err(Failure::Interrupted(_)) => Ok(ExitCode::Success),
         // It was told already.
         Err(failure) => Ok(failure.exit_code()),
     }
+}
+
+/// Stops everything, says what is waited for, and leaves at once where a person who was told so wants to.
+async fn stop(embedded: Embedded, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    let endpoint = embedded.endpoint().to_owned();
+    let stopping = embedded.stop();
+    tokio::pin!(stopping);
+    let notice = stopping_notice(&endpoint);
+    tokio::pin!(notice);
+    let mut is_told = false;
+    loop {
+        tokio::select! {
+            stopped = &mut stopping => return stopped,
+            text = &mut notice, if !is_told => {
+                is_told = true;
+                console::note(&text);
+            }
+            () = interrupts.next() => {
+                if is_told {
+                    let text = "left; the next start recovers what is left behind";
+                    return Err(Failure::Interrupted(text.to_owned()));
+                }
+                is_told = true;
+                console::note("still stopping; Ctrl-C again leaves at once");
+            }
+        }
+    }
+}
+
+/// After a second: what a stop that takes longer waits for.
+async fn stopping_notice(endpoint: &str) -> String {
+    tokio::time::sleep(SHORT_STOP).await;
+    let what = match tokio::time::timeout(SHORT_STOP, n_held(endpoint)).await {
+        Ok(Some(1)) => format!("waiting for 1 task: {STILL_RUNNING}"),
+        Ok(Some(n)) if n > 1 => format!("waiting for {n} tasks: {STILL_RUNNING}"),
+        // The server may be stopping already.
+        Ok(Some(_) | None) | Err(_) => "still stopping".to_owned(),
+    };
+    format!("{what}; Ctrl-C again leaves at once")
+}
+
+/// Tasks that the workers of this server hold; none if it does not answer.
+async fn n_held(endpoint: &str) -> Option<i32> {
+    let connection = Connection::to(endpoint, "").await.ok()?;
+    let mut admin = connection.admin();
+    let answer = admin.list_workers(ListWorkersRequest::default()).await;
+    let workers = answer.ok()?.into_inner().workers;
+    Some(workers.iter().map(|worker| worker.held).sum())
 }
 
 async fn serve(

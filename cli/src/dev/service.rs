@@ -20,7 +20,7 @@ pub struct ServiceArguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
     /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_lease)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<Duration>,
     /// Allow an address that others can reach; there is no authentication
     #[arg(long)]

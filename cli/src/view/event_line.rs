@@ -24,7 +24,8 @@ pub fn event_line(
             snapshot(task),
         ),
         Item::SnapshotComplete(complete) => {
-            let text = format!("{} tasks so far; changes follow", complete.tasks);
+            let noun = if complete.tasks == 1 { "task" } else { "tasks" };
+            let text = format!("{} {noun} so far; changes follow", complete.tasks);
             (Some(moment::now()), None, "-".to_owned(), text)
         }
         Item::Event(event) => (
@@ -140,7 +141,11 @@ fn describe_change(change: &TaskChange) -> String {
         }
         TaskState::Unspecified => Vec::new(),
     };
-    let mut parts = vec![state, cancel];
+    // The summary of a canceled task begins with its state.
+    let says_state = details
+        .first()
+        .is_some_and(|detail| detail.starts_with(&state));
+    let mut parts = vec![if says_state { String::new() } else { state }, cancel];
     parts.extend(details);
     joined(&parts)
 }

@@ -6,6 +6,7 @@ use taskyard_proto::v1::{Exit, SessionTask, StepStatus};
 
 use crate::console::clean;
 use crate::quantity::{exact_duration, from_wire, short_duration, short_size};
+use crate::unstarted;
 use crate::view::task_table::{command_line, progress, took};
 use crate::view::{moment, words};
 
@@ -18,6 +19,8 @@ pub fn task_detail(task: &SessionTask) -> String {
     lines.add("Title", &task.display_name);
     lines.add("Kind", &task.kind);
     lines.add("State", &state_line(task));
+    let waiting = unstarted::hint(task, &moment::now()).unwrap_or_default();
+    lines.add("Hint", &waiting);
     lines.add("Summary", &task.summary);
     add_error(&mut lines, task);
     add_question(&mut lines, task);

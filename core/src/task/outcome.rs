@@ -1,6 +1,7 @@
 //! How a run is judged. Workers report facts; the verdict is made here, and only here.
 
 use super::{State, Task, TerminalState};
+use crate::id::TaskId;
 
 /// What the worker saw of a run's end.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,7 +125,13 @@ impl ErrorKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// What a person can do about it.
+    /// What a person can do about a task that failed so.
+    #[must_use]
+    pub fn hint_for(self, task: TaskId) -> String {
+        self.hint().replace("TASK`", &format!("{task}`"))
+    }
+
+    /// What a person can do about it; `TASK` stands for the task.
     #[must_use]
     pub fn hint(self) -> &'static str {
         match self {

@@ -1068,6 +1068,15 @@ pub struct TaskChange {
     /// See SessionTask.
     #[prost(message, optional, tag = "16")]
     pub exit: ::core::option::Option<Exit>,
+    /// See SessionTask.
+    #[prost(message, optional, tag = "17")]
+    pub usage: ::core::option::Option<Usage>,
+    /// See SessionTask.
+    #[prost(string, tag = "18")]
+    pub result_path: ::prost::alloc::string::String,
+    /// See SessionTask.
+    #[prost(message, optional, tag = "19")]
+    pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// The fields of a task that a listing shows and that never change, as in SessionTask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

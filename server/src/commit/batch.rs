@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use taskyard_core::{
     Timestamp,
     id::{SessionUid, TaskId, WorkerSessionId},
-    task::{AttemptEnd, Effect, Event, Gate, Rejected, State, apply},
+    task::{AttemptEnd, Effect, Event, Gate, Loss, Rejected, State, apply},
 };
 use taskyard_proto::{
     storage::v1::{LogPage, LoggedEvent},
@@ -263,9 +263,11 @@ impl<'a> Work<'a> {
                 Effect::Tell(lease, _) => self.aftermath.workers.push(lease.worker),
                 Effect::EndAttempt(end) => {
                     let exit = finish.and_then(|(content, _)| content.exit.clone());
-                    working.row.body.error = end
-                        .failure
-                        .map(|failure| ending::stored_error(failure, finish));
+                    working.row.body.error = match end.failure {
+                        Some(failure) => Some(ending::stored_error(failure, finish)),
+                        None if is_gone(&change.event) => Some(ending::worker_lost()),
+                        None => None,
+                    };
                     working.row.body.last_exit.clone_from(&exit);
                     self.attempts.push((change.task, end, exit));
                 }
@@ -409,6 +411,27 @@ fn number_new_tasks(mut events: Vec<LoggedEvent>, first_ordinal: i64) -> Vec<Log
         logged.ordinal = ordinal;
     }
     events
+}
+
+/// Whether the worker of an attempt is gone, rather than having given the work back.
+fn is_gone(event: &Event) -> bool {
+    match event {
+        Event::Lost { loss, .. } => *loss == Loss::Gone,
+        Event::Finish(..) => true,
+        Event::Start(_)
+        | Event::Progress(_)
+        | Event::Artifact(_)
+        | Event::Ask(..)
+        | Event::Release(_)
+        | Event::Answer(_)
+        | Event::QuestionExpired(_)
+        | Event::Cancel { .. }
+        | Event::Enrich
+        | Event::Note
+        | Event::SetHold(_)
+        | Event::Due
+        | Event::StartDeadline => false,
+    }
 }
 
 fn is_claimable(row: &TaskRow) -> bool {

@@ -23,8 +23,8 @@ const COMMITTERS: usize = 4;
 const MAX_BATCH: usize = 400;
 /// Most intents that wait for one committer; beyond that callers are told to come back.
 const MAX_WAITING: usize = 8_192;
-/// How long a batch is tried while the database cannot be reached.
-const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a batch is tried while the database cannot be reached or others get in its way.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a batch that others get in the way of is tried as a whole before it is taken apart.
 const CONFLICT_TRIES: u32 = 3;
 /// Longest pause between two tries.
@@ -127,16 +127,17 @@ impl Committer {
     async fn run(mut self, mut intents: mpsc::Receiver<Intent>) {
         let mut waiting = Vec::with_capacity(MAX_BATCH);
         while intents.recv_many(&mut waiting, MAX_BATCH).await > 0 {
-            self.commit(std::mem::take(&mut waiting)).await;
+            let until = Instant::now() + PATIENCE;
+            self.commit(std::mem::take(&mut waiting), until, false)
+                .await;
             waiting.reserve(MAX_BATCH);
         }
     }
 
-    /// Commits a batch, whole if that is possible, else one by one, and answers every caller.
-    async fn commit(&mut self, batch: Vec<Intent>) {
-        let started = Instant::now();
+    /// Commits a batch, whole if that is possible, else one by one, and answers every caller. What cannot be committed is
+    /// tried again `until` then. `may_be_stored`: an earlier try may have been committed without our knowing.
+    async fn commit(&mut self, batch: Vec<Intent>, until: Instant, mut may_be_stored: bool) {
         let mut tries = 0;
-        let mut may_be_stored = false;
         let error = loop {
             tries += 1;
             match self.attempt(&batch, may_be_stored).await {
@@ -149,7 +150,7 @@ impl Committer {
                 }
                 Err(error @ StoreError::Unavailable(_)) => {
                     may_be_stored = true;
-                    if started.elapsed() > UNREACHABLE_PATIENCE {
+                    if Instant::now() > until {
                         break error;
                     }
                     warn!(error = %chain(&error), "the database is not reachable; the batch is tried again");
@@ -159,7 +160,7 @@ impl Committer {
                 Err(error @ StoreError::Conflict(_))
                     if tries < CONFLICT_TRIES || batch.len() == 1 =>
                 {
-                    if started.elapsed() > UNREACHABLE_PATIENCE {
+                    if Instant::now() > until {
                         break error;
                     }
                 }
@@ -170,7 +171,7 @@ impl Committer {
         if batch.len() > 1 && !matches!(error, StoreError::Unavailable(_)) {
             // one intent must not spoil the others'
             for intent in batch {
-                Box::pin(self.commit(vec![intent])).await;
+                Box::pin(self.commit(vec![intent], until, may_be_stored)).await;
             }
             return;
         }

@@ -182,6 +182,15 @@ pub(super) fn stored_error(
     }
 }
 
+/// Why a run that lost its worker is followed by another.
+pub(super) fn worker_lost() -> StoredError {
+    StoredError {
+        kind: ErrorKind::WorkerError,
+        message: "the worker was lost while the task ran".to_owned(),
+        retryable: true,
+    }
+}
+
 /// What is stored of one stream of the ended run; what lies between its kept head and tail is deleted.
 async fn end_stream(
     db: &mut Connection,

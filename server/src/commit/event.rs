@@ -1,6 +1,6 @@
 //! What the session's log says of a change.
 
-use crate::store::{new_tasks::NewTask, task_row::TaskRow, times};
+use crate::store::{new_tasks::NewTask, records::result_path, task_row::TaskRow, times};
 use bytes::Bytes;
 use taskyard_core::{
     id::TaskId,
@@ -80,7 +80,7 @@ fn change(row: &TaskRow) -> TaskChange {
             kind: error.kind.as_str().to_owned(),
             message: error.message.clone(),
             retryable: error.retryable,
-            hint: error.kind.hint().to_owned(),
+            hint: error.kind.hint_for(task.id),
         }),
         attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
         run: i32::try_from(task.run).unwrap_or(i32::MAX),
@@ -95,6 +95,12 @@ fn change(row: &TaskRow) -> TaskChange {
             .as_ref()
             .and_then(|end| end.run_end.exit.clone())
             .or_else(|| body.last_exit.clone()),
+        usage: row.end.as_ref().and_then(|end| end.run_end.usage.clone()),
+        result_path: match &row.end {
+            Some(_) => result_path(task.id),
+            None => String::new(),
+        },
+        updated_at: Some(times::to_proto(body.updated_at)),
     }
 }
 

@@ -199,8 +199,8 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         message: row.error_message.unwrap_or_default(),
         retryable: row.error_retryable.unwrap_or(false),
         hint: ErrorKind::parse(&kind)
-            .map_or("", ErrorKind::hint)
-            .to_owned(),
+            .map(|kind| kind.hint_for(id))
+            .unwrap_or_default(),
         kind,
     });
     let task = SessionTask {
@@ -220,7 +220,7 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         cancel_requested_at: row.cancel_requested_at.map(times::to_proto),
         summary: row.summary,
         result_path: if is_terminal {
-            format!("/.tasks/{id}/result.json")
+            result_path(id)
         } else {
             String::new()
         },
@@ -267,6 +267,12 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         task,
         run_end,
     })
+}
+
+/// Where a task's result.json lies.
+#[must_use]
+pub fn result_path(id: TaskId) -> String {
+    format!("/.tasks/{id}/result.json")
 }
 
 /// Stored states from this one on are terminal.

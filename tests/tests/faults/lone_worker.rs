@@ -43,6 +43,11 @@ async fn what_waits_for_a_frozen_worker_runs_when_it_is_back() {
     .await;
     let queued = client.get(&retried).await;
     assert_eq!(queued.state(), TaskState::Queued, "{queued:?}");
+    let error = queued.error.unwrap_or_default();
+    assert_eq!(
+        error.kind, "worker_error",
+        "it says why it waits: {error:?}"
+    );
     deployment.with_worker(0, |worker| worker.signal(Signal::CONT));
     for id in [&retried, &fresh] {
         let ended = client.ended(id).await;

@@ -103,16 +103,31 @@ async fn the_address_is_none() {
 #[tokio::test]
 async fn the_database_is_not_there() {
     let address = free_address();
+    let scheme = "does not begin with postgres:// or postgresql://; write it like postgres://user@host:5432/name";
+    let unreachable = format!(
+        "cannot reach the database at {address}: connection refused; check --database-url, or leave it out for a \
+         private Postgres"
+    );
     let wrong = [
-        ("not a url", "database"),
-        ("mysql://localhost/x", "database"),
-        (&format!("postgres://nobody@{address}/x"), "database"),
+        ("not a url", 2, scheme),
+        ("mysql://nobody:secret@localhost/x", 2, scheme),
         (
-            "postgres://nobody@localhost/x?host=/no/such/folder",
-            "database",
+            "postgres://nobody:secret@localhost:99999/x",
+            2,
+            "the database URL is not valid: ",
+        ),
+        (
+            &format!("postgres://nobody:secret@{address}/x"),
+            125,
+            &unreachable,
+        ),
+        (
+            "postgres://nobody:secret@localhost/x?host=/no/such/folder",
+            125,
+            "cannot reach the database at /no/such/folder (port 5432): No such file or directory",
         ),
     ];
-    for (url, word) in wrong {
+    for (url, code, words) in wrong {
         for verb in [
             &["server", "--listen", "127.0.0.1:0"][..],
             &["migrate"],
@@ -120,13 +135,15 @@ async fn the_database_is_not_there() {
         ] {
             let cli = CommandLine::bare().env("TASKYARD_DATABASE_URL", url);
             let finished = cli.start(verb).finish_within(LIMIT).await;
+            assert_eq!(finished.code(), Some(code), "{verb:?} {url}: {finished:?}");
             assert!(
-                matches!(finished.code(), Some(2 | 125)),
-                "{verb:?} {url}: {finished:?}"
+                finished.stderr.contains(words),
+                "{verb:?} {url}: {}",
+                finished.stderr
             );
             assert!(
-                finished.stderr.to_lowercase().contains(word),
-                "{url}: {}",
+                !finished.stderr.contains("secret"),
+                "{verb:?} {url}: {}",
                 finished.stderr
             );
             assert!(
@@ -150,8 +167,17 @@ async fn the_database_does_not_exist_or_is_newer() {
         .run(&[&server[..], &[&missing]].concat())
         .await
         .expect_code(125);
+    let name = missing
+        .rsplit('/')
+        .next()
+        .and_then(|tail| tail.split('?').next())
+        .unwrap_or_default();
     assert!(
-        finished.stderr.contains("does not exist"),
+        finished
+            .stderr
+            .contains(&format!("the database \"{name}\" does not exist at "))
+            && finished.stderr.contains("create it with `createdb -h ")
+            && finished.stderr.contains(&format!(" {name}`")),
         "{}",
         finished.stderr
     );
@@ -191,6 +217,7 @@ async fn the_port_is_taken() {
             finished.stderr
         );
         assert!(finished.stderr.contains("--listen"), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("starting"), "{}", finished.stderr);
     }
     let mut connection = database.connect().await;
     let tables: i64 =
@@ -235,6 +262,35 @@ async fn a_worker_waits_for_its_server() {
     .await;
     worker.signal(rustix::process::Signal::TERM);
     worker.finish().await.expect_code(0);
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_is_told_before_anything_else() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let below = file.path().join("yard").display().to_string();
+    for verb in [
+        &["worker", "--name", "nowhere"][..],
+        &["server", "--listen", "127.0.0.1:0"],
+        &["dev", "--listen", "127.0.0.1:0"],
+        &["migrate"],
+    ] {
+        let arguments = [verb, &["--data-dir", &below]].concat();
+        let finished = CommandLine::bare()
+            .start(&arguments)
+            .finish_within(LIMIT)
+            .await
+            .expect_code(125);
+        assert!(
+            finished.stderr.contains("choose another --data-dir"),
+            "{verb:?}: {}",
+            finished.stderr
+        );
+        assert!(
+            !finished.stderr.contains("works for"),
+            "{verb:?}: {}",
+            finished.stderr
+        );
+    }
 }
 
 /// Standard error of a call that ends with the code for an unreachable server.

@@ -27,6 +27,12 @@ async fn each_line_is_shown_as_it_is_printed() {
     assert_eq!(finished.text(), "line 1\nline 2\nline 3\n");
     assert!(finished.stderr.contains("oops\n"), "{}", finished.stderr);
     assert!(finished.stderr.contains("t1 failed"), "{}", finished.stderr);
+    // It was just shown.
+    assert!(
+        !finished.stderr.contains("read the end of stderr"),
+        "{}",
+        finished.stderr
+    );
     let task = task(deployment, &session, "t1").await;
     let cli = deployment.command_line();
     let file = format!("/.tasks/{}/result.json", task.id);
@@ -150,8 +156,9 @@ async fn ctrl_c_asks_first() {
         "what it says at the end is shown"
     );
     let finished = finished.expect_code(130);
+    let summary = finished.stderr.lines().last().unwrap_or_default();
     assert!(
-        finished.stderr.contains("t1 canceled"),
+        summary.starts_with("taskyard: t1 canceled") && summary.matches("canceled").count() == 1,
         "{}",
         finished.stderr
     );
@@ -222,6 +229,50 @@ async fn a_reader_that_goes_away_ends_the_command() {
 }
 
 #[tokio::test]
+async fn a_task_that_nobody_takes_is_told_so_once() {
+    let deployment = Deployment::shared().await;
+    let session = new_session("nope");
+    let cli = deployment.command_line();
+    let definition =
+        format!(r#"{{"session": "{session}", "queue": "nope", "command": {{"argv": ["true"]}}}}"#);
+    let file = deployment.folder().join(new_session("definition"));
+    std::fs::write(&file, definition).expect("written");
+    let file = file.display().to_string();
+    let waiting = cli.start(&["submit", "--wait", "-f", &file]);
+    let hint = "t1 waits: no worker has taken it yet (queue nope, kind command); `taskyard workers` shows who serves what";
+    waiting.stderr_has(hint).await;
+    let shown = cli
+        .run(&["get", "t1", "--session", &session])
+        .await
+        .expect_code(0);
+    assert!(shown.text().contains(hint), "{}", shown.text());
+    cli.run(&["cancel", "t1", "--session", &session])
+        .await
+        .expect_code(0);
+    let finished = waiting.finish().await.expect_code(1);
+    assert_eq!(
+        finished.stderr.matches("waits").count(),
+        1,
+        "{}",
+        finished.stderr
+    );
+    assert!(
+        finished
+            .stderr
+            .trim_end()
+            .ends_with("t1 canceled before it started")
+            || finished.stderr.trim_end().ends_with("t1 canceled"),
+        "{}",
+        finished.stderr
+    );
+    let shown = cli
+        .run(&["get", "t1", "--session", &session])
+        .await
+        .expect_code(0);
+    assert!(!shown.text().contains("waits"), "{}", shown.text());
+}
+
+#[tokio::test]
 async fn arguments_that_make_no_sense_are_usage() {
     for arguments in [
         &["run"][..],
@@ -235,6 +286,30 @@ async fn arguments_that_make_no_sense_are_usage() {
         assert!(
             finished.stdout.is_empty() && !finished.stderr.is_empty(),
             "{finished:?}"
+        );
+    }
+    for (arguments, words) in [
+        (
+            &["run", "--timeout", "-5", "--", "true"][..],
+            "`-5` is not a duration",
+        ),
+        (
+            &["wait", "t1", "--timeout", "-1s"],
+            "`-1s` is not a duration",
+        ),
+        (
+            &["cancel", "t1", "--grace", "-2m"],
+            "`-2m` is not a duration",
+        ),
+        (&["logs", "t1", "--tail", "-4"], "`-4` is not a size"),
+        (&["dev", "--lease", "-1s"], "`-1s` is not a duration"),
+        (&["run", "--retry", "-1", "--", "true"], "-1 is not in"),
+    ] {
+        let finished = CommandLine::bare().run(arguments).await.expect_code(2);
+        assert!(
+            finished.stderr.contains(words),
+            "{arguments:?}: {}",
+            finished.stderr
         );
     }
 }

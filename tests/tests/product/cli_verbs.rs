@@ -355,3 +355,90 @@ fn lines(text: &str) -> Vec<Value> {
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect()
 }
+
+#[tokio::test]
+async fn what_is_said_is_true_and_said_once() {
+    let deployment = Deployment::shared().await;
+    let cli = deployment.command_line();
+    let session = new_session("words");
+    let refused = cli
+        .run(&["watch", &session, "--cursor", "garbage"])
+        .await
+        .expect_code(1);
+    assert!(
+        !refused.stderr.contains("resume with"),
+        "only what the server gave: {}",
+        refused.stderr
+    );
+    let refused = cli
+        .run(&["run", "--timeout", "31d", "--", "true"])
+        .await
+        .expect_code(1);
+    assert!(
+        refused.stderr.contains("must be 1 ms to 30 days"),
+        "{}",
+        refused.stderr
+    );
+    for path in ["/d/one", "/d/two", "/three"] {
+        cli.run_with_input(&["files", "put", &session, path], b"x")
+            .await
+            .expect_code(0);
+    }
+    let refused = cli
+        .run(&["files", "rm", &session, "/d"])
+        .await
+        .expect_code(1);
+    assert!(
+        refused.stderr.contains("-r deletes it"),
+        "{}",
+        refused.stderr
+    );
+    let deleted = cli
+        .run(&["files", "rm", &session, "/d", "-r"])
+        .await
+        .expect_code(0);
+    assert!(
+        deleted.stderr.contains("deleted 2 files\n"),
+        "{}",
+        deleted.stderr
+    );
+    let deleted = cli
+        .run(&["files", "rm", &session, "/three"])
+        .await
+        .expect_code(0);
+    assert!(
+        deleted.stderr.contains("deleted 1 file\n"),
+        "{}",
+        deleted.stderr
+    );
+    cli.run(&[
+        "run",
+        "--session",
+        &session,
+        "--",
+        "sh",
+        "-c",
+        "echo no >&2; exit 3",
+    ])
+    .await
+    .expect_code(3);
+    let failed = cli
+        .run(&["get", "t1", "--session", &session, "-o", "json"])
+        .await
+        .expect_code(0)
+        .json();
+    let id = failed["id"].as_str().unwrap_or_default();
+    let command = format!("`taskyard logs --stream stderr {id}`");
+    let hint = failed["error"]["hint"].as_str().unwrap_or_default();
+    assert!(!id.is_empty() && hint.contains(&command), "{failed}");
+    let shown = cli
+        .run(&["get", "t1", "--session", &session])
+        .await
+        .expect_code(0);
+    assert!(shown.text().contains(&command), "{}", shown.text());
+    let result = cli
+        .run(&["get", "t1", "--session", &session, "--result"])
+        .await
+        .expect_code(0);
+    assert!(result.text().contains(&command), "{}", result.text());
+}

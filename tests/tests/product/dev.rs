@@ -78,6 +78,30 @@ async fn it_welcomes_stops_cleanly_and_goes_on_with_its_data() {
 }
 
 #[tokio::test]
+async fn a_stop_says_what_it_waits_for() {
+    let yard = Yard::new();
+    let dev = yard.start(&["--no-welcome"]);
+    let endpoint = serving(&dev).await;
+    let gate = yard.folder.path().join(new_session("gate"));
+    let script = format!(
+        "echo up; until [ -e {} ]; do sleep 0.02; done",
+        gate.display()
+    );
+    let cli = CommandLine::new(&endpoint);
+    let running = cli.start(&["run", "--", "sh", "-c", &script]);
+    running.stdout_has("up\n").await;
+    dev.signal(Signal::INT);
+    dev.stderr_has("waiting for 1 task: what still runs has 10 s to end")
+        .await;
+    dev.stderr_has("Ctrl-C again leaves at once").await;
+    std::fs::write(&gate, "").expect("written");
+    dev.finish_within(START_LIMIT).await.expect_code(0);
+    running.signal(Signal::KILL);
+    running.finish().await;
+    assert!(!yard.postmaster_file().exists());
+}
+
+#[tokio::test]
 async fn it_recovers_from_being_killed() {
     let yard = Yard::new();
     let dev = yard.start(&["--no-welcome", "--lease", "2s"]);
