@@ -62,7 +62,7 @@ fn main() {
 fn run() -> Result<ExitCode, Failure> {
     let CommandLine { global, verb } = CommandLine::parse();
     let (default_level, n_threads) = match &verb {
-        Verb::Server(_) | Verb::Worker(_) | Verb::Migrate(_) => ("info", None),
+        Verb::Server(_) | Verb::Worker(_) | Verb::Migrate(_) => ("info,sqlx=warn", None),
         Verb::Dev(_) => ("warn", None),
         Verb::Run(arguments) if arguments.dev => ("warn", None),
         Verb::Run(_)
