@@ -40,7 +40,7 @@ pub enum Effect {
         /// Why, if it failed.
         failure: Option<Failure>,
     },
-    /// Tell the worker that holds (or held) this lease, as soon as can be.
+    /// Tell the worker that holds (or held) this lease: a cancel at once, a loss with its next heartbeat.
     Tell(Lease, Order),
 }
 
