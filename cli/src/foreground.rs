@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use taskyard_proto::v1::{
-    CancelOutcome, CancelTaskResponse, SessionTask, TaskDefinition, TaskState,
-};
+use taskyard_proto::v1::{CancelOutcome, SessionTask, TaskDefinition, TaskState};
 use tokio::task::JoinSet;
 
 use crate::commands::create::create_task;
@@ -81,7 +79,7 @@ struct Steering<'a> {
     task: TaskReference,
     label: String,
     n_interrupts: u32,
-    requests: JoinSet<Result<CancelTaskResponse, Failure>>,
+    requests: JoinSet<Result<(SessionTask, CancelOutcome), Failure>>,
     goes_on_without_us: bool,
 }
 
@@ -174,10 +172,10 @@ impl Steering<'_> {
 
     fn tell_answer(
         &self,
-        answer: Result<Result<CancelTaskResponse, Failure>, tokio::task::JoinError>,
+        answer: Result<Result<(SessionTask, CancelOutcome), Failure>, tokio::task::JoinError>,
     ) {
         let text = match answer {
-            Ok(Ok(response)) => match response.outcome() {
+            Ok(Ok((_, outcome))) => match outcome {
                 // The end of the task itself is told in a moment.
                 CancelOutcome::Canceled
                 | CancelOutcome::AlreadyTerminal

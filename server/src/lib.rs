@@ -10,6 +10,7 @@ pub mod commit;
 mod config;
 pub mod control;
 pub mod dispatch;
+mod error_chain;
 pub mod events;
 pub mod grpc;
 pub mod output;

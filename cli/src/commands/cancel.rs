@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::{CancelOutcome, CancelTaskResponse};
+use taskyard_proto::v1::{CancelOutcome, SessionTask};
 
 use crate::arguments::GlobalArguments;
 use crate::commands::steer::cancel_task;
@@ -59,15 +59,13 @@ pub async fn execute(
     let mut records = Vec::new();
     for reference in &references {
         match cancel_task(&connection, reference, grace).await {
-            Ok(response) => match arguments.output.output {
+            Ok((task, outcome)) => match arguments.output.output {
                 OutputFormat::Json | OutputFormat::Yaml => {
-                    records.push(record(&response, arguments.output.full))
+                    records.push(record(&task, outcome, arguments.output.full))
                 }
-                OutputFormat::Name => {
-                    console::print(&format!("{}\n", response.task.unwrap_or_default().id))?
-                }
+                OutputFormat::Name => console::print(&format!("{}\n", task.id))?,
                 OutputFormat::Table | OutputFormat::Wide => {
-                    console::print(&format!("{}\n", line(&response)))?
+                    console::print(&format!("{}\n", line(&task, outcome)))?
                 }
             },
             Err(failure) if first_failure.is_none() => first_failure = Some(failure),
@@ -86,22 +84,15 @@ pub async fn execute(
     }
 }
 
-fn record(response: &CancelTaskResponse, is_full: bool) -> Record {
+fn record(task: &SessionTask, outcome: CancelOutcome, is_full: bool) -> Record {
     Record::new()
-        .with("outcome", words::cancel_outcome(response.outcome()))
-        .with(
-            "task",
-            response
-                .task
-                .as_ref()
-                .map(|task| task_record(task, is_full)),
-        )
+        .with("outcome", words::cancel_outcome(outcome))
+        .with("task", task_record(task, is_full))
 }
 
-fn line(response: &CancelTaskResponse) -> String {
-    let task = response.task.clone().unwrap_or_default();
+fn line(task: &SessionTask, outcome: CancelOutcome) -> String {
     let state = words::state(task.state());
-    let what = match response.outcome() {
+    let what = match outcome {
         CancelOutcome::Canceled => "is canceled".to_owned(),
         CancelOutcome::Requested => "was told to stop".to_owned(),
         CancelOutcome::AlreadyRequested => "had been told to stop before".to_owned(),

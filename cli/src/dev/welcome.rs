@@ -73,9 +73,12 @@ async fn submit_and_show(connection: &Connection) -> Result<(), Failure> {
             async move { tasks.get_task(request).await }
         })
         .await?;
-    let result_path = answer.task.map(|task| task.result_path).unwrap_or_default();
+    let task = answer
+        .task
+        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
     console::print(&format!(
-        "\nIts result, {result_path}:\n{}\n\n",
+        "\nIts result, {}:\n{}\n\n",
+        task.result_path,
         answer.result_json.trim_end()
     ))?;
     match state {

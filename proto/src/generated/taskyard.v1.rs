@@ -942,7 +942,7 @@ pub mod watch_response {
     /// What it is.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Item {
-        /// A task as it stood when the snapshot was taken.
+        /// A task as it stood when the snapshot was taken. One that changes meanwhile may come again; the later one counts.
         #[prost(message, tag = "3")]
         Snapshot(super::SessionTask),
         /// The snapshot is complete; changes follow.

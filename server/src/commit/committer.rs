@@ -5,6 +5,7 @@ use super::{
     intent::{Change, Changed, CommitError, Created, Creation},
 };
 use crate::{
+    error_chain::chain,
     events::Events,
     store::{Connection, Store, StoreError},
 };
@@ -253,15 +254,4 @@ fn pause(tries: u32) -> Duration {
         .saturating_mul(1 << tries.min(6))
         .min(MAX_PAUSE);
     longest.mul_f64(rand::rng().random_range(0.5..1.0))
-}
-
-/// An error with everything behind it, for the log.
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }

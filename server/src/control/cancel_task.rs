@@ -1,6 +1,6 @@
 //! CancelTask: a durable flag; what no process holds settles at once.
 
-use super::{create_task, refusal::Refusal, resolve, wire_time::duration_field};
+use super::{get_task, refusal::Refusal, resolve, wire_time::duration_field};
 use crate::{
     app::App,
     commit::{Change, CommitError, Content},
@@ -35,7 +35,7 @@ pub async fn cancel_task(
         Err(error) => return Err(error.into()),
     };
     Ok(CancelTaskResponse {
-        task: Some(create_task::read_one(app, found.id).await?.task),
+        task: Some(get_task::read_task(app, found.id).await?.task),
         outcome: outcome.into(),
     })
 }

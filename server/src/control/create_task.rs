@@ -2,7 +2,7 @@
 
 use super::{
     definition::{self, Definition},
-    namespace,
+    get_task, namespace,
     refusal::{Refusal, Resource},
     result_json, wait_tasks,
     wire_time::duration_field,
@@ -14,7 +14,7 @@ use crate::{
     store::{
         creates::{self, RequestKey, RequestMethod},
         new_tasks::{NewTask, Placement},
-        records::{TaskRecord, duration_from_ms, read_records},
+        records::duration_from_ms,
         times,
     },
 };
@@ -27,7 +27,6 @@ use taskyard_core::{
 };
 use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState,
-    WaitTasksRequest, WaitedTask,
 };
 use uuid::Uuid;
 
@@ -53,7 +52,7 @@ pub async fn create_task(
         session_id,
         task,
         request_id,
-        wait: request_wait,
+        wait: _,
     } = request;
     let task = task.ok_or_else(|| Refusal::invalid("task", "is required"))?;
     let definition = definition::parse(task)?;
@@ -75,18 +74,8 @@ pub async fn create_task(
         created: created.is_new,
         result_json: String::new(),
     };
-    if wait.is_some() {
-        let until_it_ends = WaitTasksRequest {
-            namespace,
-            tasks: vec![WaitedTask {
-                task: created.id.to_string(),
-                seen_generation: 0,
-            }],
-            timeout: request_wait,
-            ..WaitTasksRequest::default()
-        };
-        wait_tasks::wait_tasks(app, until_it_ends, None).await?;
-        let record = read_one(app, created.id).await?;
+    if let Some(wait) = wait {
+        let record = wait_tasks::wait_for_end(app, created.id, session, wait).await?;
         if record.run_end.is_some() {
             response.result_json = result_json::render(&record)?;
         }
@@ -196,7 +185,7 @@ pub(super) async fn store_task(
             id: earlier,
             // our own id: an earlier try of ours was stored without our knowing
             is_new: earlier == id,
-            task: read_one(app, earlier).await?.task,
+            task: get_task::read_task(app, earlier).await?.task,
         }),
         Err(CommitError::NameTaken) => Err(Refusal::NameTaken {
             name: creation.task.name.unwrap_or_default(),
@@ -212,17 +201,6 @@ pub(super) async fn store_task(
         }),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Reads one task that is known to exist.
-pub(super) async fn read_one(app: &App, id: TaskId) -> Result<TaskRecord, Refusal> {
-    read_records(app.store.pool(), &[id])
-        .await?
-        .pop()
-        .ok_or_else(|| Refusal::NotFound {
-            resource: Resource::Task,
-            name: id.to_string(),
-        })
 }
 
 async fn find_parent(

@@ -2,7 +2,7 @@
 
 use super::{
     create_task::{self, Owner},
-    definition, namespace,
+    definition, get_task, namespace,
     refusal::Refusal,
     resolve,
 };
@@ -30,7 +30,7 @@ pub async fn retry_task(
     definition::check_text("request_id", &request.request_id, 128)?;
     let found =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
-    let old = create_task::read_one(app, found.id).await?.task;
+    let old = get_task::read_task(app, found.id).await?.task;
     if !is_terminal(&old) {
         return Err(Refusal::TaskNotTerminal);
     }

@@ -1,6 +1,6 @@
 //! UpdateTask: enrichment, never the state.
 
-use super::{create_task, definition, refusal::Refusal, resolve};
+use super::{definition, get_task, refusal::Refusal, resolve};
 use crate::{
     app::App,
     commit::{Change, CommitError, Content, Patch},
@@ -57,7 +57,7 @@ pub async fn update_task(
         app.commits.change(found.session, change).await?;
     }
     Ok(UpdateTaskResponse {
-        task: Some(create_task::read_one(app, found.id).await?.task),
+        task: Some(get_task::read_task(app, found.id).await?.task),
     })
 }
 

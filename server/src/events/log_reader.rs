@@ -3,8 +3,9 @@
 
 use super::{
     hub::{Shared, lock},
-    peers::{Backoff, chain},
+    peers::Backoff,
 };
+use crate::error_chain::chain;
 use crate::store::{StoreError, log_read};
 use std::{collections::HashSet, time::Duration};
 use taskyard_core::id::SessionUid;

@@ -4,6 +4,7 @@ use super::{
     hub::{Shared, lock},
     payload::Payload,
 };
+use crate::error_chain::chain;
 use crate::store::{
     StoreError, identity,
     listen::{Listener, Notifier},
@@ -154,18 +155,6 @@ impl Backoff {
         self.wait = (self.wait * 2).min(MAX_BACKOFF);
         wait.mul_f64(rand::rng().random_range(0.5..=1.5))
     }
-}
-
-/// An error with its causes, for the log.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

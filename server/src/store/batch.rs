@@ -169,7 +169,7 @@ pub async fn update_ended(db: &mut PgConnection, row: &TaskRow) -> Result<(), St
     Ok(())
 }
 
-/// Stores attempts that ended without ending their tasks.
+/// Stores an attempt that ended without ending its task.
 ///
 /// # Errors
 /// Any [`StoreError`].

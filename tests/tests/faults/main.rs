@@ -12,6 +12,7 @@ mod lone_worker;
 mod postgres_stall;
 mod races;
 mod server_restart;
+mod server_stop;
 mod two_servers;
 mod unary_worker;
 mod worker_loss;
