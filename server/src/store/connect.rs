@@ -16,6 +16,10 @@ const POOL_SIZE: u32 = 12;
 /// Pooled connections are renewed this often, so that a half-open one is not handed out for ever.
 const POOL_MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
+/// A pooled connection that rested for longer is asked whether it still stands, so that a database that restarts, or a
+/// link that was cut, costs no read that comes after it.
+const TRUSTED_REST: Duration = Duration::from_millis(100);
+
 /// The door to the database.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -45,8 +49,13 @@ impl Store {
             .max_connections(POOL_SIZE)
             .acquire_timeout(CONNECT_TIMEOUT)
             .max_lifetime(POOL_MAX_LIFETIME)
-            // a ping before each use would cost as much as most of our reads
+            // a ping before each use would cost as much as most of our reads: only one that rested is asked
             .test_before_acquire(false)
+            .before_acquire(|connection, rest| {
+                Box::pin(async move {
+                    Ok(rest.idle_for < TRUSTED_REST || connection.ping().await.is_ok())
+                })
+            })
             .connect_lazy_with(options.clone());
         let store = Self { options, pool };
         let mut connection = store.open_first().await?;

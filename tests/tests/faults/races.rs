@@ -17,6 +17,9 @@ use crate::journal::Journal;
 
 const ROUNDS: usize = 15;
 
+const CUT_ALL: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()";
+
 /// Runs calls truly at once; their outcomes in order.
 async fn spawn_all<T: Send + 'static>(
     calls: Vec<impl Future<Output = T> + Send + 'static>,
@@ -243,13 +246,10 @@ async fn connections_that_break_under_load_change_no_outcome() {
         .collect();
     let mut database = deployment.database().connect().await;
     for _ in 0..8 {
-        sqlx::query(
-            "select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and pid <> pg_backend_pid()",
-        )
-        .execute(&mut database)
-        .await
-        .expect("connections can be ended");
+        sqlx::query(CUT_ALL)
+            .execute(&mut database)
+            .await
+            .expect("connections can be ended");
         // The pace of the cuts is what the test is about.
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
@@ -273,6 +273,36 @@ async fn connections_that_break_under_load_change_no_outcome() {
         240,
         "each was created, started and ended once"
     );
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_broke_while_nobody_read_cost_no_read() {
+    let deployment = Deployment::builder().start().await;
+    let mut client = deployment.client().await;
+    let id = client.run(&new_session("rest"), shell("true")).await.id;
+    let reads = |client: &Client| {
+        spawn_all(
+            (0..24)
+                .map(|_| {
+                    let (mut client, id) = (client.clone(), id.clone());
+                    async move { client.get(&id).await.state() }
+                })
+                .collect(),
+        )
+    };
+    let mut database = deployment.database().connect().await;
+    for _ in 0..3 {
+        reads(&client).await;
+        sqlx::query(CUT_ALL)
+            .execute(&mut database)
+            .await
+            .expect("connections can be ended");
+        // That the broken connections rest for a while is what the test is about.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let states = reads(&client).await;
+        assert_eq!(states, vec![TaskState::Succeeded; 24]);
+    }
     deployment.remove().await;
 }
 
