@@ -24,6 +24,7 @@ pub async fn cancel_task(
                 session_id: task.session_id.clone(),
                 task: task.task.clone(),
                 grace: grace.map(to_wire),
+                ..CancelTaskRequest::default()
             };
             async move { tasks.cancel_task(request).await }
         })

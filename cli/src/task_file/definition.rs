@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, OutputLimits, ResultSource, RetryPolicy, TaskDefinition, TaskSpec, WakePolicy,
+    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskDefinition, TaskSpec,
+    WakePolicy,
 };
 
 use crate::quantity::to_wire;
-use crate::task_file::model::{Command, ResultSourceName, Retry, TaskFile, WakePolicyName};
+use crate::task_file::model::{
+    Command, GroupWakeName, ResultSourceName, Retry, TaskFile, WakePolicyName,
+};
 use crate::task_file::scalar::{Moment, Span};
 use crate::view::moment::from_utc;
 
@@ -26,6 +29,8 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
             max_bytes_per_stream: i64::try_from(size.0).unwrap_or(i64::MAX),
         }),
         worker_labels: file.worker_labels,
+        result_schema_json: json(file.result_schema.as_ref()),
+        message_schema_json: json(file.message_schema.as_ref()),
     };
     TaskDefinition {
         name: file.name,
@@ -50,6 +55,13 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
             Some(WakePolicyName::Silent) => WakePolicy::Silent,
             Some(WakePolicyName::OnTerminal) => WakePolicy::OnTerminal,
             Some(WakePolicyName::OnActivity) => WakePolicy::OnActivity,
+        }
+        .into(),
+        group_wake: match file.group_wake {
+            None => GroupWake::Unspecified,
+            Some(GroupWakeName::Each) => GroupWake::Each,
+            Some(GroupWakeName::AllDone) => GroupWake::AllDone,
+            Some(GroupWakeName::FirstFailed) => GroupWake::FirstFailed,
         }
         .into(),
     }

@@ -24,6 +24,10 @@ pub struct TaskFile {
     pub input: Option<Value>,
     pub result_source: Option<ResultSourceName>,
     pub output_limit: Option<Size>,
+    /// JSON Schema of the structured result.
+    pub result_schema: Option<Value>,
+    /// JSON Schema of the JSON parts of the work's messages.
+    pub message_schema: Option<Value>,
     pub worker_labels: BTreeMap<String, String>,
     /// Whole id of the task below which this one belongs.
     pub parent: String,
@@ -39,6 +43,7 @@ pub struct TaskFile {
     pub retry: Option<Retry>,
     pub hold: bool,
     pub wake_policy: Option<WakePolicyName>,
+    pub group_wake: Option<GroupWakeName>,
 }
 
 /// A process to run.
@@ -85,4 +90,13 @@ pub enum WakePolicyName {
     Silent,
     OnTerminal,
     OnActivity,
+}
+
+/// How the ends of a group's tasks wake the owner.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupWakeName {
+    Each,
+    AllDone,
+    FirstFailed,
 }

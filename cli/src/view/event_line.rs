@@ -6,6 +6,7 @@ use taskyard_proto::v1::{
 };
 
 use crate::console::clean;
+use crate::view::message::message_text;
 use crate::view::moment;
 use crate::view::task_table::{outline, progress, title};
 use crate::view::words;
@@ -87,6 +88,15 @@ fn describe_event(event: &SessionEvent) -> String {
                 identity.display_name
             };
             joined(&["created".to_owned(), name, identity.kind, what])
+        }
+        SessionEventType::TaskMessage => {
+            let message = event.message.clone().unwrap_or_default();
+            let direction = words::message_direction(message.direction());
+            joined(&[format!("message {direction}"), message_text(&message)])
+        }
+        SessionEventType::TaskWake => {
+            let wake = event.wake.clone().unwrap_or_default();
+            joined(&["wake".to_owned(), wake.text])
         }
         SessionEventType::TaskUpdated | SessionEventType::Unspecified => what,
     }

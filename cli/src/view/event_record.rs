@@ -3,10 +3,12 @@
 use taskyard_proto::v1::watch_response::Item;
 use taskyard_proto::v1::{SessionEvent, TaskChange, TaskIdentity, WatchResponse};
 
+use crate::view::message::message_record;
 use crate::view::record::Record;
 use crate::view::task_record::{
     artifacts, error, exit, input_request, links, progress, task_record, time,
 };
+use crate::view::wake::wake_record;
 use crate::view::words;
 
 /// One item; none for what says nothing, such as a keepalive.
@@ -45,6 +47,11 @@ fn with_event(record: Record, event: &SessionEvent, is_full: bool) -> Record {
         .with("generation", event.generation)
         .with("created", event.created.as_ref().map(identity).map(brief))
         .with("change", event.change.as_ref().map(change).map(brief))
+        .with(
+            "message",
+            event.message.as_ref().map(message_record).map(brief),
+        )
+        .with("wake", event.wake.as_ref().map(wake_record).map(brief))
 }
 
 fn identity(identity: &TaskIdentity) -> Record {

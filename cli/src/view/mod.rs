@@ -2,6 +2,7 @@
 
 pub mod event_line;
 pub mod event_record;
+pub mod message;
 pub mod moment;
 pub mod output_format;
 pub mod record;
@@ -9,4 +10,5 @@ pub mod table;
 pub mod task_detail;
 pub mod task_record;
 pub mod task_table;
+pub mod wake;
 pub mod words;

@@ -13,12 +13,13 @@ use crate::view::record::{Record, embedded_json};
 use crate::view::{moment, words};
 
 /// What the brief form leaves out even where it says something.
-const NOT_IN_BRIEF: [&str; 13] = [
+const NOT_IN_BRIEF: [&str; 14] = [
     "namespace",
     "spec",
     "key",
     "root_task_id",
     "wake_policy",
+    "group_wake",
     "queue",
     "executor",
     "priority",
@@ -59,6 +60,7 @@ pub fn task_record(task: &SessionTask, is_full: bool) -> Record {
         .with("heartbeat_at", time(&task.heartbeat_at))
         .with("links", task.links.as_ref().map(links))
         .with("wake_policy", words::wake_policy(task.wake_policy()))
+        .with("group_wake", words::group_wake(task.group_wake()))
         .with("created_at", time(&task.created_at))
         .with("started_at", time(&task.started_at))
         .with("finished_at", time(&task.finished_at))
@@ -249,7 +251,7 @@ mod tests {
                      cancel_requested_at summary result_path artifacts error attempt worker_id heartbeat_at links \
                      wake_policy created_at started_at finished_at updated_at namespace ordinal name key \
                      parent_task_id root_task_id group labels tags queue executor priority concurrency_key not_before \
-                     start_deadline timeout retry hold run exit usage generation";
+                     start_deadline timeout retry hold run exit usage generation group_wake";
         for name in names.split_whitespace() {
             assert!(full.get(name).is_some(), "{name} is missing");
         }

@@ -1,8 +1,8 @@
 //! The words for the wire's enums, as design and JSON spell them.
 
 use taskyard_proto::v1::{
-    CancelOutcome, FileType, OutputStream, ResultSource, SessionEventType, StepStatus, TaskState,
-    WakePolicy, WorkerStatus,
+    CancelOutcome, FileType, GroupWake, MessageDirection, OutputStream, ResultSource,
+    SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -32,6 +32,33 @@ pub fn wake_policy(policy: WakePolicy) -> &'static str {
         WakePolicy::Unspecified | WakePolicy::Silent => "silent",
         WakePolicy::OnTerminal => "on_terminal",
         WakePolicy::OnActivity => "on_activity",
+    }
+}
+
+pub fn group_wake(group_wake: GroupWake) -> &'static str {
+    match group_wake {
+        GroupWake::Unspecified | GroupWake::Each => "each",
+        GroupWake::AllDone => "all_done",
+        GroupWake::FirstFailed => "first_failed",
+    }
+}
+
+pub fn message_direction(direction: MessageDirection) -> &'static str {
+    match direction {
+        MessageDirection::Unspecified => "unknown",
+        MessageDirection::Inbound => "inbound",
+        MessageDirection::Outbound => "outbound",
+    }
+}
+
+pub fn wake_reason(reason: WakeReason) -> &'static str {
+    match reason {
+        WakeReason::Unspecified => "unknown",
+        WakeReason::Terminal => "terminal",
+        WakeReason::Question => "question",
+        WakeReason::Message => "message",
+        WakeReason::GroupDone => "group_done",
+        WakeReason::GroupFailed => "group_failed",
     }
 }
 
@@ -82,6 +109,8 @@ pub fn event_type(event_type: SessionEventType) -> &'static str {
         SessionEventType::Unspecified => "unknown",
         SessionEventType::TaskCreated => "task.created",
         SessionEventType::TaskUpdated => "task.updated",
+        SessionEventType::TaskMessage => "task.message",
+        SessionEventType::TaskWake => "task.wake",
     }
 }
 

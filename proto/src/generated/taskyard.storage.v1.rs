@@ -27,6 +27,19 @@ pub struct LoggedEvent {
     /// What never changes; set on creation only.
     #[prost(message, optional, tag = "6")]
     pub created: ::core::option::Option<super::super::v1::TaskIdentity>,
+    /// The message of a thread; set on that only.
+    #[prost(message, optional, tag = "7")]
+    pub message: ::core::option::Option<super::super::v1::TaskMessage>,
+    /// The wake; set on that only.
+    #[prost(message, optional, tag = "8")]
+    pub wake: ::core::option::Option<super::super::v1::Wake>,
+}
+/// What a message says; the row holds the rest.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MessageBody {
+    /// Its parts.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<super::super::v1::MessagePart>,
 }
 /// The parts of a task that change together with its generation and are read only as a whole.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -138,6 +138,9 @@ pub struct SessionTask {
     /// Counts the changes of this record from 1, without gaps; each is one task event.
     #[prost(int64, tag = "44")]
     pub generation: i64,
+    /// How its end wakes the owner, where the task belongs to a group.
+    #[prost(enumeration = "GroupWake", tag = "45")]
+    pub group_wake: i32,
 }
 /// What is to be run: a command, or a payload for the executor that the task names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -163,6 +166,14 @@ pub struct TaskSpec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// JSON Schema that the structured result must satisfy, at most 64 KiB; empty: any or none. A run that would have
+    /// succeeded without a result fails with `no_result`, with another one with `schema_mismatch`.
+    #[prost(string, tag = "7")]
+    pub result_schema_json: ::prost::alloc::string::String,
+    /// JSON Schema that each JSON part of a message of the work must satisfy, at most 64 KiB; empty: any. A message that
+    /// does not is refused.
+    #[prost(string, tag = "8")]
+    pub message_schema_json: ::prost::alloc::string::String,
 }
 /// A process to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -308,7 +319,8 @@ pub struct Artifact {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TaskError {
     /// Stable word for programs: `exit`, `signal`, `timeout`, `start_failed`, `bad_output`, `orphaned`,
-    /// `outcome_unknown`, `start_deadline_exceeded`, `worker_error`, `question_expired`.
+    /// `outcome_unknown`, `start_deadline_exceeded`, `worker_error`, `question_expired`, `no_result`,
+    /// `schema_mismatch`.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// One sentence for people.
@@ -402,8 +414,8 @@ impl TaskState {
         }
     }
 }
-/// When the session that owns a task wants to be woken for it. Kept for the owner's runtime, which watches the session; the
-/// server wakes nobody by itself.
+/// When the session that owns a task wants to be woken for it. A wake is stored in the transaction that makes it true and
+/// handed out by TakeWakes; watchers of the session see it as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum WakePolicy {
@@ -436,6 +448,43 @@ impl WakePolicy {
             "WAKE_POLICY_SILENT" => Some(Self::Silent),
             "WAKE_POLICY_ON_TERMINAL" => Some(Self::OnTerminal),
             "WAKE_POLICY_ON_ACTIVITY" => Some(Self::OnActivity),
+            _ => None,
+        }
+    }
+}
+/// How the ends of a group's tasks wake the owner. Tasks of one group should agree; each end goes by its own task's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GroupWake {
+    /// Treated as GROUP_WAKE_EACH.
+    Unspecified = 0,
+    /// Each end wakes.
+    Each = 1,
+    /// The end after which no task of the group is left wakes, once.
+    AllDone = 2,
+    /// The first failure wakes, and the end after which no task of the group is left.
+    FirstFailed = 3,
+}
+impl GroupWake {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GROUP_WAKE_UNSPECIFIED",
+            Self::Each => "GROUP_WAKE_EACH",
+            Self::AllDone => "GROUP_WAKE_ALL_DONE",
+            Self::FirstFailed => "GROUP_WAKE_FIRST_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GROUP_WAKE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GROUP_WAKE_EACH" => Some(Self::Each),
+            "GROUP_WAKE_ALL_DONE" => Some(Self::AllDone),
+            "GROUP_WAKE_FIRST_FAILED" => Some(Self::FirstFailed),
             _ => None,
         }
     }
@@ -630,6 +679,341 @@ impl Capture {
         }
     }
 }
+/// One message of a task's thread. Written once, never changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TaskMessage {
+    /// `tmsg_` and 32 hexadecimal digits (a UUIDv7), made by the server.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The task.
+    #[prost(string, tag = "2")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Position in the thread from 1, without gaps; also the cursor of a reader.
+    #[prost(int64, tag = "3")]
+    pub number: i64,
+    /// Which way it goes.
+    #[prost(enumeration = "MessageDirection", tag = "4")]
+    pub direction: i32,
+    /// What it says; at least one part.
+    #[prost(message, repeated, tag = "5")]
+    pub parts: ::prost::alloc::vec::Vec<MessagePart>,
+    /// Id of the message or the question that it answers; empty: none.
+    #[prost(string, tag = "6")]
+    pub in_reply_to: ::prost::alloc::string::String,
+    /// Run that posted it; 0 on an inbound message.
+    #[prost(int32, tag = "7")]
+    pub run: i32,
+    /// When it was stored.
+    #[prost(message, optional, tag = "8")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// One part of a message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MessagePart {
+    /// What it is.
+    #[prost(oneof = "message_part::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<message_part::Part>,
+}
+/// Nested message and enum types in `MessagePart`.
+pub mod message_part {
+    /// What it is.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// Text.
+        #[prost(string, tag = "1")]
+        Text(::prost::alloc::string::String),
+        /// A JSON value.
+        #[prost(string, tag = "2")]
+        DataJson(::prost::alloc::string::String),
+        /// A file of the session.
+        #[prost(message, tag = "3")]
+        File(super::FilePart),
+    }
+}
+/// A file of the session, named in a message.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FilePart {
+    /// Its path in the session's files. Not checked: it may be written later.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// What to call it; empty: the last part of its path.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Media type, such as `text/markdown`; empty: unknown.
+    #[prost(string, tag = "3")]
+    pub media_type: ::prost::alloc::string::String,
+}
+/// Request of PostMessage.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PostMessageRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name of a task that has not ended.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// What to say: 1 to 16 parts, together at most 64 KiB.
+    #[prost(message, repeated, tag = "4")]
+    pub parts: ::prost::alloc::vec::Vec<MessagePart>,
+    /// Id of a message of the same task that this one answers; empty: none. Questions are answered with AnswerTask.
+    #[prost(string, tag = "5")]
+    pub in_reply_to: ::prost::alloc::string::String,
+    /// Makes a repeated call safe, for as long as the task exists: the same id answers with the stored message. At most
+    /// 128 bytes; empty: no protection.
+    #[prost(string, tag = "6")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of PostMessage.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PostMessageResponse {
+    /// The message as stored.
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<TaskMessage>,
+    /// False: it had been stored by an earlier call with this `request_id`.
+    #[prost(bool, tag = "2")]
+    pub created: bool,
+}
+/// Request of ListMessages.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMessagesRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// Only messages after the one with this number; absent: the latest `page_size`. A number beyond the newest is
+    /// refused with OUT_OF_RANGE.
+    #[prost(int64, optional, tag = "4")]
+    pub after: ::core::option::Option<i64>,
+    /// Only this direction.
+    #[prost(enumeration = "MessageDirection", tag = "5")]
+    pub direction: i32,
+    /// Most messages in one answer, 1 to 200; 0: 50.
+    #[prost(int32, tag = "6")]
+    pub page_size: i32,
+    /// Wait up to this long, at most 60 s, for a message if there is none after `after`; absent: do not wait.
+    #[prost(message, optional, tag = "7")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of ListMessages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListMessagesResponse {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<TaskMessage>,
+    /// Number of the last message that was looked at: `after` of the next call.
+    #[prost(int64, tag = "2")]
+    pub next_after: i64,
+    /// Number of the newest message of the thread.
+    #[prost(int64, tag = "3")]
+    pub newest: i64,
+    /// Number up to which the inbound messages were handed to the work; the rest waits for it.
+    #[prost(int64, tag = "4")]
+    pub delivered: i64,
+}
+/// Request of AnswerTask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnswerTaskRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// Id of the pending question, as in `SessionTask.input_request`. Required, so that nobody answers a question that
+    /// took the place of the one that was read.
+    #[prost(string, tag = "4")]
+    pub question_id: ::prost::alloc::string::String,
+    /// The answer; at most 64 KiB. A question with a schema is answered with what satisfies it.
+    #[prost(oneof = "answer_task_request::Answer", tags = "5, 6")]
+    pub answer: ::core::option::Option<answer_task_request::Answer>,
+}
+/// Nested message and enum types in `AnswerTaskRequest`.
+pub mod answer_task_request {
+    /// The answer; at most 64 KiB. A question with a schema is answered with what satisfies it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        /// Text: for a schema, a JSON string.
+        #[prost(string, tag = "5")]
+        Text(::prost::alloc::string::String),
+        /// A JSON value.
+        #[prost(string, tag = "6")]
+        AnswerJson(::prost::alloc::string::String),
+    }
+}
+/// Answer of AnswerTask.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AnswerTaskResponse {
+    /// The task as it now stands.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<SessionTask>,
+    /// The answer as stored in the thread.
+    #[prost(message, optional, tag = "2")]
+    pub message: ::core::option::Option<TaskMessage>,
+}
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MessageDirection {
+    /// Never stored; in a filter: both ways.
+    Unspecified = 0,
+    /// From the owner to the work.
+    Inbound = 1,
+    /// From the work to its owner.
+    Outbound = 2,
+}
+impl MessageDirection {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MESSAGE_DIRECTION_UNSPECIFIED",
+            Self::Inbound => "MESSAGE_DIRECTION_INBOUND",
+            Self::Outbound => "MESSAGE_DIRECTION_OUTBOUND",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MESSAGE_DIRECTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "MESSAGE_DIRECTION_INBOUND" => Some(Self::Inbound),
+            "MESSAGE_DIRECTION_OUTBOUND" => Some(Self::Outbound),
+            _ => None,
+        }
+    }
+}
+/// One durable reason to wake a session's owner, stored in the transaction that made it true.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Wake {
+    /// Id, from 1 in the store; what is acknowledged.
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    /// The session to wake.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// The task; for a group the one that completed the reason.
+    #[prost(string, tag = "3")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The task's ordinal.
+    #[prost(int64, tag = "4")]
+    pub ordinal: i64,
+    /// Why.
+    #[prost(enumeration = "WakeReason", tag = "5")]
+    pub reason: i32,
+    /// The task's generation then.
+    #[prost(int64, tag = "6")]
+    pub generation: i64,
+    /// The task's state then.
+    #[prost(enumeration = "TaskState", tag = "7")]
+    pub state: i32,
+    /// Its group; empty: none.
+    #[prost(string, tag = "8")]
+    pub group: ::prost::alloc::string::String,
+    /// A line for the agent, such as `Task "build" (t3) finished: failed. exit 1 in 2 s`.
+    #[prost(string, tag = "9")]
+    pub text: ::prost::alloc::string::String,
+    /// Number of the message, for WAKE_REASON_MESSAGE; 0 otherwise.
+    #[prost(int64, tag = "10")]
+    pub message_number: i64,
+    /// When it was stored.
+    #[prost(message, optional, tag = "11")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often it was handed out, this time included; 0 where it was not.
+    #[prost(int32, tag = "12")]
+    pub deliveries: i32,
+}
+/// Request of TakeWakes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeWakesRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only of these sessions, at most 1,000; empty: of all.
+    #[prost(string, repeated, tag = "2")]
+    pub session_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Who takes them, at most 128 bytes: a wake is handed to one consumer at a time. Required.
+    #[prost(string, tag = "3")]
+    pub consumer: ::prost::alloc::string::String,
+    /// Wakes that this consumer has handled, at most 1,000; they are gone for good before new ones are handed out.
+    #[prost(int64, repeated, tag = "4")]
+    pub ack_ids: ::prost::alloc::vec::Vec<i64>,
+    /// Most wakes in one answer, 1 to 500; 0: 50.
+    #[prost(int32, tag = "5")]
+    pub max_wakes: i32,
+    /// Wait up to this long, at most 60 s, for the first one; absent: do not wait.
+    #[prost(message, optional, tag = "6")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+    /// How long the consumer has to acknowledge before the wakes are handed out again, 1 s to 1 h; absent: 60 s.
+    #[prost(message, optional, tag = "7")]
+    pub lease: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of TakeWakes. No wakes: there were none in time.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TakeWakesResponse {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub wakes: ::prost::alloc::vec::Vec<Wake>,
+    /// Of `ack_ids`, how many were removed; the others were removed before, or are another consumer's by now.
+    #[prost(int32, tag = "2")]
+    pub acknowledged: i32,
+}
+/// Why an owner is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WakeReason {
+    /// Never sent.
+    Unspecified = 0,
+    /// A task reached a terminal state.
+    Terminal = 1,
+    /// A task asks a question.
+    Question = 2,
+    /// A task sent a message.
+    Message = 3,
+    /// All tasks of a group have ended.
+    GroupDone = 4,
+    /// The first task of a group failed.
+    GroupFailed = 5,
+}
+impl WakeReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WAKE_REASON_UNSPECIFIED",
+            Self::Terminal => "WAKE_REASON_TERMINAL",
+            Self::Question => "WAKE_REASON_QUESTION",
+            Self::Message => "WAKE_REASON_MESSAGE",
+            Self::GroupDone => "WAKE_REASON_GROUP_DONE",
+            Self::GroupFailed => "WAKE_REASON_GROUP_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WAKE_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "WAKE_REASON_TERMINAL" => Some(Self::Terminal),
+            "WAKE_REASON_QUESTION" => Some(Self::Question),
+            "WAKE_REASON_MESSAGE" => Some(Self::Message),
+            "WAKE_REASON_GROUP_DONE" => Some(Self::GroupDone),
+            "WAKE_REASON_GROUP_FAILED" => Some(Self::GroupFailed),
+            _ => None,
+        }
+    }
+}
 /// What a client says of a new task.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskDefinition {
@@ -691,6 +1075,9 @@ pub struct TaskDefinition {
     /// When the owner wants to be woken.
     #[prost(enumeration = "WakePolicy", tag = "18")]
     pub wake_policy: i32,
+    /// For a task of a group that wakes at its end: whether each end wakes, or the group as a whole.
+    #[prost(enumeration = "GroupWake", tag = "19")]
+    pub group_wake: i32,
 }
 /// Request of CreateTask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -864,6 +1251,9 @@ pub struct CancelTaskRequest {
     /// Time between TERM and KILL; 0 kills at once; absent: the spec's grace. A repeated cancel can only shorten it.
     #[prost(message, optional, tag = "4")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// How far it reaches.
+    #[prost(enumeration = "CancelScope", tag = "5")]
+    pub scope: i32,
 }
 /// Answer of CancelTask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -874,6 +1264,35 @@ pub struct CancelTaskResponse {
     /// What the cancel found.
     #[prost(enumeration = "CancelOutcome", tag = "2")]
     pub outcome: i32,
+    /// Tasks below it that were canceled or told so by this call; 0 unless the scope is the tree.
+    #[prost(int32, tag = "3")]
+    pub descendants: i32,
+}
+/// Request of CancelTasks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelTasksRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The session. Required.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Only tasks of this group, and everything below them; empty: all tasks of the session.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// As in CancelTaskRequest.
+    #[prost(message, optional, tag = "4")]
+    pub grace: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of CancelTasks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelTasksResponse {
+    /// Tasks that no process held: they are canceled now.
+    #[prost(int32, tag = "1")]
+    pub canceled: i32,
+    /// Tasks whose running work is being told.
+    #[prost(int32, tag = "2")]
+    pub requested: i32,
 }
 /// Request of RetryTask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -895,6 +1314,91 @@ pub struct RetryTaskRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RetryTaskResponse {
     /// The new task; its `links.retry_of` names the old one, whose `links.retried_as` names it.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<SessionTask>,
+    /// False: an earlier call with this `request_id` created it.
+    #[prost(bool, tag = "2")]
+    pub created: bool,
+}
+/// Request of BatchCreateTasks.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchCreateTasksRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session that will own the tasks; created on first use. Required.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// The tasks, 1 to 200.
+    #[prost(message, repeated, tag = "3")]
+    pub tasks: ::prost::alloc::vec::Vec<TaskDefinition>,
+    /// True: all of them are stored in one transaction, or none is. False: each for itself.
+    #[prost(bool, tag = "4")]
+    pub atomic: bool,
+    /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of BatchCreateTasks.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchCreateTasksResponse {
+    /// What became of each task, in the order of the request.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<BatchCreateResult>,
+}
+/// What became of one task of a batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BatchCreateResult {
+    /// The task as it stands; absent: it was refused.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<SessionTask>,
+    /// True: this call created it. False: it was there, by `key` or `request_id`, or was refused.
+    #[prost(bool, tag = "2")]
+    pub created: bool,
+    /// Why it was refused; absent: it was not. Only where the batch is not atomic: an atomic one is refused as a whole.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<BatchCreateError>,
+}
+/// Why one task of a batch was refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BatchCreateError {
+    /// Numeric gRPC status code, as in google.rpc.Code.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// Stable word for programs, as in google.rpc.ErrorInfo.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// One sentence.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
+/// Request of CloneTask.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CloneTaskRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name of the task to copy, in any state.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// Fields that the new task has in place of the copied ones.
+    #[prost(message, optional, tag = "4")]
+    pub changes: ::core::option::Option<TaskDefinition>,
+    /// Fields of `changes` to take, such as `spec.command.argv` or `labels`; named and unset clears. `name`, `key`,
+    /// `not_before`, `start_deadline` and `hold` are never copied.
+    #[prost(message, optional, tag = "5")]
+    pub change_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// As in CreateTaskRequest.
+    #[prost(string, tag = "6")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of CloneTask.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CloneTaskResponse {
+    /// The new task; its `links.retry_of` names the copied one if that had ended.
     #[prost(message, optional, tag = "1")]
     pub task: ::core::option::Option<SessionTask>,
     /// False: an earlier call with this `request_id` created it.
@@ -1016,6 +1520,12 @@ pub struct SessionEvent {
     /// What never changes; set on TASK_CREATED only.
     #[prost(message, optional, tag = "8")]
     pub created: ::core::option::Option<TaskIdentity>,
+    /// The message; set on TASK_MESSAGE only.
+    #[prost(message, optional, tag = "9")]
+    pub message: ::core::option::Option<TaskMessage>,
+    /// The wake; set on TASK_WAKE only. Its `id` is 0: watching never takes a wake.
+    #[prost(message, optional, tag = "10")]
+    pub wake: ::core::option::Option<Wake>,
 }
 /// The mutable fields of a task, as in SessionTask. Absent means empty.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1275,6 +1785,39 @@ pub struct ReadOutputResponse {
     #[prost(bool, tag = "6")]
     pub end_of_stream: bool,
 }
+/// How far a cancel reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CancelScope {
+    /// Treated as CANCEL_SCOPE_TASK.
+    Unspecified = 0,
+    /// The task alone. Nothing new can be created below it from then on.
+    Task = 1,
+    /// The task and everything below it, whatever is being created there meanwhile included. Also of an ended task.
+    Tree = 2,
+}
+impl CancelScope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CANCEL_SCOPE_UNSPECIFIED",
+            Self::Task => "CANCEL_SCOPE_TASK",
+            Self::Tree => "CANCEL_SCOPE_TREE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CANCEL_SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CANCEL_SCOPE_TASK" => Some(Self::Task),
+            "CANCEL_SCOPE_TREE" => Some(Self::Tree),
+            _ => None,
+        }
+    }
+}
 /// What a cancel found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1326,6 +1869,10 @@ pub enum SessionEventType {
     TaskCreated = 1,
     /// `task.updated`: `change` is set.
     TaskUpdated = 2,
+    /// `task.message`: `message` is set; the generation is unchanged.
+    TaskMessage = 3,
+    /// `task.wake`: `wake` is set; the generation is unchanged.
+    TaskWake = 4,
 }
 impl SessionEventType {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1337,6 +1884,8 @@ impl SessionEventType {
             Self::Unspecified => "SESSION_EVENT_TYPE_UNSPECIFIED",
             Self::TaskCreated => "SESSION_EVENT_TYPE_TASK_CREATED",
             Self::TaskUpdated => "SESSION_EVENT_TYPE_TASK_UPDATED",
+            Self::TaskMessage => "SESSION_EVENT_TYPE_TASK_MESSAGE",
+            Self::TaskWake => "SESSION_EVENT_TYPE_TASK_WAKE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1345,6 +1894,8 @@ impl SessionEventType {
             "SESSION_EVENT_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
             "SESSION_EVENT_TYPE_TASK_CREATED" => Some(Self::TaskCreated),
             "SESSION_EVENT_TYPE_TASK_UPDATED" => Some(Self::TaskUpdated),
+            "SESSION_EVENT_TYPE_TASK_MESSAGE" => Some(Self::TaskMessage),
+            "SESSION_EVENT_TYPE_TASK_WAKE" => Some(Self::TaskWake),
             _ => None,
         }
     }
@@ -4703,6 +5254,1060 @@ pub mod worker_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "taskyard.v1.WorkerService";
     impl<T> tonic::server::NamedService for WorkerServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Request of GetSelf.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSelfRequest {}
+/// Answer of GetSelf.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetSelfResponse {
+    /// The task, with its spec.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<SessionTask>,
+}
+/// Request of ReportProgress.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportProgressRequest {
+    /// Latest wins; absent: unchanged.
+    #[prost(message, optional, tag = "1")]
+    pub progress: ::core::option::Option<Progress>,
+    /// A few words about the state, at most 256 bytes; absent: unchanged, empty: cleared.
+    #[prost(string, optional, tag = "2")]
+    pub state_detail: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Answer of ReportProgress.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportProgressResponse {}
+/// Request of Ask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskRequest {
+    /// The work's own name for the question, at most 128 bytes: the same key finds the stored question and its answer
+    /// again, on a later run too. Required.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The question, at most 16 KiB. Required.
+    #[prost(string, tag = "2")]
+    pub prompt: ::prost::alloc::string::String,
+    /// JSON Schema that an answer must satisfy, at most 64 KiB; empty: any answer.
+    #[prost(string, tag = "3")]
+    pub expected_json: ::prost::alloc::string::String,
+    /// The question lapses after this time, 1 s to 30 days; absent: never.
+    #[prost(message, optional, tag = "4")]
+    pub expires_in: ::core::option::Option<::prost_types::Duration>,
+    /// Longest time to wait for the answer in this call, at most 10 min; absent: 60 s. Ask again with the same key to
+    /// wait on.
+    #[prost(message, optional, tag = "5")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of Ask.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AskResponse {
+    /// Id of the question.
+    #[prost(string, tag = "1")]
+    pub question_id: ::prost::alloc::string::String,
+    /// What became of it.
+    #[prost(enumeration = "QuestionStatus", tag = "2")]
+    pub status: i32,
+    /// The answer; set when it was answered.
+    #[prost(message, optional, tag = "3")]
+    pub answer: ::core::option::Option<TaskMessage>,
+}
+/// Request of Post.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PostRequest {
+    /// What to say: 1 to 16 parts, together at most 64 KiB. Each JSON part must satisfy the task's message schema, if it
+    /// has one.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<MessagePart>,
+    /// Id of a message of the owner that this one answers; empty: none.
+    #[prost(string, tag = "2")]
+    pub in_reply_to: ::prost::alloc::string::String,
+    /// As in PostMessageRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Answer of Post.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PostResponse {
+    /// The message as stored.
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<TaskMessage>,
+    /// False: it had been stored by an earlier call with this `request_id`.
+    #[prost(bool, tag = "2")]
+    pub created: bool,
+}
+/// Request of ReceiveMessages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReceiveMessagesRequest {
+    /// Only messages after the one with this number, which with all before it counts as handled; absent: after what this
+    /// run has handled so far. A new run starts with the first message again.
+    #[prost(int64, optional, tag = "1")]
+    pub after: ::core::option::Option<i64>,
+    /// Most messages, 1 to 200; 0: 50.
+    #[prost(int32, tag = "2")]
+    pub max_messages: i32,
+    /// Wait up to this long, at most 10 min, for a message; absent: do not wait. Does not give back the slot.
+    #[prost(message, optional, tag = "3")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of ReceiveMessages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReceiveMessagesResponse {
+    /// Messages of the owner, oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<TaskMessage>,
+    /// `after` of the next call, once these are handled.
+    #[prost(int64, tag = "2")]
+    pub next_after: i64,
+}
+/// Part of a PublishArtifact: the artifact in the first message, bytes in any.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishArtifactRequest {
+    /// The artifact; required in the first message. With bytes its `path` is set by the server.
+    #[prost(message, optional, tag = "1")]
+    pub artifact: ::core::option::Option<Artifact>,
+    /// The next bytes of the file; the whole file at most 16 MiB. No bytes at all and `is_file` false: only a reference.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+    /// True in the first message: a file follows, which may be empty.
+    #[prost(bool, tag = "3")]
+    pub is_file: bool,
+}
+/// Answer of PublishArtifact.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishArtifactResponse {
+    /// The artifact as stored.
+    #[prost(message, optional, tag = "1")]
+    pub artifact: ::core::option::Option<Artifact>,
+}
+/// Request of SetResult.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetResultRequest {
+    /// One JSON value, at most 256 KiB.
+    #[prost(string, tag = "1")]
+    pub output_json: ::prost::alloc::string::String,
+}
+/// Answer of SetResult.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetResultResponse {}
+/// Request of ReportUsage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportUsageRequest {
+    /// A JSON object, at most 16 KiB; its members replace those reported before.
+    #[prost(string, tag = "1")]
+    pub usage_json: ::prost::alloc::string::String,
+}
+/// Answer of ReportUsage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportUsageResponse {
+    /// All that was reported so far.
+    #[prost(string, tag = "1")]
+    pub usage_json: ::prost::alloc::string::String,
+}
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum QuestionStatus {
+    /// Never sent.
+    Unspecified = 0,
+    /// It waits for its answer.
+    Pending = 1,
+    /// It was answered.
+    Answered = 2,
+    /// Its time was up before an answer came.
+    Expired = 3,
+}
+impl QuestionStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "QUESTION_STATUS_UNSPECIFIED",
+            Self::Pending => "QUESTION_STATUS_PENDING",
+            Self::Answered => "QUESTION_STATUS_ANSWERED",
+            Self::Expired => "QUESTION_STATUS_EXPIRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "QUESTION_STATUS_UNSPECIFIED" => Some(Self::Unspecified),
+            "QUESTION_STATUS_PENDING" => Some(Self::Pending),
+            "QUESTION_STATUS_ANSWERED" => Some(Self::Answered),
+            "QUESTION_STATUS_EXPIRED" => Some(Self::Expired),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod task_agent_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// For the work itself, on the unix socket $TASKYARD_SOCKET, without any credentials: the worker says on whose behalf
+    /// each call is made. Only the processes of the attempt may use it. After the lease is lost every call answers
+    /// ABORTED with the reason LEASE_LOST.
+    ///
+    /// The socket also serves SessionTaskService for the tasks below the caller: CreateTask makes a child of it, GetTask,
+    /// ListTasks, WaitTasks, CancelTask, RetryTask, AnswerTask, PostMessage, ListMessages, TailOutput and ReadOutput see
+    /// its descendants, and every other task is NOT_FOUND. `namespace` and `session_id` are the task's own and may be left
+    /// empty.
+    ///
+    /// A control plane serves both to workers, which name the lease in the metadata `taskyard-lease-bin`: an encoded `Lease`.
+    #[derive(Debug, Clone)]
+    pub struct TaskAgentServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl TaskAgentServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> TaskAgentServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> TaskAgentServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            TaskAgentServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The task itself.
+        pub async fn get_self(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSelfRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSelfResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/GetSelf",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.TaskAgentService", "GetSelf"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says how far the work is.
+        pub async fn report_progress(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReportProgressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportProgressResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/ReportProgress",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.TaskAgentService", "ReportProgress"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Asks the owner a question and waits for the answer. While it waits the task gives back its slot and its timeout
+        /// stands still.
+        pub async fn ask(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AskRequest>,
+        ) -> std::result::Result<tonic::Response<super::AskResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/Ask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.TaskAgentService", "Ask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends a message to the owner.
+        pub async fn post(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PostRequest>,
+        ) -> std::result::Result<tonic::Response<super::PostResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/Post",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.TaskAgentService", "Post"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes messages of the owner.
+        pub async fn receive_messages(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReceiveMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReceiveMessagesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/ReceiveMessages",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.TaskAgentService", "ReceiveMessages"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Publishes an artifact: a reference, or a file that is stored now.
+        pub async fn publish_artifact(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::PublishArtifactRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishArtifactResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/PublishArtifact",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.TaskAgentService", "PublishArtifact"),
+                );
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// Sets the structured result, checked against the task's schema at once. Latest wins; the file $TASKYARD_RESULT
+        /// wins over it.
+        pub async fn set_result(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetResultRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetResultResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/SetResult",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.TaskAgentService", "SetResult"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Reports what the work used, such as tokens.
+        pub async fn report_usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReportUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportUsageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.TaskAgentService/ReportUsage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.TaskAgentService", "ReportUsage"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod task_agent_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with TaskAgentServiceServer.
+    #[async_trait]
+    pub trait TaskAgentService: std::marker::Send + std::marker::Sync + 'static {
+        /// The task itself.
+        async fn get_self(
+            &self,
+            request: tonic::Request<super::GetSelfRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetSelfResponse>, tonic::Status>;
+        /// Says how far the work is.
+        async fn report_progress(
+            &self,
+            request: tonic::Request<super::ReportProgressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportProgressResponse>,
+            tonic::Status,
+        >;
+        /// Asks the owner a question and waits for the answer. While it waits the task gives back its slot and its timeout
+        /// stands still.
+        async fn ask(
+            &self,
+            request: tonic::Request<super::AskRequest>,
+        ) -> std::result::Result<tonic::Response<super::AskResponse>, tonic::Status>;
+        /// Sends a message to the owner.
+        async fn post(
+            &self,
+            request: tonic::Request<super::PostRequest>,
+        ) -> std::result::Result<tonic::Response<super::PostResponse>, tonic::Status>;
+        /// Takes messages of the owner.
+        async fn receive_messages(
+            &self,
+            request: tonic::Request<super::ReceiveMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReceiveMessagesResponse>,
+            tonic::Status,
+        >;
+        /// Publishes an artifact: a reference, or a file that is stored now.
+        async fn publish_artifact(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::PublishArtifactRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishArtifactResponse>,
+            tonic::Status,
+        >;
+        /// Sets the structured result, checked against the task's schema at once. Latest wins; the file $TASKYARD_RESULT
+        /// wins over it.
+        async fn set_result(
+            &self,
+            request: tonic::Request<super::SetResultRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetResultResponse>,
+            tonic::Status,
+        >;
+        /// Reports what the work used, such as tokens.
+        async fn report_usage(
+            &self,
+            request: tonic::Request<super::ReportUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportUsageResponse>,
+            tonic::Status,
+        >;
+    }
+    /// For the work itself, on the unix socket $TASKYARD_SOCKET, without any credentials: the worker says on whose behalf
+    /// each call is made. Only the processes of the attempt may use it. After the lease is lost every call answers
+    /// ABORTED with the reason LEASE_LOST.
+    ///
+    /// The socket also serves SessionTaskService for the tasks below the caller: CreateTask makes a child of it, GetTask,
+    /// ListTasks, WaitTasks, CancelTask, RetryTask, AnswerTask, PostMessage, ListMessages, TailOutput and ReadOutput see
+    /// its descendants, and every other task is NOT_FOUND. `namespace` and `session_id` are the task's own and may be left
+    /// empty.
+    ///
+    /// A control plane serves both to workers, which name the lease in the metadata `taskyard-lease-bin`: an encoded `Lease`.
+    #[derive(Debug)]
+    pub struct TaskAgentServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> TaskAgentServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for TaskAgentServiceServer<T>
+    where
+        T: TaskAgentService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/taskyard.v1.TaskAgentService/GetSelf" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSelfSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::GetSelfRequest>
+                    for GetSelfSvc<T> {
+                        type Response = super::GetSelfResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSelfRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::get_self(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSelfSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/ReportProgress" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReportProgressSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::ReportProgressRequest>
+                    for ReportProgressSvc<T> {
+                        type Response = super::ReportProgressResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReportProgressRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::report_progress(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReportProgressSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/Ask" => {
+                    #[allow(non_camel_case_types)]
+                    struct AskSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::AskRequest> for AskSvc<T> {
+                        type Response = super::AskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::ask(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/Post" => {
+                    #[allow(non_camel_case_types)]
+                    struct PostSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::PostRequest> for PostSvc<T> {
+                        type Response = super::PostResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::post(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/ReceiveMessages" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReceiveMessagesSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::ReceiveMessagesRequest>
+                    for ReceiveMessagesSvc<T> {
+                        type Response = super::ReceiveMessagesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReceiveMessagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::receive_messages(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReceiveMessagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/PublishArtifact" => {
+                    #[allow(non_camel_case_types)]
+                    struct PublishArtifactSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::ClientStreamingService<
+                        super::PublishArtifactRequest,
+                    > for PublishArtifactSvc<T> {
+                        type Response = super::PublishArtifactResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::PublishArtifactRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::publish_artifact(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PublishArtifactSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/SetResult" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetResultSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::SetResultRequest>
+                    for SetResultSvc<T> {
+                        type Response = super::SetResultResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetResultRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::set_result(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetResultSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.TaskAgentService/ReportUsage" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReportUsageSvc<T: TaskAgentService>(pub Arc<T>);
+                    impl<
+                        T: TaskAgentService,
+                    > tonic::server::UnaryService<super::ReportUsageRequest>
+                    for ReportUsageSvc<T> {
+                        type Response = super::ReportUsageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReportUsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TaskAgentService>::report_usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReportUsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for TaskAgentServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "taskyard.v1.TaskAgentService";
+    impl<T> tonic::server::NamedService for TaskAgentServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -109,7 +109,7 @@ fn check_key(creation: &Creation, keys: &Lookup<TaskKey>) -> Option<Result<Creat
 fn task_key(creation: &Creation) -> Option<TaskKey> {
     Some(TaskKey {
         session: creation.task.session,
-        parent: creation.task.parent.map(|(parent, _)| parent),
+        parent: creation.task.parent.map(|above| above.parent),
         key: creation.task.key.clone()?,
     })
 }

@@ -19,7 +19,7 @@ pub(super) fn updated(row: &TaskRow) -> LoggedEvent {
         ordinal: row.ordinal,
         generation: row.task.generation.cast_signed(),
         change: Some(change(row)),
-        created: None,
+        ..LoggedEvent::default()
     }
 }
 
@@ -46,12 +46,13 @@ pub(super) fn created(task: &NewTask) -> LoggedEvent {
             key: task.key.clone().unwrap_or_default(),
             kind: task.kind.clone(),
             display_name: task.display_name.clone(),
-            parent_task_id: shown(task.parent.map(|(parent, _)| parent)),
-            root_task_id: shown(Some(task.parent.map_or(task.id, |(_, root)| root))),
+            parent_task_id: shown(task.parent.map(|above| above.parent)),
+            root_task_id: shown(Some(task.parent.map_or(task.id, |above| above.root))),
             group: task.group.clone().unwrap_or_default(),
             queue: task.queue.clone(),
             executor: task.executor.clone(),
         }),
+        ..LoggedEvent::default()
     }
 }
 

@@ -35,6 +35,7 @@ pub async fn cancel_task(
         Err(error) => return Err(error.into()),
     };
     Ok(CancelTaskResponse {
+        descendants: 0,
         task: Some(get_task::read_task(app, found.id).await?.task),
         outcome: outcome.into(),
     })

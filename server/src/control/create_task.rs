@@ -13,7 +13,7 @@ use crate::{
     dispatch::RouteName,
     store::{
         creates::{self, RequestKey, RequestMethod},
-        new_tasks::{NewTask, Placement},
+        new_tasks::{Ancestry, NewTask, Placement},
         records::duration_from_ms,
         times,
     },
@@ -155,6 +155,7 @@ pub(super) async fn store_task(
         timeout: definition.timeout,
         gate,
         wake_policy: definition.wake_policy as i16,
+        group_wake: definition.group_wake as i16,
         retry_of,
         lease: if definition.policy.retry.may_retry() {
             app.lease.retryable
@@ -203,11 +204,7 @@ pub(super) async fn store_task(
     }
 }
 
-async fn find_parent(
-    app: &App,
-    session: SessionUid,
-    parent: &str,
-) -> Result<(TaskId, TaskId), Refusal> {
+async fn find_parent(app: &App, session: SessionUid, parent: &str) -> Result<Ancestry, Refusal> {
     let not_found = || Refusal::NotFound {
         resource: Resource::Task,
         name: parent.to_owned(),
@@ -217,8 +214,8 @@ async fn find_parent(
         .map_err(|problem: taskyard_core::id::NotATaskId| {
             Refusal::invalid("task.parent_task_id", problem.to_string())
         })?;
-    match creates::find_root(app.store.pool(), id).await? {
-        Some((parents_session, root)) if parents_session == session => Ok((id, root)),
+    match creates::find_ancestry(app.store.pool(), id).await? {
+        Some((parents_session, ancestry)) if parents_session == session => Ok(ancestry),
         Some(_) | None => Err(not_found()),
     }
 }
@@ -251,13 +248,14 @@ fn new_record(
             ..Links::default()
         }),
         wake_policy: i32::from(task.wake_policy),
+        group_wake: i32::from(task.group_wake),
         created_at: Some(created_at),
         updated_at: Some(created_at),
         parent_task_id: task
             .parent
-            .map(|(parent, _)| parent.to_string())
+            .map(|above| above.parent.to_string())
             .unwrap_or_default(),
-        root_task_id: task.parent.map_or(task.id, |(_, root)| root).to_string(),
+        root_task_id: task.parent.map_or(task.id, |above| above.root).to_string(),
         group: task.group.unwrap_or_default(),
         labels,
         tags,

@@ -9,7 +9,7 @@ use super::{
 use crate::store::{task_row, times};
 use std::{collections::BTreeMap, time::Duration};
 use taskyard_core::task::{Policy, RetryPolicy};
-use taskyard_proto::v1::{TaskDefinition, TaskSpec, WakePolicy};
+use taskyard_proto::v1::{GroupWake, TaskDefinition, TaskSpec, WakePolicy};
 
 /// Queue, executor and kind of a task that does not say.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -66,6 +66,8 @@ pub struct Definition {
     pub hold: bool,
     /// When to wake the owner.
     pub wake_policy: WakePolicy,
+    /// How its end wakes the owner within its group.
+    pub group_wake: GroupWake,
 }
 
 /// Parses a definition.
@@ -129,6 +131,19 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
             ));
         }
     };
+    let group_wake = match GroupWake::try_from(definition.group_wake) {
+        Ok(GroupWake::Unspecified) => GroupWake::Each,
+        Ok(GroupWake::AllDone | GroupWake::FirstFailed) if definition.group.is_empty() => {
+            return Err(Refusal::invalid("task.group_wake", "needs a `group`"));
+        }
+        Ok(group_wake) => group_wake,
+        Err(_) => {
+            return Err(Refusal::invalid(
+                "task.group_wake",
+                "is no known group wake",
+            ));
+        }
+    };
     let time = |field: &str, time: Option<prost_types::Timestamp>| {
         Ok::<_, Refusal>(time_field(field, time.as_ref())?.map(times::to_core))
     };
@@ -163,6 +178,7 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
         policy,
         hold: definition.hold,
         wake_policy,
+        group_wake,
     })
 }
 

@@ -103,5 +103,6 @@ fn repeated(task: SessionTask) -> TaskDefinition {
         retry: task.retry,
         hold: false,
         wake_policy: task.wake_policy,
+        group_wake: task.group_wake,
     }
 }

@@ -1,6 +1,6 @@
 //! What a create must know before it inserts: whether it was made before, and whether its name is free.
 
-use super::{StoreError, times};
+use super::{StoreError, new_tasks::Ancestry, times};
 use sqlx::{PgConnection, PgExecutor};
 use taskyard_core::id::{SessionUid, TaskId};
 use uuid::Uuid;
@@ -185,21 +185,28 @@ pub async fn forget_requests(db: impl PgExecutor<'_>, limit: i64) -> Result<u64,
     Ok(done.rows_affected())
 }
 
-/// Parent's session and root, for a task that is created below it.
+/// Session of a parent, and where a task that is created below it is in the tree.
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn find_root(
+pub async fn find_ancestry(
     db: impl PgExecutor<'_>,
     parent: TaskId,
-) -> Result<Option<(SessionUid, TaskId)>, StoreError> {
+) -> Result<Option<(SessionUid, Ancestry)>, StoreError> {
     let row = sqlx::query!(
-        "select session_uid, root_id from task where id = $1",
+        "select session_uid, root_id, depth from task where id = $1",
         Uuid::from_u128(parent.0)
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| (SessionUid(row.session_uid), TaskId(row.root_id.as_u128()))))
+    Ok(row.map(|row| {
+        let ancestry = Ancestry {
+            parent,
+            root: TaskId(row.root_id.as_u128()),
+            depth: row.depth.saturating_add(1),
+        };
+        (SessionUid(row.session_uid), ancestry)
+    }))
 }
 
 /// The number of a route, which is made if it does not exist. `worker_labels_json` is a JSON object.

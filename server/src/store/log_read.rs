@@ -281,6 +281,8 @@ fn decode_page(
                 generation: logged.generation,
                 change: logged.change,
                 created: logged.created,
+                message: logged.message,
+                wake: logged.wake,
             })
         })
         .collect::<Result<_, StoreError>>()?;

@@ -43,8 +43,8 @@ pub struct NewTask {
     pub display_name: String,
     /// What to run.
     pub spec: TaskSpec,
-    /// Parent and root; none: it is its own root.
-    pub parent: Option<(TaskId, TaskId)>,
+    /// What it is created below; none: it is its own root.
+    pub parent: Option<Ancestry>,
     /// Group.
     pub group: Option<String>,
     /// Labels, as a JSON object.
@@ -61,12 +61,25 @@ pub struct NewTask {
     pub gate: Gate,
     /// When to wake the owner, as on the wire.
     pub wake_policy: i16,
+    /// How its end wakes the owner within its group, as on the wire.
+    pub group_wake: i16,
     /// The task that it repeats.
     pub retry_of: Option<TaskId>,
     /// Duration of its leases.
     pub lease: Duration,
     /// SHA-256 of the definition.
     pub fingerprint: [u8; 32],
+}
+
+/// Where a new task is in its tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestry {
+    /// The task below which it is created.
+    pub parent: TaskId,
+    /// The topmost ancestor.
+    pub root: TaskId,
+    /// How many ancestors it has.
+    pub depth: i16,
 }
 
 /// What a new task gets from its session.
@@ -95,6 +108,7 @@ pub async fn insert_tasks(
     let sessions: Vec<i64> = tasks.iter().map(|(task, _)| task.session.0).collect();
     let routes: Vec<i32> = tasks.iter().map(|(task, _)| task.route_id).collect();
     let names: Vec<Option<String>> = tasks.iter().map(|(task, _)| task.name.clone()).collect();
+    let groups: Vec<Option<String>> = tasks.iter().map(|(task, _)| task.group.clone()).collect();
     let priorities: Vec<i16> = tasks.iter().map(|(task, _)| task.priority).collect();
     let created: Vec<DateTime<Utc>> = tasks
         .iter()
@@ -111,19 +125,19 @@ pub async fn insert_tasks(
     sqlx::query!(
         r#"insert into task (id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
              group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
-             max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at)
+             max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake)
            select v.id, v.namespace_id, v.session_uid, v.ordinal, v.route_id, v.name, v.key, v.display_name, v.spec, v.parent_id,
              v.root_id, v.group_name, v.labels::jsonb,
              array(select jsonb_array_elements_text(v.tags::jsonb)), v.priority, v.not_before, v.start_deadline, v.timeout_ms,
              v.max_runs, v.initial_backoff_ms, v.max_backoff_ms, v.backoff_multiplier, v.wake_policy, v.retry_of,
-             v.fingerprint, v.created_at
+             v.fingerprint, v.created_at, v.depth, v.group_wake
            from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::text[],
              $9::bytea[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::smallint[],
              $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::int[], $20::bigint[], $21::bigint[], $22::float8[],
-             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[])
+             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[], $27::smallint[], $28::smallint[])
              as v(id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
                group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
-               max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at)"#,
+               max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake)"#,
         &ids,
         &tasks.iter().map(|(task, _)| task.namespace_id).collect::<Vec<_>>(),
         &sessions,
@@ -133,9 +147,9 @@ pub async fn insert_tasks(
         &tasks.iter().map(|(task, _)| task.key.clone()).collect::<Vec<_>>() as _,
         &tasks.iter().map(|(task, _)| task.display_name.clone()).collect::<Vec<_>>(),
         &tasks.iter().map(|(task, _)| task.spec.encode_to_vec()).collect::<Vec<_>>(),
-        &tasks.iter().map(|(task, _)| task.parent.map(|(parent, _)| Uuid::from_u128(parent.0))).collect::<Vec<_>>() as _,
-        &tasks.iter().map(|(task, _)| Uuid::from_u128(task.parent.map_or(task.id, |(_, root)| root).0)).collect::<Vec<_>>(),
-        &tasks.iter().map(|(task, _)| task.group.clone()).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| task.parent.map(|above| Uuid::from_u128(above.parent.0))).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| Uuid::from_u128(task.parent.map_or(task.id, |above| above.root).0)).collect::<Vec<_>>(),
+        &groups as _,
         &tasks.iter().map(|(task, _)| task.labels_json.clone()).collect::<Vec<_>>(),
         &tasks.iter().map(|(task, _)| task.tags_json.clone()).collect::<Vec<_>>(),
         &priorities,
@@ -149,14 +163,16 @@ pub async fn insert_tasks(
         &tasks.iter().map(|(task, _)| task.wake_policy).collect::<Vec<_>>(),
         &tasks.iter().map(|(task, _)| task.retry_of.map(|id| Uuid::from_u128(id.0))).collect::<Vec<_>>() as _,
         &tasks.iter().map(|(task, _)| task.fingerprint.to_vec()).collect::<Vec<_>>(),
-        &created
+        &created,
+        &tasks.iter().map(|(task, _)| task.parent.map_or(0, |above| above.depth)).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.group_wake).collect::<Vec<_>>()
     )
     .execute(&mut *db)
     .await?;
     sqlx::query!(
-        r#"insert into task_live (id, session_uid, route_id, name, priority, fair_key, gate, not_before, start_deadline, lease_ms, updated_at)
+        r#"insert into task_live (id, session_uid, route_id, name, priority, fair_key, gate, not_before, start_deadline, lease_ms, updated_at, group_name)
            select * from unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::smallint[], $6::float8[], $7::smallint[],
-             $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::timestamptz[])"#,
+             $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::timestamptz[], $12::text[])"#,
         &ids,
         &sessions,
         &routes,
@@ -167,7 +183,8 @@ pub async fn insert_tasks(
         &not_before as _,
         &start_deadlines as _,
         &tasks.iter().map(|(task, _)| to_ms(task.lease)).collect::<Vec<_>>(),
-        &created
+        &created,
+        &groups as _
     )
     .execute(db)
     .await?;

@@ -83,6 +83,7 @@ struct RecordRow {
     max_backoff_ms: i64,
     backoff_multiplier: f64,
     wake_policy: i16,
+    group_wake: i16,
     retry_of: Option<Uuid>,
     created_at: DateTime<Utc>,
     state: i16,
@@ -125,7 +126,8 @@ pub async fn read_records(
              root_id as "root_id!", group_name, labels as "labels!", tags as "tags!", queue as "queue!",
              executor as "executor!", priority as "priority!", start_deadline, timeout_ms, max_runs as "max_runs!",
              initial_backoff_ms as "initial_backoff_ms!", max_backoff_ms as "max_backoff_ms!",
-             backoff_multiplier as "backoff_multiplier!", wake_policy as "wake_policy!", retry_of,
+             backoff_multiplier as "backoff_multiplier!", wake_policy as "wake_policy!",
+             group_wake as "group_wake!", retry_of,
              created_at as "created_at!", state as "state!", not_before, hold as "hold!", run as "run!",
              attempt as "attempt!", generation as "generation!", worker_name, heartbeat_at, cancel_requested_at,
              started_at, finished_at, updated_at as "updated_at!", state_detail as "state_detail!", summary as "summary!",
@@ -260,6 +262,7 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
             .or(last_exit),
         usage: run_end.as_ref().and_then(|end| end.usage.clone()),
         generation: row.generation,
+        group_wake: i32::from(row.group_wake),
     };
     Ok(TaskRecord {
         id,

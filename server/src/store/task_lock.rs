@@ -3,7 +3,9 @@
 use super::{
     StoreError,
     records::decode,
-    task_row::{Body, EndRow, StoredError, TaskRow, retention, success_exit_codes},
+    task_row::{
+        Body, EndRow, StoredError, TaskRow, Thread, WakeTerms, retention, success_exit_codes,
+    },
     times,
 };
 use sqlx::PgConnection;
@@ -41,7 +43,9 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
              l.offered_at, l.worker_name, l.cancel_requested_at, l.cancel_grace_ms, l.started_at, l.updated_at,
              l.state_detail, l.summary, l.progress, l.progress_at, l.content, l.error_kind, l.error_message, l.last_exit,
              l.question_id, l.question, l.question_expires_at, t.max_runs, t.initial_backoff_ms, t.max_backoff_ms,
-             t.backoff_multiplier, t.spec, t.retry_of, w.name as "holder_name?",
+             t.backoff_multiplier, t.spec, t.retry_of, t.namespace_id, t.wake_policy, t.group_wake, t.group_name,
+             coalesce(nullif(t.display_name, ''), t.name, '') as "title!", l.messages, l.delivered, l.delivered_run,
+             w.name as "holder_name?",
              w.renewed_at as "holder_renewed_at?"
            from task_live l join task t on t.id = l.id left join worker_session w on w.id = l.worker_session
            where l.id = any($1) order by l.id for no key update of l"#,
@@ -140,6 +144,18 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
             retention: retention(&spec),
             holder_name: row.holder_name,
             holder_renewed_at: row.holder_renewed_at,
+            thread: Thread {
+                newest: row.messages,
+                delivered: row.delivered,
+                delivered_run: row.delivered_run,
+            },
+            wake: WakeTerms {
+                namespace_id: row.namespace_id,
+                policy: wire_enum("wake policy", row.wake_policy)?,
+                group_wake: wire_enum("group wake", row.group_wake)?,
+                group: row.group_name,
+                title: row.title,
+            },
             end: None,
         });
     }
@@ -222,6 +238,9 @@ async fn lock_ended(
             retention: Retention::of(Retention::DEFAULT_BYTES),
             holder_name: None,
             holder_renewed_at: None,
+            // nothing is posted to an ended task, and its end has woken whom it should
+            thread: Thread::default(),
+            wake: WakeTerms::default(),
             end: Some(EndRow {
                 finished_at: row.finished_at,
                 run_end,
@@ -237,6 +256,10 @@ fn from_ms(milliseconds: i64) -> Duration {
 
 fn counter(stored: i32) -> Result<u32, StoreError> {
     u32::try_from(stored).map_err(|error| StoreError::corrupt("counter", error))
+}
+
+fn wire_enum<T: TryFrom<i32>>(what: &'static str, stored: i16) -> Result<T, StoreError> {
+    T::try_from(i32::from(stored)).map_err(|_| StoreError::corrupt(what, stored))
 }
 
 fn retry_policy(

@@ -10,7 +10,7 @@ use taskyard_core::{
 };
 use taskyard_proto::{
     storage::v1::{RunEnd, TaskContent},
-    v1::{Exit, InputRequest, Progress, TaskSpec},
+    v1::{Exit, GroupWake, InputRequest, Progress, TaskSpec, WakePolicy},
 };
 
 /// A locked task.
@@ -32,8 +32,38 @@ pub struct TaskRow {
     pub holder_name: Option<String>,
     /// When that worker was last heard.
     pub holder_renewed_at: Option<DateTime<Utc>>,
+    /// Its thread, in numbers.
+    pub thread: Thread,
+    /// What decides whether and how the owner is woken.
+    pub wake: WakeTerms,
     /// What the end row holds beside; none while the task is live.
     pub end: Option<EndRow>,
+}
+
+/// The thread of a live task, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Number of the newest message.
+    pub newest: i64,
+    /// Up to where the inbound messages were handed to the work.
+    pub delivered: i64,
+    /// The run that got them; another run starts again.
+    pub delivered_run: i32,
+}
+
+/// What a task's definition says of waking its owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WakeTerms {
+    /// Number of its namespace.
+    pub namespace_id: i32,
+    /// As on the wire.
+    pub policy: WakePolicy,
+    /// As on the wire.
+    pub group_wake: GroupWake,
+    /// Its group.
+    pub group: Option<String>,
+    /// What the owner calls it: display name, name, or nothing.
+    pub title: String,
 }
 
 /// The parts of a task that decide nothing.

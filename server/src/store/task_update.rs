@@ -28,14 +28,17 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
              started_at = v.started_at, updated_at = v.updated_at, state_detail = v.state_detail, summary = v.summary,
              progress = v.progress, progress_at = v.progress_at, content = v.content, error_kind = v.error_kind,
              error_message = v.error_message, last_exit = v.last_exit, question_id = v.question_id, question = v.question,
-             question_expires_at = v.question_expires_at
+             question_expires_at = v.question_expires_at, messages = v.messages, delivered = v.delivered,
+             delivered_run = v.delivered_run
            from unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::timestamptz[], $5::int[], $6::int[], $7::bigint[],
              $8::bigint[], $9::bigint[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::bigint[],
              $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::bytea[], $19::timestamptz[],
-             $20::bytea[], $21::text[], $22::text[], $23::bytea[], $24::uuid[], $25::bytea[], $26::timestamptz[])
+             $20::bytea[], $21::text[], $22::text[], $23::bytea[], $24::uuid[], $25::bytea[], $26::timestamptz[],
+             $27::bigint[], $28::bigint[], $29::int[])
              as v(id, state, gate, not_before, run, attempt, generation, item_no, worker_session, offered_at, worker_name,
                cancel_requested_at, cancel_grace_ms, started_at, updated_at, state_detail, summary, progress, progress_at,
-               content, error_kind, error_message, last_exit, question_id, question, question_expires_at)
+               content, error_kind, error_message, last_exit, question_id, question, question_expires_at, messages, delivered,
+               delivered_run)
            where l.id = v.id"#,
         &columns.id,
         &columns.state,
@@ -62,7 +65,10 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
         &columns.last_exit as _,
         &columns.question_id as _,
         &columns.question as _,
-        &columns.question_expires_at as _
+        &columns.question_expires_at as _,
+        &columns.messages,
+        &columns.delivered,
+        &columns.delivered_run
     )
     .execute(db)
     .await?;
@@ -98,6 +104,9 @@ struct LiveColumns {
     question_id: Vec<Option<Uuid>>,
     question: Vec<Option<Vec<u8>>>,
     question_expires_at: Vec<Option<DateTime<Utc>>>,
+    messages: Vec<i64>,
+    delivered: Vec<i64>,
+    delivered_run: Vec<i32>,
 }
 
 impl LiveColumns {
@@ -156,6 +165,9 @@ impl LiveColumns {
         self.question.push(encode(
             row.body.question.as_ref().filter(|_| question.is_some()),
         ));
+        self.messages.push(row.thread.newest);
+        self.delivered.push(row.thread.delivered);
+        self.delivered_run.push(row.thread.delivered_run);
         self.question_expires_at.push(
             question
                 .and_then(|question| question.expires_at)

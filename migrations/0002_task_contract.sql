@@ -1,0 +1,112 @@
+-- The thread between a task and its owner, questions, wakes, what the work itself reports, and what keeps a tree of
+-- tasks within its bounds.
+
+alter table task
+    -- 0 for a task without a parent
+    add column depth smallint not null default 0 check (depth >= 0),
+    add column group_wake smallint not null default 1 check (group_wake between 1 and 3);
+create index task_by_group on task (session_uid, group_name, id) where group_name is not null;
+
+alter table task_live
+    add column group_name text collate "C",
+    -- number of the newest message of the thread
+    add column messages bigint not null default 0 check (messages >= 0),
+    -- up to where the inbound messages were handed to the work, and the run that got them
+    add column delivered bigint not null default 0 check (delivered between 0 and messages),
+    add column delivered_run integer not null default 0 check (delivered_run >= 0);
+create index task_live_by_group on task_live (session_uid, group_name) where group_name is not null;
+create index task_live_by_question_expiry on task_live (question_expires_at) where question_expires_at is not null;
+
+create table message (
+    task_id uuid not null,
+    number bigint not null check (number >= 1),
+    id uuid not null,
+    -- 1 to the work, 2 to its owner
+    direction smallint not null check (direction between 1 and 2),
+    -- MessageBody
+    body bytea not null,
+    in_reply_to text,
+    -- 0 for a message to the work
+    run integer not null check (run >= 0),
+    -- the poster's own name for it, by which a repeated post is recognised
+    request_id text collate "C" check (octet_length(request_id) between 1 and 128),
+    created_at timestamptz not null,
+    primary key (task_id, number)
+);
+create unique index message_by_request on message (task_id, direction, request_id) where request_id is not null;
+create index message_by_id on message (task_id, id);
+
+-- Every question that a task asked. The pending one is also on the live row, which decides.
+create table question (
+    id uuid primary key,
+    task_id uuid not null,
+    key text collate "C" not null check (octet_length(key) between 1 and 128),
+    -- InputRequest
+    body bytea not null,
+    run integer not null check (run >= 1),
+    -- 1 pending, 2 answered, 3 expired; a task that has ended leaves its question pending
+    status smallint not null check (status between 1 and 3),
+    answer_number bigint,
+    constraint answered_by_a_message check ((status = 2) = (answer_number is not null))
+);
+create index question_by_key on question (task_id, key, id);
+
+-- What the work itself said of one run before its end: its result, and what it used.
+create table run_report (
+    task_id uuid not null,
+    run integer not null check (run >= 1),
+    output_json text,
+    usage_json text,
+    primary key (task_id, run)
+);
+
+-- Reasons to wake an owner that nobody has acknowledged yet.
+create table wake (
+    id bigint generated always as identity primary key,
+    namespace_id integer not null,
+    session_uid bigint not null,
+    task_id uuid not null,
+    -- Wake
+    body bytea not null,
+    created_at timestamptz not null,
+    consumer text,
+    leased_until timestamptz,
+    deliveries integer not null default 0 check (deliveries >= 0),
+    constraint leased_to_somebody check ((consumer is null) = (leased_until is null))
+) with (fillfactor = 70);
+create index wake_by_namespace on wake (namespace_id, id);
+create index wake_by_session on wake (session_uid, id);
+
+create or replace view task_record as
+select
+    t.id, t.namespace_id, n.name as namespace, t.session_uid, s.id as session_id, t.ordinal, t.name, t.key,
+    r.kind, t.display_name, t.spec, t.parent_id, t.root_id, t.group_name, t.labels::text as labels, t.tags,
+    r.queue, r.executor, t.priority, t.start_deadline, t.timeout_ms, t.max_runs, t.initial_backoff_ms,
+    t.max_backoff_ms, t.backoff_multiplier, t.wake_policy, t.retry_of, t.created_at,
+    coalesce(l.state, e.state) as state,
+    coalesce(l.not_before, t.not_before) as not_before,
+    coalesce(l.gate = 2, false) as hold,
+    coalesce(l.run, e.run) as run,
+    coalesce(l.attempt, e.attempt) as attempt,
+    coalesce(l.generation, e.generation) as generation,
+    coalesce(l.worker_name, e.worker_name) as worker_name,
+    w.renewed_at as heartbeat_at,
+    coalesce(l.cancel_requested_at, e.cancel_requested_at) as cancel_requested_at,
+    coalesce(l.started_at, e.started_at) as started_at,
+    e.finished_at,
+    coalesce(l.updated_at, e.updated_at) as updated_at,
+    coalesce(l.state_detail, e.state_detail) as state_detail,
+    coalesce(l.summary, e.summary) as summary,
+    coalesce(l.progress, e.progress) as progress,
+    coalesce(l.content, e.content) as content,
+    coalesce(l.error_kind, e.error_kind) as error_kind,
+    coalesce(l.error_message, e.error_message) as error_message,
+    coalesce(e.error_retryable, l.error_kind is not null) as error_retryable,
+    l.last_exit, l.question, e.run_end, t.group_wake
+from task t
+join session s on s.uid = t.session_uid
+join namespace n on n.id = t.namespace_id
+join route r on r.id = t.route_id
+left join task_live l on l.id = t.id
+left join task_end e on e.id = t.id
+left join worker_session w on w.id = l.worker_session;
