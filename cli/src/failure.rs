@@ -83,6 +83,7 @@ impl Failure {
             | WorkerError::BadSlots { .. }
             | WorkerError::BadEndpoint { .. }
             | WorkerError::DataDirectoryLocked { .. }
+            | WorkerError::Sockets { .. }
             | WorkerError::Shim { .. }
             | WorkerError::PartEnded { .. } => Failure::Own(text),
         }
