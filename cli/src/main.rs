@@ -15,6 +15,7 @@ mod failure;
 mod file_transfer;
 mod foreground;
 mod interrupt;
+mod local_json;
 mod machine;
 mod output_follower;
 mod output_printer;
@@ -29,8 +30,8 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    cancel, completions, files, get, help, inside, list, logs, migrate, retry, run, server,
+    sessions, submit, wait, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -75,6 +76,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Cancel(_)
         | Verb::Retry(_)
         | Verb::Files(_)
+        | Verb::Inside(_)
         | Verb::Sessions(_)
         | Verb::Workers(_)
         | Verb::Completions(_)
@@ -105,6 +107,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,
             Verb::Retry(arguments) => retry::execute(arguments, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
+            Verb::Inside(arguments) => inside::dispatch::execute(*arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),

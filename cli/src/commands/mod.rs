@@ -1,14 +1,18 @@
-//! One file per verb. `create` and `steer` hold what several verbs do with a task.
+//! One file per verb. `create` and `steer` hold what several verbs do with a task, `command_options` what
+//! they say of a command, `parts` of a message; [`inside`] has the verbs of `taskyard self`.
 
 pub mod cancel;
+pub mod command_options;
 pub mod completions;
 pub mod create;
 pub mod files;
 pub mod get;
 pub mod help;
+pub mod inside;
 pub mod list;
 pub mod logs;
 pub mod migrate;
+pub mod parts;
 pub mod retry;
 pub mod run;
 pub mod server;
