@@ -4,7 +4,9 @@
 alter table task
     -- 0 for a task without a parent
     add column depth smallint not null default 0 check (depth >= 0),
-    add column group_wake smallint not null default 1 check (group_wake between 1 and 3);
+    add column group_wake smallint not null default 1 check (group_wake between 1 and 3),
+    -- whether the spec holds a schema for the result, so that most ends need not read it
+    add column has_result_schema boolean not null default false;
 create index task_by_group on task (session_uid, group_name, id) where group_name is not null;
 
 alter table task_live

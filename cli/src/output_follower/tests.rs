@@ -92,6 +92,24 @@ impl SessionTaskService for Scripted {
     async fn read_output(&self, _request: Request<ReadOutputRequest>) -> Reply<ReadOutputResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn post_message(
+        &self,
+        _request: Request<PostMessageRequest>,
+    ) -> Reply<PostMessageResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn list_messages(
+        &self,
+        _request: Request<ListMessagesRequest>,
+    ) -> Reply<ListMessagesResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn answer_task(&self, _request: Request<AnswerTaskRequest>) -> Reply<AnswerTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn take_wakes(&self, _request: Request<TakeWakesRequest>) -> Reply<TakeWakesResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
 }
 
 fn started(run: i32) -> Result<Item, Status> {

@@ -15,12 +15,20 @@ pub enum Event {
     Artifact(Fence),
     /// The work asked its owner a question.
     Ask(Fence, Question),
+    /// The work sent its owner a message. Changes no generation.
+    Post(Fence),
+    /// The work took messages of its owner. Changes no generation.
+    Receive(Fence),
+    /// The work reported what its end will be judged by: its result, or what it used. Changes no generation.
+    Record(Fence),
     /// The run ended.
     Finish(Fence, RunFacts),
     /// The worker gives the lease back; the work surely never ran.
     Release(Fence),
     /// The owner answered a question.
     Answer(QuestionId),
+    /// The owner sent the work a message. Changes no generation.
+    Deliver,
     /// A question's time was up.
     QuestionExpired(QuestionId),
     /// Somebody asks for a cancel, with this time between TERM and KILL (none: the spec's).
@@ -49,15 +57,15 @@ pub enum Event {
     StartDeadline,
 }
 
-/// What a worker's report must name: the lease, and the number of the report under it.
+/// What a report must name: the lease, and for a worker's own reports their number under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// Epoch of the lease.
     pub epoch: Epoch,
     /// Id of the lease.
     pub lease_id: LeaseId,
-    /// Number of the report, from 1.
-    pub item_no: i64,
+    /// Number of the worker's report, from 1; none: what runs inside the task says it, and repeats are recognised by keys.
+    pub item_no: Option<i64>,
 }
 
 /// What is known of the work whose worker is gone.

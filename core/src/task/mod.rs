@@ -3,13 +3,17 @@
 pub mod event;
 pub mod outcome;
 pub mod retry;
+pub mod spawn;
 pub mod state;
 mod step;
 pub mod summary;
 pub mod transition;
+pub mod wake;
 
 pub use event::{Event, Fence, Loss};
-pub use outcome::{ErrorKind, Failure, ReportedError, RunFacts, StopCause, Verdict};
+pub use outcome::{ErrorKind, Failure, ReportedError, ResultCheck, RunFacts, StopCause, Verdict};
 pub use retry::RetryPolicy;
+pub use spawn::{NoSpawn, Place, TreeLimits, may_spawn};
 pub use state::{Cancel, Gate, Lease, Policy, Question, SettledLease, State, Task, TerminalState};
 pub use transition::{AttemptEnd, Effect, Order, Rejected, Transition, apply};
+pub use wake::{GroupReason, GroupWake, WakePolicy, WakeReason, group_reason, wake_reason};

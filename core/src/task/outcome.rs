@@ -16,6 +16,20 @@ pub struct RunFacts {
     pub stop_cause: Option<StopCause>,
     /// What went wrong beside the process itself.
     pub error: Option<ReportedError>,
+    /// What its structured result is, held against what the task asks for.
+    pub result: ResultCheck,
+}
+
+/// A run's structured result, held against what its task asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResultCheck {
+    /// It is as it should be, or the task asks for nothing.
+    #[default]
+    Good,
+    /// The task asks for one, and there is none.
+    Missing,
+    /// It is not what the task's schema asks for.
+    Mismatch,
 }
 
 /// Why the worker ended a run.
@@ -63,6 +77,10 @@ pub enum ErrorKind {
     StartDeadlineExceeded,
     /// A question's time was up.
     QuestionExpired,
+    /// The task asks for a structured result, and the run gave none.
+    NoResult,
+    /// The structured result is not what the task's schema asks for.
+    SchemaMismatch,
 }
 
 /// A failure, of a run or of the task.
@@ -89,7 +107,7 @@ pub enum Verdict {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Exit,
         Self::Signal,
         Self::Timeout,
@@ -100,6 +118,8 @@ impl ErrorKind {
         Self::OutcomeUnknown,
         Self::StartDeadlineExceeded,
         Self::QuestionExpired,
+        Self::NoResult,
+        Self::SchemaMismatch,
     ];
 
     /// The stable word for it.
@@ -116,6 +136,8 @@ impl ErrorKind {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::StartDeadlineExceeded => "start_deadline_exceeded",
             Self::QuestionExpired => "question_expired",
+            Self::NoResult => "no_result",
+            Self::SchemaMismatch => "schema_mismatch",
         }
     }
 
@@ -155,6 +177,10 @@ impl ErrorKind {
             Self::QuestionExpired => {
                 "nobody answered in time: retry the task when somebody can answer"
             }
+            Self::NoResult => {
+                "the task has a result schema: write the result to the file $TASKYARD_RESULT"
+            }
+            Self::SchemaMismatch => "make the result satisfy the task's result schema",
         }
     }
 }
@@ -233,7 +259,11 @@ pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
             kind: error.kind,
             retryable: error.retryable,
         }),
-        None if exited_well => Verdict::Succeeded,
+        None if exited_well => match facts.result {
+            ResultCheck::Good => Verdict::Succeeded,
+            ResultCheck::Missing => Verdict::Failed(Failure::retryable(ErrorKind::NoResult)),
+            ResultCheck::Mismatch => Verdict::Failed(Failure::retryable(ErrorKind::SchemaMismatch)),
+        },
         None => Verdict::Failed(Failure::retryable(ErrorKind::WorkerError)),
     }
 }

@@ -46,7 +46,19 @@ impl Step {
         self.announce()
     }
 
-    pub(super) fn resume(mut self) -> Transition {
+    /// The answer decides nothing once the question's time is up, even if nobody has noticed yet, or a cancel is on its
+    /// way to the process.
+    pub(super) fn answer(self, question: &Question) -> Result<Transition, Rejected> {
+        if self.task.cancel.is_some() {
+            return Err(Rejected::CancelRequested);
+        }
+        if question.expires_at.is_some_and(|expiry| self.now >= expiry) {
+            return Err(Rejected::Expired);
+        }
+        Ok(self.resume())
+    }
+
+    fn resume(mut self) -> Transition {
         self.task.state = match self.task.lease() {
             Some(lease) => State::Running { lease: *lease },
             None => State::Queued {

@@ -181,7 +181,7 @@ fn without_escapes(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::ErrorKind;
+    use crate::task::{ErrorKind, ResultCheck};
 
     fn ending(facts: &RunFacts) -> Ending<'_> {
         Ending {
@@ -202,6 +202,7 @@ mod tests {
             oom_killed: false,
             stop_cause: None,
             error: None,
+            result: ResultCheck::Good,
         }
     }
 

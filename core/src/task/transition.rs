@@ -80,6 +80,10 @@ pub enum Rejected {
     Terminal,
     /// No such question is pending.
     NotPending,
+    /// The question's time is up.
+    Expired,
+    /// A cancel was asked for, so the answer would go nowhere.
+    CancelRequested,
     /// The event makes no sense in this state.
     WrongState,
     /// Nothing to do: the matter was settled meanwhile.
@@ -93,6 +97,8 @@ impl fmt::Display for Rejected {
             Self::LeaseLost => "the lease is lost",
             Self::Terminal => "the task has ended",
             Self::NotPending => "no such question is pending",
+            Self::Expired => "the question's time is up",
+            Self::CancelRequested => "a cancel of the task was asked for",
             Self::WrongState => "the task is not in a state for this",
             Self::Moot => "the matter was settled meanwhile",
         })
@@ -154,13 +160,19 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         (State::Queued { .. }, Event::StartDeadline) => Err(Rejected::Moot),
         (
             State::Queued { .. },
-            Event::Progress(_) | Event::Artifact(_) | Event::Ask(..) | Event::Finish(..),
+            Event::Progress(_)
+            | Event::Artifact(_)
+            | Event::Ask(..)
+            | Event::Post(_)
+            | Event::Receive(_)
+            | Event::Record(_)
+            | Event::Finish(..),
         ) => Err(Rejected::WrongState),
 
         (State::Running { .. }, Event::Ask(_, question)) => Ok(step.ask(question)),
         (State::AwaitingInput { .. }, Event::Ask(..)) => Err(Rejected::WrongState),
         (State::AwaitingInput { question, .. }, Event::Answer(id)) if question.id == id => {
-            Ok(step.resume())
+            step.answer(question)
         }
         (State::AwaitingInput { question, .. }, Event::QuestionExpired(id)) => {
             step.expire_question(question, id)
@@ -168,7 +180,7 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
 
         (
             State::Running { .. } | State::AwaitingInput { lease: Some(_), .. },
-            Event::Progress(_),
+            Event::Progress(_) | Event::Post(_) | Event::Receive(_) | Event::Record(_),
         ) => Ok(step.quietly()),
         (
             State::Running { .. } | State::AwaitingInput { lease: Some(_), .. },
@@ -206,7 +218,7 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         ) => Ok(step.announce()),
         (
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
-            Event::Note,
+            Event::Note | Event::Deliver,
         ) => Ok(step.quietly()),
         (
             State::Running { .. } | State::AwaitingInput { .. },
@@ -224,12 +236,18 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         // A fence has passed only if a lease is held, so an unattended question never comes this far.
         (
             State::AwaitingInput { lease: None, .. },
-            Event::Progress(_) | Event::Artifact(_) | Event::Finish(..),
+            Event::Progress(_)
+            | Event::Artifact(_)
+            | Event::Post(_)
+            | Event::Receive(_)
+            | Event::Record(_)
+            | Event::Finish(..),
         ) => Err(Rejected::LeaseLost),
     }
 }
 
-/// Lets a worker's report through if it names the held lease and is newer than the last one applied; notes its number.
+/// Lets a report through if it names the held lease and, where it is numbered, is newer than the last one applied; notes
+/// its number.
 ///
 /// A repeated start of a lease that ended is refused like a new one: to a worker that missed the first verdict
 /// [`Rejected::AlreadyApplied`] means that it may launch the work, which only the holder may.
@@ -237,10 +255,12 @@ fn pass_fence(task: &mut Task, fence: Fence, is_start: bool) -> Result<(), Rejec
     if let Some(lease) = task.lease_mut()
         && is_lease(lease, fence.epoch, fence.lease_id)
     {
-        if fence.item_no <= lease.item_no {
-            return Err(Rejected::AlreadyApplied);
+        if let Some(item_no) = fence.item_no {
+            if item_no <= lease.item_no {
+                return Err(Rejected::AlreadyApplied);
+            }
+            lease.item_no = item_no;
         }
-        lease.item_no = fence.item_no;
         return Ok(());
     }
     match task.settled {
@@ -255,7 +275,11 @@ fn is_lease(lease: &Lease, epoch: Epoch, id: LeaseId) -> bool {
 }
 
 fn is_repeat(settled: SettledLease, fence: Fence) -> bool {
-    settled.epoch == fence.epoch && settled.id == fence.lease_id && fence.item_no <= settled.item_no
+    settled.epoch == fence.epoch
+        && settled.id == fence.lease_id
+        && fence
+            .item_no
+            .is_some_and(|item_no| item_no <= settled.item_no)
 }
 
 impl Event {
@@ -266,9 +290,13 @@ impl Event {
             | Self::Progress(fence)
             | Self::Artifact(fence)
             | Self::Ask(fence, _)
+            | Self::Post(fence)
+            | Self::Receive(fence)
+            | Self::Record(fence)
             | Self::Finish(fence, _)
             | Self::Release(fence) => Some(*fence),
             Self::Answer(_)
+            | Self::Deliver
             | Self::QuestionExpired(_)
             | Self::Cancel { .. }
             | Self::Enrich

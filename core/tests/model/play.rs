@@ -9,7 +9,7 @@ use taskyard_core::{
     id::{Epoch, LeaseId, QuestionId, TaskId, WorkerSessionId},
     task::{
         Effect, ErrorKind, Event, Fence, Gate, Lease, Loss, Order, Policy, Question, ReportedError,
-        RetryPolicy, RunFacts, State, StopCause, Task, TerminalState, apply,
+        ResultCheck, RetryPolicy, RunFacts, State, StopCause, Task, TerminalState, apply,
     },
 };
 
@@ -100,7 +100,7 @@ impl Play {
             }
             Step::Answer { pick } => {
                 let id = nth_newest(&self.questions, *pick).unwrap_or_default();
-                let said = self.model.answer(id);
+                let said = self.model.answer(id, self.now);
                 self.compare(Event::Answer(QuestionId(id)), said)?;
             }
             Step::Lapse { pick } => {
@@ -162,18 +162,18 @@ impl Play {
         let right = Fence {
             epoch: lease.epoch,
             lease_id: lease.id,
-            item_no: (*last_item).max(1),
+            item_no: Some((*last_item).max(1)),
         };
         let fence = match item {
             Item::Next | Item::Repeated => right,
             Item::WrongEpoch => Fence {
                 epoch: Epoch(right.epoch.0 - 1),
-                item_no: right.item_no + 1,
+                item_no: Some(*last_item + 1),
                 ..right
             },
             Item::WrongId => Fence {
                 lease_id: LeaseId(right.lease_id.0 - 1),
-                item_no: right.item_no + 1,
+                item_no: Some(*last_item + 1),
                 ..right
             },
         };
@@ -322,5 +322,6 @@ fn facts(how: How) -> RunFacts {
             kind: ErrorKind::BadOutput,
             retryable: false,
         }),
+        result: ResultCheck::Good,
     }
 }

@@ -121,7 +121,8 @@ impl Model {
     pub fn report(&mut self, fence: Fence, act: &Act, now: i64) -> Said {
         let names =
             |holder: &Holder| (holder.epoch, holder.id) == (fence.epoch.0, fence.lease_id.0);
-        let is_old = |holder: &Holder| fence.item_no <= holder.last_item;
+        let number = fence.item_no.unwrap_or_default();
+        let is_old = |holder: &Holder| number <= holder.last_item;
         let Some(holder) = self.holder.filter(names) else {
             let is_repeat = self
                 .last_holder
@@ -140,7 +141,7 @@ impl Model {
         }
         let before = self.clone();
         if let Some(holder) = &mut self.holder {
-            holder.last_item = fence.item_no;
+            holder.last_item = number;
         }
         let said = self.act(act, holder.has_started, now);
         if said.is_err() {
@@ -277,12 +278,20 @@ impl Model {
         }
     }
 
-    pub fn answer(&mut self, id: u128) -> Said {
-        if self.question.is_none_or(|asked| asked.id != id) {
-            return Err(Rejected::NotPending);
+    pub fn answer(&mut self, id: u128, now: i64) -> Said {
+        match self.question.filter(|asked| asked.id == id) {
+            None => Err(Rejected::NotPending),
+            Some(_) if self.cancel_requested.is_some() => Err(Rejected::CancelRequested),
+            Some(asked) if asked.expires_at.is_some_and(|expiry| expiry <= now) => {
+                Err(Rejected::Expired)
+            }
+            Some(_) => Ok(self.withdraw_question()),
         }
+    }
+
+    fn withdraw_question(&mut self) -> Follows {
         self.question = None;
-        Ok(self.change())
+        self.change()
     }
 
     pub fn lapse(&mut self, id: u128, now: i64) -> Said {
@@ -294,7 +303,7 @@ impl Model {
             Some(_) if self.holder.is_none() => {
                 Ok(self.end(Outcome::Failed(ErrorKind::QuestionExpired)))
             }
-            Some(_) => self.answer(id),
+            Some(_) => Ok(self.withdraw_question()),
         }
     }
 

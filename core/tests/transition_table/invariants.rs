@@ -67,8 +67,11 @@ pub fn check_what_always_holds(
         | Event::Progress(fence)
         | Event::Artifact(fence)
         | Event::Ask(fence, _)
+        | Event::Post(fence)
+        | Event::Receive(fence)
+        | Event::Record(fence)
         | Event::Finish(fence, _)
-        | Event::Release(fence) => Some(fence.item_no),
+        | Event::Release(fence) => fence.item_no,
         _ => None,
     };
     let held = before.lease().map(|lease| Lease {

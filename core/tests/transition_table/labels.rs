@@ -6,7 +6,7 @@ use taskyard_core::{
     id::{Epoch, LeaseId, QuestionId, TaskId, WorkerSessionId},
     task::{
         Cancel, ErrorKind, Event, Fence, Gate, Lease, Loss, Policy, Question, ReportedError,
-        RetryPolicy, RunFacts, SettledLease, State, StopCause, Task, TerminalState,
+        ResultCheck, RetryPolicy, RunFacts, SettledLease, State, StopCause, Task, TerminalState,
     },
 };
 
@@ -104,16 +104,16 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
     let right = Fence {
         epoch: LEASE.epoch,
         lease_id: LEASE.id,
-        item_no: LEASE.item_no + 1,
+        item_no: Some(LEASE.item_no + 1),
     };
     let fences = match variant {
         "dup" => vec![
             Fence {
-                item_no: LEASE.item_no,
+                item_no: Some(LEASE.item_no),
                 ..right
             },
             Fence {
-                item_no: LEASE.item_no - 4,
+                item_no: Some(LEASE.item_no - 4),
                 ..right
             },
         ],
@@ -134,7 +134,11 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
         "old" => vec![Fence {
             epoch: OLD.epoch,
             lease_id: OLD.id,
-            item_no: OLD.item_no,
+            item_no: Some(OLD.item_no),
+        }],
+        "inside" => vec![Fence {
+            item_no: None,
+            ..right
         }],
         _ => vec![right],
     };
@@ -155,9 +159,13 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
         ("progress", _) => reports(&Event::Progress),
         ("artifact", _) => reports(&Event::Artifact),
         ("ask", _) => reports(&|fence| Event::Ask(fence, QUESTION)),
+        ("post", _) => reports(&Event::Post),
+        ("receive", _) => reports(&Event::Receive),
+        ("record", _) => reports(&Event::Record),
         ("finish", _) => reports(&|fence| Event::Finish(fence, facts(variant))),
         ("release", _) => reports(&Event::Release),
         ("answer", _) => vec![(Event::Answer(question), now)],
+        ("deliver", _) => vec![(Event::Deliver, now)],
         ("lapse", _) => vec![(Event::QuestionExpired(question), now)],
         ("cancel", "") => vec![(Event::Cancel { grace: None }, now)],
         ("cancel", "grace") => vec![(
@@ -195,6 +203,7 @@ fn facts(variant: &str) -> RunFacts {
         oom_killed: false,
         stop_cause: None,
         error: None,
+        result: ResultCheck::Good,
     };
     let killed = |cause| RunFacts {
         signal: Some(9),
@@ -204,6 +213,16 @@ fn facts(variant: &str) -> RunFacts {
     match variant {
         "exit" => RunFacts {
             exit_code: Some(1),
+            ..none
+        },
+        "empty" => RunFacts {
+            exit_code: Some(0),
+            result: ResultCheck::Missing,
+            ..none
+        },
+        "other" => RunFacts {
+            exit_code: Some(0),
+            result: ResultCheck::Mismatch,
             ..none
         },
         "timeout" => killed(StopCause::TimedOut),

@@ -22,8 +22,8 @@ macro_rules! variants {
     };
 }
 
-variants!(event_name, EVENTS, Event: Start Progress Artifact Ask Finish Release Answer QuestionExpired Cancel Enrich
-    Note SetHold Lost Due StartDeadline);
+variants!(event_name, EVENTS, Event: Start Progress Artifact Ask Post Receive Record Finish Release Answer Deliver
+    QuestionExpired Cancel Enrich Note SetHold Lost Due StartDeadline);
 variants!(state_name, STATES, State: Queued Running AwaitingInput Terminal);
 variants!(gate_name, GATES, Gate: Open Until Held);
 variants!(ending_name, ENDINGS, TerminalState: Succeeded Failed Canceled);

@@ -7,6 +7,7 @@
 //! | `dup` | already applied | | `noq` | no such question is pending |
 //! | `lost` | the lease is lost | | `bad` | wrong state |
 //! | `over` | the task has ended | | `moot` | nothing to do |
+//! | `gone` | the question's time is up | | `no-c` | a cancel was asked for |
 //!
 //! or the next state (named as in the columns, an offer as `o`, failures with the first letters of their kind), followed
 //! by what follows: `+` / `-` a run was counted / uncounted, `!` announced, `a` / `f` the attempt ended and gets its row,
@@ -22,7 +23,7 @@ use taskyard_core::task::{
 ///
 /// Reports name the held (or last) lease and the next number. `.dup` repeats the last number, `.stale` names another
 /// epoch or another id, `.old` is a repeated report of the lease before. `.late` comes after start deadline and grace
-/// of the question, `.early` before them; all else right at them.
+/// of the question, `.early` before them; all else right at them. `.inside` has no number.
 const TABLE: &str = "
 event          O     Oo    U     Uo    H     Ho    R     Rr    Rs    Rx    A     Ar    As    Ax    N     S     F     C
 start          lost  R+!   lost  R+!   lost  R+!   bad   bad   bad   bad   bad   bad   bad   bad   lost  over  over  over
@@ -39,7 +40,21 @@ artifact.stale lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost 
 ask            lost  bad   lost  bad   lost  bad   A!    A!    A!    A!    bad   bad   bad   bad   lost  over  over  over
 ask.dup        lost  dup   dup   dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
 ask.stale      lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
+post           lost  bad   lost  bad   lost  bad   R     R     R     R     A     A     A     A     lost  over  over  over
+post.dup       lost  dup   dup   dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
+post.stale     lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
+receive        lost  bad   lost  bad   lost  bad   R     R     R     R     A     A     A     A     lost  over  over  over
+receive.dup    lost  dup   dup   dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
+receive.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
+record         lost  bad   lost  bad   lost  bad   R     R     R     R     A     A     A     A     lost  over  over  over
+record.dup     lost  dup   dup   dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
+record.stale   lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
+post.inside    lost  bad   lost  bad   lost  bad   R     R     R     R     A     A     A     A     lost  over  over  over
+ask.inside     lost  bad   lost  bad   lost  bad   A!    A!    A!    A!    bad   bad   bad   bad   lost  over  over  over
+progress.inside lost  bad   lost  bad   lost  bad   R     R     R     R     A     A     A     A     lost  over  over  over
 finish.well    lost  bad   lost  bad   lost  bad   S!.   S!.   S!.   S!.   S!.   S!.   S!.   S!.   lost  over  over  over
+finish.empty   lost  bad   lost  bad   lost  bad   Fn!.  U!f   Fn!.  Fn!.  Fn!.  U!f   Fn!.  Fn!.  lost  over  over  over
+finish.other   lost  bad   lost  bad   lost  bad   Fm!.  U!f   Fm!.  Fm!.  Fm!.  U!f   Fm!.  Fm!.  lost  over  over  over
 finish.exit    lost  bad   lost  bad   lost  bad   Fe!.  U!f   Fe!.  Fe!.  Fe!.  U!f   Fe!.  Fe!.  lost  over  over  over
 finish.timeout lost  bad   lost  bad   lost  bad   Ft!.  U!f   Ft!.  Ft!.  Ft!.  U!f   Ft!.  Ft!.  lost  over  over  over
 finish.lasting lost  bad   lost  bad   lost  bad   Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  lost  over  over  over
@@ -52,8 +67,10 @@ finish.old     lost  dup   lost  dup   lost  dup   dup   dup   dup   dup   dup  
 release        lost  O     lost  U     lost  H     O-!a  O-!a  O-!a  C-!.  bad   bad   bad   bad   lost  over  over  over
 release.dup    lost  dup   dup   dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
 release.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-answer         noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    R!    O!    noq   noq   noq
+answer         noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   gone  gone  gone  no-c  gone  noq   noq   noq
+answer.early   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    no-c  O!    noq   noq   noq
 answer.wrong   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
+deliver        O     Oo    U     Uo    H     Ho    R     R     R     R     A     A     A     A     N     over  over  over
 lapse          noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    R!    Fq!.  noq   noq   noq
 lapse.early    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   moot  moot  moot  moot  moot  noq   noq   noq
 lapse.wrong    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
@@ -106,6 +123,8 @@ pub fn describe(before: &Task, verdict: &Result<Transition, Rejected>) -> String
                 Rejected::LeaseLost => "lost",
                 Rejected::Terminal => "over",
                 Rejected::NotPending => "noq",
+                Rejected::Expired => "gone",
+                Rejected::CancelRequested => "no-c",
                 Rejected::WrongState => "bad",
                 Rejected::Moot => "moot",
             }
@@ -164,5 +183,7 @@ fn failure_letter(transition: &Transition) -> &'static str {
         Some(ErrorKind::OutcomeUnknown) => "u",
         Some(ErrorKind::StartDeadlineExceeded) => "s",
         Some(ErrorKind::QuestionExpired) => "q",
+        Some(ErrorKind::NoResult) => "n",
+        Some(ErrorKind::SchemaMismatch) => "m",
     }
 }

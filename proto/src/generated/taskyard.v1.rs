@@ -280,7 +280,7 @@ pub struct ProgressStep {
 /// A question from the work to its owner.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InputRequest {
-    /// Id to answer to.
+    /// Id to answer to: `ques_` and 32 hexadecimal digits.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     /// The work's own name for the question, by which a later run finds it again; empty: none.
@@ -2317,6 +2317,110 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "ReadOutput"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sends a message to the work of a task.
+        pub async fn post_message(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PostMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PostMessageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/PostMessage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "PostMessage"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Reads a task's thread.
+        pub async fn list_messages(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMessagesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/ListMessages",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "ListMessages"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Answers the pending question of a task: stores the answer and resumes the task in one transaction.
+        pub async fn answer_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AnswerTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnswerTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/AnswerTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "AnswerTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Hands out wakes of many sessions, to be acknowledged by the next call; what is not acknowledged is handed out again.
+        pub async fn take_wakes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TakeWakesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TakeWakesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/TakeWakes",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "TakeWakes"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2414,6 +2518,38 @@ pub mod session_task_service_server {
             request: tonic::Request<super::ReadOutputRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadOutputResponse>,
+            tonic::Status,
+        >;
+        /// Sends a message to the work of a task.
+        async fn post_message(
+            &self,
+            request: tonic::Request<super::PostMessageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PostMessageResponse>,
+            tonic::Status,
+        >;
+        /// Reads a task's thread.
+        async fn list_messages(
+            &self,
+            request: tonic::Request<super::ListMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMessagesResponse>,
+            tonic::Status,
+        >;
+        /// Answers the pending question of a task: stores the answer and resumes the task in one transaction.
+        async fn answer_task(
+            &self,
+            request: tonic::Request<super::AnswerTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnswerTaskResponse>,
+            tonic::Status,
+        >;
+        /// Hands out wakes of many sessions, to be acknowledged by the next call; what is not acknowledged is handed out again.
+        async fn take_wakes(
+            &self,
+            request: tonic::Request<super::TakeWakesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TakeWakesResponse>,
             tonic::Status,
         >;
     }
@@ -2940,6 +3076,189 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadOutputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/PostMessage" => {
+                    #[allow(non_camel_case_types)]
+                    struct PostMessageSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::PostMessageRequest>
+                    for PostMessageSvc<T> {
+                        type Response = super::PostMessageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PostMessageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::post_message(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PostMessageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/ListMessages" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListMessagesSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::ListMessagesRequest>
+                    for ListMessagesSvc<T> {
+                        type Response = super::ListMessagesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListMessagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::list_messages(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListMessagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/AnswerTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct AnswerTaskSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::AnswerTaskRequest>
+                    for AnswerTaskSvc<T> {
+                        type Response = super::AnswerTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AnswerTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::answer_task(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AnswerTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/TakeWakes" => {
+                    #[allow(non_camel_case_types)]
+                    struct TakeWakesSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::TakeWakesRequest>
+                    for TakeWakesSvc<T> {
+                        type Response = super::TakeWakesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TakeWakesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::take_wakes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TakeWakesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

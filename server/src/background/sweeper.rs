@@ -53,6 +53,7 @@ async fn sweep(app: &App) -> Result<(), Refusal> {
     change_all(app, due, Event::Due).await?;
     let late = due::list_past_start_deadline(app.store.pool(), PAGE).await?;
     change_all(app, late, Event::StartDeadline).await?;
+    expire_questions(app).await?;
     let offers = claim::list_stale_offers(app.store.pool(), OFFER_AGE, PAGE).await?;
     let lost: Vec<_> = offers
         .into_iter()
@@ -61,15 +62,33 @@ async fn sweep(app: &App) -> Result<(), Refusal> {
     attach::lose(app, &lost).await
 }
 
-/// Queues all, then waits for all, so that they share their transactions.
+async fn expire_questions(app: &App) -> Result<(), Refusal> {
+    let expired = due::list_expired_questions(app.store.pool(), PAGE).await?;
+    let events = expired
+        .into_iter()
+        .map(|(task, session, question)| (task, session, Event::QuestionExpired(question)));
+    change_each(app, events).await
+}
+
 async fn change_all(
     app: &App,
     tasks: Vec<(TaskId, SessionUid)>,
     event: Event,
 ) -> Result<(), Refusal> {
-    let mut answers = Vec::with_capacity(tasks.len());
-    for (task, session) in tasks {
-        let change = Change::new(task, event.clone(), Content::None);
+    let events = tasks
+        .into_iter()
+        .map(|(task, session)| (task, session, event.clone()));
+    change_each(app, events).await
+}
+
+/// Queues all, then waits for all, so that they share their transactions.
+async fn change_each(
+    app: &App,
+    events: impl Iterator<Item = (TaskId, SessionUid, Event)>,
+) -> Result<(), Refusal> {
+    let mut answers = Vec::new();
+    for (task, session, event) in events {
+        let change = Change::new(task, event, Content::None);
         answers.push(app.commits.change_later(session, change)?);
     }
     for answer in answers {

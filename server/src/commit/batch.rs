@@ -6,27 +6,24 @@ use super::{
     content,
     creation::{self, Sorted},
     ending::{self, Streams},
-    event,
+    event, flush,
     intent::{Change, Changed, CommitError, Content, Created, Creation},
+    thread::Threads,
+    wakes::Wakes,
 };
 use crate::store::{
-    Connection, StoreError,
-    batch::{self, LogRow, SessionChange},
-    creates,
-    new_tasks::{self, NewTask, Placement},
-    task_lock,
-    task_row::TaskRow,
-    task_update, times,
+    Connection, StoreError, batch, creates, new_tasks::NewTask, task_lock, task_row::TaskRow, times,
 };
-use prost::Message;
 use std::collections::{BTreeMap, HashMap};
 use taskyard_core::{
     Timestamp,
     id::{SessionUid, TaskId, WorkerSessionId},
-    task::{AttemptEnd, Effect, Event, Gate, Loss, Rejected, State, apply},
+    task::{
+        AttemptEnd, Effect, Event, Gate, Loss, Place, Rejected, State, TreeLimits, apply, may_spawn,
+    },
 };
 use taskyard_proto::{
-    storage::v1::{LogPage, LoggedEvent},
+    storage::v1::LoggedEvent,
     v1::{Exit, Progress},
 };
 
@@ -57,6 +54,8 @@ pub(super) struct Aftermath {
     pub(super) workers: Vec<WorkerSessionId>,
     /// Whether a task may have become claimable.
     pub(super) is_queue_touched: bool,
+    /// Whether there are new wakes.
+    pub(super) has_wakes: bool,
 }
 
 /// Runs a batch as one transaction and answers its items in order.
@@ -67,7 +66,7 @@ pub(super) async fn run(
 ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
     let mut transaction = batch::begin(db).await?;
     let db = &mut *transaction;
-    let mut work = Work::load(db, items).await?;
+    let mut work = Work::load(db, items, may_be_stored).await?;
     let creations: Vec<&Creation> = items
         .iter()
         .filter_map(|item| match item {
@@ -86,16 +85,15 @@ pub(super) async fn run(
         answers.push(match item {
             Item::Create(creation) => Answer::Created(match sorted.next() {
                 Some(Sorted::Answered(answer)) => answer,
-                Some(Sorted::New) | None => {
-                    work.create(&creation.task);
-                    // its place is filled in when its session has numbered it
-                    Ok(Created::Earlier(creation.task.id))
-                }
+                // its place is filled in when its session has numbered it
+                Some(Sorted::New) | None => work
+                    .create(creation)
+                    .map(|()| Created::Earlier(creation.task.id)),
             }),
             Item::Change(change) => Answer::Changed(Box::new(work.change(db, change).await?)),
         });
     }
-    let placements = work.write(db, &creations).await?;
+    let placements = flush::write(&mut work, db, &creations).await?;
     batch::commit(transaction).await?;
     for (item, answer) in items.iter().zip(&mut answers) {
         if let (Item::Create(creation), Answer::Created(Ok(created))) = (item, answer)
@@ -108,41 +106,56 @@ pub(super) async fn run(
 }
 
 /// A batch in the making.
-struct Work<'a> {
-    now: Timestamp,
-    rows: HashMap<TaskId, Working>,
+pub(super) struct Work<'a> {
+    pub(super) now: Timestamp,
+    pub(super) rows: HashMap<TaskId, Working>,
     streams: Streams,
-    sessions: BTreeMap<SessionUid, SessionWork<'a>>,
-    attempts: Vec<(TaskId, AttemptEnd, Option<Exit>)>,
-    aftermath: Aftermath,
+    /// Children of the parents below which the batch creates.
+    children: HashMap<TaskId, u64>,
+    pub(super) threads: Threads,
+    pub(super) wakes: Wakes,
+    pub(super) sessions: BTreeMap<SessionUid, SessionWork<'a>>,
+    pub(super) attempts: Vec<(TaskId, AttemptEnd, Option<Exit>)>,
+    pub(super) aftermath: Aftermath,
 }
 
 /// A locked task and what must be written of it.
-struct Working {
-    row: TaskRow,
-    was_live: bool,
-    is_changed: bool,
+pub(super) struct Working {
+    pub(super) row: TaskRow,
+    pub(super) was_live: bool,
+    pub(super) is_changed: bool,
 }
 
 /// What a batch does in one session.
 #[derive(Default)]
-struct SessionWork<'a> {
-    events: Vec<LoggedEvent>,
-    creates: Vec<&'a NewTask>,
-    open_delta: i64,
-    virtual_time: f64,
+pub(super) struct SessionWork<'a> {
+    pub(super) events: Vec<LoggedEvent>,
+    pub(super) creates: Vec<&'a NewTask>,
+    pub(super) open_delta: i64,
+    pub(super) virtual_time: f64,
 }
 
 impl<'a> Work<'a> {
-    async fn load(db: &mut Connection, items: &[Item<'_>]) -> Result<Self, StoreError> {
+    async fn load(
+        db: &mut Connection,
+        items: &[Item<'_>],
+        may_be_stored: bool,
+    ) -> Result<Self, StoreError> {
         let mut ids: Vec<TaskId> = Vec::new();
+        let mut parents: Vec<TaskId> = Vec::new();
         let mut runs_may_end = false;
         for item in items {
-            if let Item::Change(change) = item {
-                ids.push(change.task);
-                runs_may_end |= matches!(change.event, Event::Finish(..) | Event::Lost { .. });
+            match item {
+                Item::Change(change) => {
+                    ids.push(change.task);
+                    runs_may_end |= matches!(change.event, Event::Finish(..) | Event::Lost { .. });
+                }
+                Item::Create(creation) => {
+                    parents.extend(creation.task.parent.map(|above| above.parent));
+                }
             }
         }
+        ids.extend(&parents);
         ids.sort_unstable();
         ids.dedup();
         let (rows, now) = if ids.is_empty() {
@@ -162,6 +175,16 @@ impl<'a> Work<'a> {
         } else {
             Streams::default()
         };
+        let children = if parents.is_empty() {
+            HashMap::new()
+        } else {
+            creates::count_children(&mut *db, &parents).await?
+        };
+        let changes = items.iter().filter_map(|item| match item {
+            Item::Change(change) => Some(*change),
+            Item::Create(_) => None,
+        });
+        let threads = Threads::load(db, changes, may_be_stored).await?;
         let working = |row: TaskRow| Working {
             was_live: row.end.is_none(),
             is_changed: false,
@@ -174,19 +197,41 @@ impl<'a> Work<'a> {
                 .map(|row| (row.task.id, working(row)))
                 .collect(),
             streams,
+            children,
+            threads,
+            wakes: Wakes::default(),
             sessions: BTreeMap::new(),
             attempts: Vec::new(),
             aftermath: Aftermath::default(),
         })
     }
 
-    fn create(&mut self, task: &'a NewTask) {
+    fn create(&mut self, creation: &'a Creation) -> Result<(), CommitError> {
+        let task = &creation.task;
+        if let Some(above) = task.parent {
+            let parent = self.rows.get(&above.parent).ok_or(CommitError::NoParent)?;
+            if let Some(fence) = creation.spawner {
+                let held = parent.row.task.lease();
+                if held.is_none_or(|held| held.epoch != fence.epoch || held.id != fence.lease_id) {
+                    return Err(CommitError::SpawnerLost);
+                }
+            }
+            let siblings = self.children.entry(above.parent).or_default();
+            let place = Place {
+                depth: u32::from(above.depth.unsigned_abs()),
+                siblings: *siblings,
+            };
+            may_spawn(&parent.row.task, place, TreeLimits::DEFAULT)
+                .map_err(CommitError::NoSpawn)?;
+            *siblings += 1;
+        }
         let session = self.sessions.entry(task.session).or_default();
         session.events.push(event::created(task));
         session.creates.push(task);
         session.open_delta += 1;
         session.virtual_time = session.virtual_time.max(task.virtual_time);
         self.aftermath.is_queue_touched |= task.gate == Gate::Open;
+        Ok(())
     }
 
     /// Applies one change. The outer error ends the batch, the inner one is the caller's.
@@ -199,6 +244,14 @@ impl<'a> Work<'a> {
             return Ok(Err(CommitError::NotFound));
         };
         let before = working.row.task.clone();
+        if let Some(message) = self.threads.find_repeated(change) {
+            return Ok(Ok(Changed {
+                before,
+                after: working.row.clone(),
+                message: Some(message),
+                is_repeated: true,
+            }));
+        }
         if let (Some(limit), Some(renewed_at)) =
             (change.if_renewed_before, working.row.holder_renewed_at)
             && times::to_core(renewed_at) >= limit
@@ -246,8 +299,15 @@ impl<'a> Work<'a> {
         if let Err(error) = content::carry(&mut working.row, change, self.now) {
             return Ok(Err(error));
         }
+        let message = match self.threads.carry(&mut working.row, change, self.now) {
+            Ok(message) => message,
+            Err(error) => return Ok(Err(error)),
+        };
         working.row.task = transition.task;
         working.is_changed = true;
+        if !matches!(working.row.task.state, State::AwaitingInput { .. }) {
+            working.row.body.question = None;
+        }
         if let Some(progress) = progress {
             self.aftermath
                 .progress
@@ -289,128 +349,25 @@ impl<'a> Work<'a> {
             }
         }
         self.aftermath.is_queue_touched |= is_claimable(&working.row);
-        if is_announced {
-            let logged = event::updated(&working.row);
-            self.sessions
-                .entry(working.row.session)
-                .or_default()
-                .events
-                .push(logged);
+        let posted = message
+            .as_ref()
+            .map(|message| event::posted(&working.row, message));
+        let updated = is_announced.then(|| event::updated(&working.row));
+        let woken = self
+            .wakes
+            .note(&before, &working.row, message.as_ref(), self.now);
+        let logged: Vec<LoggedEvent> = [posted, updated, woken].into_iter().flatten().collect();
+        if !logged.is_empty() {
+            let session = self.sessions.entry(working.row.session).or_default();
+            session.events.extend(logged);
         }
         Ok(Ok(Changed {
             before,
             after: working.row.clone(),
+            message,
+            is_repeated: false,
         }))
     }
-
-    /// Writes everything, sessions last, and says where the new tasks were placed.
-    async fn write(
-        &mut self,
-        db: &mut Connection,
-        creations: &[&Creation],
-    ) -> Result<HashMap<TaskId, Placement>, StoreError> {
-        let (mut live, mut ended, mut enriched) = (Vec::new(), Vec::new(), Vec::new());
-        for working in self.rows.values().filter(|working| working.is_changed) {
-            match (working.was_live, &working.row.task.state) {
-                (true, State::Terminal(_)) => ended.push(&working.row),
-                (true, _) => live.push(&working.row),
-                (false, _) => enriched.push(&working.row),
-            }
-        }
-        if !live.is_empty() {
-            task_update::update_live(db, &live).await?;
-        }
-        if !ended.is_empty() {
-            batch::end_tasks(db, &ended).await?;
-        }
-        for row in enriched {
-            batch::update_ended(db, row).await?;
-        }
-        let ended_at = times::to_database(self.now);
-        for (task, end, exit) in &self.attempts {
-            if let Some(working) = self.rows.get(task) {
-                batch::insert_attempt(db, *task, end, &working.row.body, exit.as_ref(), ended_at)
-                    .await?;
-            }
-        }
-        self.write_sessions(db, creations).await
-    }
-
-    async fn write_sessions(
-        &mut self,
-        db: &mut Connection,
-        creations: &[&Creation],
-    ) -> Result<HashMap<TaskId, Placement>, StoreError> {
-        let mut placements = HashMap::new();
-        let changes: Vec<SessionChange> = self
-            .sessions
-            .iter()
-            .map(|(session, work)| SessionChange {
-                session: *session,
-                events: count(work.events.len()),
-                creates: count(work.creates.len()),
-                open_delta: work.open_delta,
-                virtual_time: work.virtual_time,
-            })
-            .filter(|change| change.events > 0 || change.open_delta != 0)
-            .collect();
-        if changes.is_empty() {
-            return Ok(placements);
-        }
-        let mut pages = Vec::with_capacity(changes.len());
-        let mut new_tasks = Vec::new();
-        for numbers in batch::number(db, &changes).await? {
-            let Some(work) = self.sessions.remove(&numbers.session) else {
-                continue;
-            };
-            for (index, task) in work.creates.iter().enumerate() {
-                let placement = Placement {
-                    ordinal: numbers.first_ordinal + count(index),
-                    fair_key: numbers.fair_base + index as f64 + 1.0,
-                    created_at: numbers.at,
-                };
-                placements.insert(task.id, placement);
-                new_tasks.push((*task, placement));
-            }
-            let last_seq = numbers.first_seq + count(work.events.len()) - 1;
-            let page = LogPage {
-                events: number_new_tasks(work.events, numbers.first_ordinal),
-            };
-            pages.push(LogRow {
-                session: numbers.session,
-                first_seq: numbers.first_seq,
-                last_seq,
-                at: numbers.at,
-                body: page.encode_to_vec(),
-            });
-            self.aftermath.sessions.push(numbers.session);
-        }
-        if !new_tasks.is_empty() {
-            new_tasks::insert_tasks(db, &new_tasks).await?;
-            let requests: Vec<_> = creations
-                .iter()
-                .filter(|creation| placements.contains_key(&creation.task.id))
-                .filter_map(|creation| {
-                    let (key, fingerprint) = creation.request.as_ref()?;
-                    Some((key, creation.task.id, *fingerprint))
-                })
-                .collect();
-            if !requests.is_empty() {
-                creates::insert_requests(db, &requests).await?;
-            }
-        }
-        batch::append_log(db, &pages).await?;
-        Ok(placements)
-    }
-}
-
-/// Gives the created tasks of one session their ordinals, in order.
-fn number_new_tasks(mut events: Vec<LoggedEvent>, first_ordinal: i64) -> Vec<LoggedEvent> {
-    let new = events.iter_mut().filter(|logged| logged.created.is_some());
-    for (ordinal, logged) in (first_ordinal..).zip(new) {
-        logged.ordinal = ordinal;
-    }
-    events
 }
 
 /// Whether the worker of an attempt is gone, rather than having given the work back.
@@ -422,8 +379,12 @@ fn is_gone(event: &Event) -> bool {
         | Event::Progress(_)
         | Event::Artifact(_)
         | Event::Ask(..)
+        | Event::Post(_)
+        | Event::Receive(_)
+        | Event::Record(_)
         | Event::Release(_)
         | Event::Answer(_)
+        | Event::Deliver
         | Event::QuestionExpired(_)
         | Event::Cancel { .. }
         | Event::Enrich
@@ -442,8 +403,4 @@ fn is_claimable(row: &TaskRow) -> bool {
             offer: None
         }
     )
-}
-
-fn count(length: usize) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
 }

@@ -206,6 +206,9 @@ impl Committer {
         if aftermath.is_queue_touched {
             self.events.queue_touched();
         }
+        if aftermath.has_wakes {
+            self.events.wakes_touched();
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::intent::{Change, CommitError, Content, Patch};
 use crate::store::{task_row::TaskRow, times};
 use taskyard_core::{Timestamp, task::Event};
-use taskyard_proto::v1::{Artifact, Links, Progress};
+use taskyard_proto::v1::{Artifact, InputRequest, Links, Progress};
 
 /// Most artifacts of a task.
 const MAX_ARTIFACTS: usize = 1_000;
@@ -15,12 +15,29 @@ pub(super) fn carry(row: &mut TaskRow, change: &Change, now: Timestamp) -> Resul
         row.body.state_detail.clear();
     }
     match &change.content {
-        Content::None | Content::Finish(_) => {}
+        Content::None | Content::Finish(_) | Content::Message(_) | Content::Report(_) => {}
         Content::Progress(progress, state_detail) => {
-            set_progress(row, Some(progress.clone()), now);
-            if !state_detail.is_empty() {
+            if progress.is_some() {
+                set_progress(row, progress.clone(), now);
+            }
+            if let Some(state_detail) = state_detail {
                 row.body.state_detail.clone_from(state_detail);
             }
+        }
+        Content::Question(request) => {
+            row.body.question = Some(InputRequest {
+                created_at: Some(times::core_to_proto(now)),
+                ..(**request).clone()
+            });
+        }
+        Content::Received(number) => {
+            let thread = &mut row.thread;
+            let run = i32::try_from(row.task.run).unwrap_or(i32::MAX);
+            if thread.delivered_run != run {
+                thread.delivered = 0;
+            }
+            thread.delivered_run = run;
+            thread.delivered = thread.delivered.max(*number).min(thread.newest);
         }
         Content::Artifact(artifact) => add_artifacts(row, std::slice::from_ref(artifact))?,
         Content::Patch(patch) => patch_body(row, patch, now)?,

@@ -160,7 +160,10 @@ pub(super) fn stored_error(
             signal.unwrap_or_else(|| "a signal".to_owned())
         ),
         ErrorKind::Timeout => "the run took longer than its timeout and was ended".to_owned(),
-        ErrorKind::StartFailed | ErrorKind::BadOutput | ErrorKind::WorkerError
+        ErrorKind::StartFailed
+        | ErrorKind::BadOutput
+        | ErrorKind::WorkerError
+        | ErrorKind::SchemaMismatch
             if !reported.is_empty() =>
         {
             reported.to_owned()
@@ -174,6 +177,10 @@ pub(super) fn stored_error(
         }
         ErrorKind::StartDeadlineExceeded => "no run had started by the start deadline".to_owned(),
         ErrorKind::QuestionExpired => "the question was not answered in time".to_owned(),
+        ErrorKind::NoResult => "the run gave no structured result".to_owned(),
+        ErrorKind::SchemaMismatch => {
+            "the structured result does not satisfy the result schema".to_owned()
+        }
     };
     StoredError {
         kind: failure.kind,

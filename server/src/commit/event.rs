@@ -8,7 +8,7 @@ use taskyard_core::{
 };
 use taskyard_proto::{
     storage::v1::LoggedEvent,
-    v1::{SessionEventType, TaskChange, TaskError, TaskIdentity, TaskState},
+    v1::{SessionEventType, TaskChange, TaskError, TaskIdentity, TaskMessage, TaskState},
 };
 
 /// The event of a changed task.
@@ -19,6 +19,18 @@ pub(super) fn updated(row: &TaskRow) -> LoggedEvent {
         ordinal: row.ordinal,
         generation: row.task.generation.cast_signed(),
         change: Some(change(row)),
+        ..LoggedEvent::default()
+    }
+}
+
+/// The event of a message.
+pub(super) fn posted(row: &TaskRow, message: &TaskMessage) -> LoggedEvent {
+    LoggedEvent {
+        task_id: id_bytes(row.task.id),
+        r#type: SessionEventType::TaskMessage.into(),
+        ordinal: row.ordinal,
+        generation: row.task.generation.cast_signed(),
+        message: Some(message.clone()),
         ..LoggedEvent::default()
     }
 }
@@ -106,7 +118,7 @@ fn change(row: &TaskRow) -> TaskChange {
 }
 
 /// The state as it is published.
-fn published_state(state: &State) -> TaskState {
+pub(super) fn published_state(state: &State) -> TaskState {
     use taskyard_core::task::TerminalState;
     match state {
         State::Queued { .. } => TaskState::Queued,
@@ -118,6 +130,6 @@ fn published_state(state: &State) -> TaskState {
     }
 }
 
-fn id_bytes(id: TaskId) -> Bytes {
+pub(super) fn id_bytes(id: TaskId) -> Bytes {
     Bytes::copy_from_slice(&id.0.to_be_bytes())
 }

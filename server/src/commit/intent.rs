@@ -4,14 +4,18 @@ use crate::store::{
     StoreError,
     creates::RequestKey,
     new_tasks::{NewTask, Placement},
+    run_reports::RunReport,
     task_row::TaskRow,
 };
 use taskyard_core::{
     Timestamp,
     id::TaskId,
-    task::{Event, Rejected, Task},
+    task::{Event, Fence, NoSpawn, Rejected, Task},
 };
-use taskyard_proto::v1::{Artifact, Capture, Exit, Links, Progress, Usage};
+use taskyard_proto::v1::{
+    Artifact, Capture, Exit, InputRequest, Links, MessageDirection, MessagePart, Progress,
+    TaskMessage, Usage,
+};
 
 /// A task to create.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub struct Creation {
     pub task: NewTask,
     /// The caller's `request_id`, if it gave one, with the fingerprint of its request.
     pub request: Option<(RequestKey, [u8; 32])>,
+    /// The lease of what runs inside the parent, if that is who creates it.
+    pub spawner: Option<Fence>,
 }
 
 /// What became of a creation.
@@ -65,10 +71,18 @@ impl Change {
 pub enum Content {
     /// Nothing.
     None,
-    /// Progress, and a few words if not empty.
-    Progress(Progress, String),
+    /// How far the work is, and a few words; none: unchanged.
+    Progress(Option<Progress>, Option<String>),
     /// Something that the work produced.
     Artifact(Artifact),
+    /// A question of the work; its time is filled in.
+    Question(Box<InputRequest>),
+    /// A message, either way; an answer is one.
+    Message(Box<Post>),
+    /// The work has handled the messages up to this number.
+    Received(i64),
+    /// What the work says its end is to be judged by.
+    Report(Box<RunReport>),
     /// The end of a run.
     Finish(Box<FinishContent>),
     /// A client's enrichment.
@@ -82,11 +96,33 @@ impl Content {
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
         match self {
-            Self::Progress(progress, _) => Some(progress.clone()),
+            Self::Progress(progress, _) => progress.clone(),
             Self::Patch(patch) => patch.progress.clone().map(Option::unwrap_or_default),
-            Self::None | Self::Artifact(_) | Self::Finish(_) | Self::RetriedAs(_) => None,
+            Self::None
+            | Self::Artifact(_)
+            | Self::Question(_)
+            | Self::Message(_)
+            | Self::Received(_)
+            | Self::Report(_)
+            | Self::Finish(_)
+            | Self::RetriedAs(_) => None,
         }
     }
+}
+
+/// A message to be stored.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// Its id.
+    pub id: u128,
+    /// Which way it goes.
+    pub direction: MessageDirection,
+    /// What it says.
+    pub parts: Vec<MessagePart>,
+    /// What it answers, as shown; empty: nothing.
+    pub in_reply_to: String,
+    /// The poster's own name for it, by which a repeated post is recognised.
+    pub request_id: Option<String>,
 }
 
 /// The end of a run, beside the facts on which it is judged.
@@ -171,6 +207,10 @@ pub struct Changed {
     pub before: Task,
     /// The task after it.
     pub after: TaskRow,
+    /// The message that was stored, by this change or an earlier one that it repeats.
+    pub message: Option<TaskMessage>,
+    /// Whether that was an earlier one, and this one changed nothing.
+    pub is_repeated: bool,
 }
 
 /// Why nothing was changed.
@@ -207,6 +247,21 @@ pub enum CommitError {
     /// The request id was used with another request.
     #[error("the request_id was used with another request")]
     RequestIdConflict,
+    /// The parent may not get a child.
+    #[error("{0}")]
+    NoSpawn(NoSpawn),
+    /// The parent is gone.
+    #[error("there is no such parent")]
+    NoParent,
+    /// What runs inside the parent holds it no more.
+    #[error("the lease is lost")]
+    SpawnerLost,
+    /// The thread is full.
+    #[error("a task's thread has at most {limit} messages")]
+    TooManyMessages {
+        /// The limit.
+        limit: i64,
+    },
     /// There are more artifacts than a task may have.
     #[error("a task has at most {limit} artifacts")]
     TooManyArtifacts {

@@ -5,8 +5,9 @@
 //! [`taskyard_core::task::apply`], write the results set by set, number and log the events, commit, answer each caller.
 //! Idle, a change waits for nobody; under load the batches grow.
 //!
-//! [`intent`] says what can be asked for, [`batch`] is the transaction, [`ending`] what a task's end row holds, and
-//! [`committer`] the loop with its retries.
+//! [`intent`] says what can be asked for, [`batch`] decides and [`flush`] writes the transaction, [`thread`] and [`wakes`]
+//! are what it does to messages and wakes, [`ending`] what a task's end row holds, and [`committer`] the loop with its
+//! retries.
 
 pub mod batch;
 mod committer;
@@ -14,9 +15,13 @@ mod content;
 mod creation;
 pub mod ending;
 mod event;
+mod flush;
 pub mod intent;
+mod thread;
+mod wakes;
 
 pub use committer::Commits;
 pub use intent::{
-    Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, StreamFacts,
+    Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, Post,
+    StreamFacts,
 };

@@ -26,6 +26,16 @@ impl From<CommitError> for Refusal {
             CommitError::RequestIdConflict => Self::RequestIdConflict {
                 request_id: String::new(),
             },
+            CommitError::NoSpawn(no_spawn) => Self::NoSpawn(no_spawn),
+            CommitError::NoParent => Self::NotFound {
+                resource: Resource::Task,
+                name: "parent_task_id".to_owned(),
+            },
+            CommitError::SpawnerLost => Self::LeaseLost,
+            CommitError::TooManyMessages { limit } => Self::LimitReached {
+                what: "messages of a task",
+                limit: limit.unsigned_abs(),
+            },
             CommitError::TooManyArtifacts { limit } => {
                 Self::invalid("artifacts", format!("a task has at most {limit}"))
             }

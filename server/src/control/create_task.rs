@@ -1,6 +1,7 @@
 //! CreateTask: parse, place, store; and wait for the outcome if asked to.
 
 use super::{
+    agent::Caller,
     definition::{self, Definition},
     get_task, namespace,
     refusal::{Refusal, Resource},
@@ -23,7 +24,7 @@ use sha2::{Digest, Sha256};
 use std::time::Duration;
 use taskyard_core::{
     id::{SessionUid, TaskId},
-    task::Gate,
+    task::{Fence, Gate},
 };
 use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState,
@@ -35,7 +36,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Longest `request_id`, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Stores a task and queues it.
+/// Stores a task and queues it. `caller` is what runs inside the parent, if that is who creates it.
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::NameTaken`], [`Refusal::KeyConflict`], [`Refusal::RequestIdConflict`],
@@ -43,6 +44,7 @@ const MAX_REQUEST_ID: usize = 128;
 pub async fn create_task(
     app: &App,
     request: CreateTaskRequest,
+    caller: Option<Caller>,
 ) -> Result<CreateTaskResponse, Refusal> {
     let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?;
     definition::check_text("request_id", &request.request_id, MAX_REQUEST_ID)?;
@@ -68,7 +70,11 @@ pub async fn create_task(
         session_id,
         session,
     };
-    let created = store_task(app, &owner, definition, None, key, fingerprint).await?;
+    let origin = Origin {
+        retry_of: None,
+        spawner: caller.map(|caller| caller.fence()),
+    };
+    let created = store_task(app, &owner, definition, origin, key, fingerprint).await?;
     let mut response = CreateTaskResponse {
         task: Some(created.task),
         created: created.is_new,
@@ -96,6 +102,15 @@ pub(super) struct Owner<'a> {
     pub(super) session: SessionUid,
 }
 
+/// Where a new task comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// The task that it repeats.
+    pub(super) retry_of: Option<TaskId>,
+    /// The lease of what runs inside the parent, if that is who creates it.
+    pub(super) spawner: Option<Fence>,
+}
+
 /// A task that was stored now or before.
 pub(super) struct StoredTask {
     /// Its id.
@@ -111,7 +126,7 @@ pub(super) async fn store_task(
     app: &App,
     owner: &Owner<'_>,
     definition: Definition,
-    retry_of: Option<TaskId>,
+    origin: Origin,
     request: Option<RequestKey>,
     fingerprint: [u8; 32],
 ) -> Result<StoredTask, Refusal> {
@@ -156,7 +171,7 @@ pub(super) async fn store_task(
         gate,
         wake_policy: definition.wake_policy as i16,
         group_wake: definition.group_wake as i16,
-        retry_of,
+        retry_of: origin.retry_of,
         lease: if definition.policy.retry.may_retry() {
             app.lease.retryable
         } else {
@@ -169,6 +184,7 @@ pub(super) async fn store_task(
     let creation = Creation {
         request: request.map(|key| (key, fingerprint)),
         task,
+        spawner: origin.spawner,
     };
     match app.commits.create(creation.clone()).await {
         Ok(Created::New(placement)) => Ok(StoredTask {

@@ -2,6 +2,7 @@
 //! and answers go as the wire's messages, refusals as [`refusal::Refusal`].
 
 pub mod acquire_leases;
+pub mod agent;
 pub mod attach;
 pub mod cancel_task;
 mod commit_refusal;
@@ -28,8 +29,11 @@ pub mod report;
 pub mod resolve;
 pub mod result_json;
 pub mod retry_task;
+pub mod schema;
 pub mod tail_output;
+pub mod take_wakes;
 pub mod task_sessions;
+pub mod thread;
 pub mod update_task;
 pub mod wait_tasks;
 pub mod watch;

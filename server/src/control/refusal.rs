@@ -2,7 +2,10 @@
 //! into statuses with error details.
 
 pub use crate::store::StoreError;
-use taskyard_core::{task::Rejected, vfs::PathError};
+use taskyard_core::{
+    task::{NoSpawn, Rejected},
+    vfs::PathError,
+};
 
 /// A refused call.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,46 @@ pub enum Refusal {
         /// Its state.
         state: &'static str,
         /// Why that is in the way.
+        problem: &'static str,
+    },
+    /// No such question is pending.
+    #[error("no such question is pending; read the task again")]
+    QuestionNotPending,
+    /// The question was answered before.
+    #[error("the question was answered before, by the message {message_id}")]
+    QuestionAnswered {
+        /// The first answer.
+        message_id: String,
+    },
+    /// The question's time is up.
+    #[error("the question's time is up")]
+    QuestionExpired,
+    /// A cancel of the task was asked for.
+    #[error("a cancel of the task was asked for; it takes no answers any more")]
+    CancelRequested,
+    /// What was given does not satisfy a schema.
+    #[error("{field} does not satisfy the schema: {problem}")]
+    SchemaMismatch {
+        /// Path of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The parent may not get a child.
+    #[error("no task can be created below the parent: {0}")]
+    NoSpawn(NoSpawn),
+    /// There is more of something than there may be.
+    #[error("{what}: at most {limit} are allowed")]
+    LimitReached {
+        /// What.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// What runs inside a task may not do this.
+    #[error("what runs inside a task may not call this: {problem}")]
+    NotFromInside {
+        /// Why, or what to do in its place.
         problem: &'static str,
     },
     /// The task's generation is not the expected one.
@@ -216,6 +259,8 @@ pub enum Resource {
     Run,
     /// A file or folder.
     File,
+    /// A question of a task.
+    Question,
 }
 
 impl std::fmt::Display for Resource {
@@ -226,6 +271,7 @@ impl std::fmt::Display for Resource {
             Self::Task => "task",
             Self::Run => "run",
             Self::File => "file",
+            Self::Question => "question",
         })
     }
 }
@@ -245,10 +291,9 @@ impl Refusal {
         match rejected {
             Rejected::Terminal => Self::TaskTerminal,
             Rejected::LeaseLost | Rejected::AlreadyApplied => Self::LeaseLost,
-            Rejected::NotPending => Self::WrongState {
-                state,
-                problem: "no such question is pending",
-            },
+            Rejected::NotPending => Self::QuestionNotPending,
+            Rejected::Expired => Self::QuestionExpired,
+            Rejected::CancelRequested => Self::CancelRequested,
             Rejected::WrongState => Self::WrongState {
                 state,
                 problem: "that is not possible now",

@@ -1,7 +1,7 @@
 //! RetryTask: a new task with the spec of a terminal one.
 
 use super::{
-    create_task::{self, Owner},
+    create_task::{self, Origin, Owner},
     definition, get_task, namespace,
     refusal::Refusal,
     resolve,
@@ -57,8 +57,11 @@ pub async fn retry_task(
         session: found.session,
     };
     let definition = definition::parse(repeated(old))?;
-    let stored =
-        create_task::store_task(app, &owner, definition, Some(found.id), key, fingerprint).await?;
+    let origin = Origin {
+        retry_of: Some(found.id),
+        spawner: None,
+    };
+    let stored = create_task::store_task(app, &owner, definition, origin, key, fingerprint).await?;
     if stored.is_new {
         let link = Change::new(found.id, Event::Enrich, Content::RetriedAs(stored.id));
         app.commits.change(found.session, link).await?;

@@ -10,7 +10,8 @@ use std::collections::HashSet;
 use taskyard_core::task::{Event, Rejected, summary::MAX_SUMMARY_BYTES};
 use taskyard_proto::v1::{Artifact, Links, Progress, UpdateTaskRequest, UpdateTaskResponse};
 
-const MAX_STATE_DETAIL: usize = 256;
+/// Longest detail of a state, in bytes.
+pub const MAX_STATE_DETAIL: usize = 256;
 const MAX_ARTIFACT_TEXT: usize = 1_024;
 const MAX_RESOURCES: usize = 1_000;
 const MAX_STEPS: usize = 100;

@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) outgoing: Mutex<Payload>,
     pub(super) outgoing_ready: Notify,
     queue: watch::Sender<()>,
+    wakes: watch::Sender<()>,
     workers: broadcast::Sender<Touched<WorkerSessionId>>,
 }
 
@@ -56,7 +57,7 @@ pub enum Touched<T> {
     All,
 }
 
-/// Tells that there may be new work to claim.
+/// Tells that there may be new work to claim, or new wakes to hand out.
 pub struct QueueTouches {
     receiver: watch::Receiver<()>,
 }
@@ -82,6 +83,7 @@ impl Events {
                 outgoing: Mutex::default(),
                 outgoing_ready: Notify::new(),
                 queue: watch::Sender::new(()),
+                wakes: watch::Sender::new(()),
                 workers: broadcast::Sender::new(MAX_WORKER_LAG),
             }),
         }
@@ -142,6 +144,19 @@ impl Events {
     pub fn queue_touched(&self) {
         self.shared.queue_touched();
         self.shared.tell_others(Payload::add_queue);
+    }
+
+    /// Tells that there are new wakes. Other servers find them when they look next.
+    pub fn wakes_touched(&self) {
+        self.shared.wakes.send_replace(());
+    }
+
+    /// Hears of new wakes that this server stores, from now on.
+    #[must_use]
+    pub fn subscribe_wakes(&self) -> QueueTouches {
+        QueueTouches {
+            receiver: self.shared.wakes.subscribe(),
+        }
     }
 
     /// Tells that there may be an order for a worker.
@@ -237,7 +252,7 @@ impl Shared {
 }
 
 impl QueueTouches {
-    /// Waits until there may be new work since the last call. Safe to drop and call again.
+    /// Waits until there may be something new since the last call. Safe to drop and call again.
     pub async fn touched(&mut self) {
         if self.receiver.changed().await.is_err() {
             // The hub is gone, and with it the server: nothing will come.

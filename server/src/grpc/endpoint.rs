@@ -3,7 +3,7 @@
 use super::{
     admin_service::OperatorService, bad_message::BadMessageLayer, connection,
     panic_guard::PanicGuardLayer, session_file_service::FileService,
-    session_task_service::TaskService, worker_service,
+    session_task_service::TaskService, task_agent_service::AgentService, worker_service,
 };
 use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -13,6 +13,7 @@ use taskyard_proto::{
         admin_service_server::{self, AdminServiceServer},
         session_file_service_server::{self, SessionFileServiceServer},
         session_task_service_server::{self, SessionTaskServiceServer},
+        task_agent_service_server::{self, TaskAgentServiceServer},
         worker_service_server::{self, WorkerServiceServer},
     },
 };
@@ -37,10 +38,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The services whose health is told, beside that of the whole server, whose name is empty.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     session_task_service_server::SERVICE_NAME,
     session_file_service_server::SERVICE_NAME,
+    task_agent_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
 ];
@@ -72,6 +74,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
     let cut = CancellationToken::new();
     let tasks = SessionTaskServiceServer::new(TaskService::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let agents = TaskAgentServiceServer::new(AgentService::new(app.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let workers = WorkerServiceServer::new(worker_service::WorkerServiceServer::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let files = SessionFileServiceServer::new(FileService::new(app.clone()))
@@ -94,6 +98,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(tasks)
         .add_service(files)
         .add_service(workers)
+        .add_service(agents)
         .add_service(admin);
     let mut serving = pin!(router.serve_with_incoming_shutdown(
         connection::accept(listener, cut.clone()),

@@ -1,21 +1,23 @@
 //! `SessionTaskService`.
 
-use super::deadline;
+use super::{deadline, inside};
 use crate::{
     app::App,
     control::{
         cancel_task, create_task, get_task, list_tasks, outbox::Outgoing, read_output, retry_task,
-        tail_output, update_task, wait_tasks, watch,
+        tail_output, take_wakes, thread, update_task, wait_tasks, watch,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    CancelTaskRequest, CancelTaskResponse, CreateTaskRequest, CreateTaskResponse, GetTaskRequest,
-    GetTaskResponse, ListTasksRequest, ListTasksResponse, ReadOutputRequest, ReadOutputResponse,
-    RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse, UpdateTaskRequest,
-    UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse,
-    session_task_service_server::SessionTaskService,
+    AnswerTaskRequest, AnswerTaskResponse, CancelTaskRequest, CancelTaskResponse,
+    CreateTaskRequest, CreateTaskResponse, GetTaskRequest, GetTaskResponse, ListMessagesRequest,
+    ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest,
+    PostMessageResponse, ReadOutputRequest, ReadOutputResponse, RetryTaskRequest,
+    RetryTaskResponse, TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse,
+    UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest,
+    WatchResponse, session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 
@@ -42,8 +44,9 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<CreateTaskRequest>,
     ) -> Result<Response<CreateTaskResponse>, Status> {
+        let confined = inside::confined(&self.app, request).await?;
         Ok(Response::new(
-            create_task::create_task(&self.app, request.into_inner()).await?,
+            create_task::create_task(&self.app, confined.request, confined.caller).await?,
         ))
     }
 
@@ -51,17 +54,17 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<GetTaskRequest>,
     ) -> Result<Response<GetTaskResponse>, Status> {
-        Ok(Response::new(
-            get_task::get_task(&self.app, request.into_inner()).await?,
-        ))
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(get_task::get_task(&self.app, request).await?))
     }
 
     async fn list_tasks(
         &self,
         request: Request<ListTasksRequest>,
     ) -> Result<Response<ListTasksResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
-            list_tasks::list_tasks(&self.app, request.into_inner()).await?,
+            list_tasks::list_tasks(&self.app, request).await?,
         ))
     }
 
@@ -69,8 +72,9 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<UpdateTaskRequest>,
     ) -> Result<Response<UpdateTaskResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
-            update_task::update_task(&self.app, request.into_inner()).await?,
+            update_task::update_task(&self.app, request).await?,
         ))
     }
 
@@ -78,8 +82,9 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<CancelTaskRequest>,
     ) -> Result<Response<CancelTaskResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
-            cancel_task::cancel_task(&self.app, request.into_inner()).await?,
+            cancel_task::cancel_task(&self.app, request).await?,
         ))
     }
 
@@ -87,8 +92,9 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<RetryTaskRequest>,
     ) -> Result<Response<RetryTaskResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
-            retry_task::retry_task(&self.app, request.into_inner()).await?,
+            retry_task::retry_task(&self.app, request).await?,
         ))
     }
 
@@ -96,7 +102,8 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let outgoing = watch::watch(&self.app, request.into_inner()).await?;
+        let request = inside::confined(&self.app, request).await?.request;
+        let outgoing = watch::watch(&self.app, request).await?;
         Ok(Response::new(statuses(outgoing)))
     }
 
@@ -105,8 +112,9 @@ impl SessionTaskService for TaskService {
         request: Request<WaitTasksRequest>,
     ) -> Result<Response<WaitTasksResponse>, Status> {
         let deadline = deadline::of(request.metadata());
+        let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
-            wait_tasks::wait_tasks(&self.app, request.into_inner(), deadline).await?,
+            wait_tasks::wait_tasks(&self.app, request, deadline).await?,
         ))
     }
 
@@ -114,7 +122,8 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<TailOutputRequest>,
     ) -> Result<Response<Self::TailOutputStream>, Status> {
-        let outgoing = tail_output::tail_output(&self.app, request.into_inner()).await?;
+        let request = inside::confined(&self.app, request).await?.request;
+        let outgoing = tail_output::tail_output(&self.app, request).await?;
         Ok(Response::new(statuses(outgoing)))
     }
 
@@ -122,8 +131,49 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<ReadOutputRequest>,
     ) -> Result<Response<ReadOutputResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
-            read_output::read_output(&self.app, request.into_inner()).await?,
+            read_output::read_output(&self.app, request).await?,
+        ))
+    }
+
+    async fn post_message(
+        &self,
+        request: Request<PostMessageRequest>,
+    ) -> Result<Response<PostMessageResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            thread::post_message(&self.app, request).await?,
+        ))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<ListMessagesRequest>,
+    ) -> Result<Response<ListMessagesResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            thread::list_messages(&self.app, request).await?,
+        ))
+    }
+
+    async fn answer_task(
+        &self,
+        request: Request<AnswerTaskRequest>,
+    ) -> Result<Response<AnswerTaskResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            thread::answer_task(&self.app, request).await?,
+        ))
+    }
+
+    async fn take_wakes(
+        &self,
+        request: Request<TakeWakesRequest>,
+    ) -> Result<Response<TakeWakesResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            take_wakes::take_wakes(&self.app, request).await?,
         ))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::control::refusal::{Refusal, Resource, StoreError};
 use std::{collections::HashMap, error::Error, time::Duration};
-use taskyard_core::task::summary;
+use taskyard_core::task::{NoSpawn, summary};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -113,6 +113,7 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 Resource::Task => ("TASK_NOT_FOUND", "task"),
                 Resource::Run => ("RUN_NOT_FOUND", "run"),
                 Resource::File => ("FILE_NOT_FOUND", "file"),
+                Resource::Question => ("QUESTION_NOT_FOUND", "question"),
             };
             let name = name.clone();
             (Code::NotFound, reason, Detail::Resource { kind, name })
@@ -147,6 +148,43 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "WRONG_STATE",
             precondition("TASK_STATE", "task"),
         ),
+        Refusal::QuestionNotPending => (
+            Code::FailedPrecondition,
+            "NOT_PENDING",
+            precondition("QUESTION", "question_id"),
+        ),
+        Refusal::QuestionAnswered { message_id } => (
+            Code::FailedPrecondition,
+            "ALREADY_ANSWERED",
+            precondition("QUESTION", message_id),
+        ),
+        Refusal::QuestionExpired => (
+            Code::FailedPrecondition,
+            "QUESTION_EXPIRED",
+            precondition("QUESTION", "question_id"),
+        ),
+        Refusal::CancelRequested => (
+            Code::FailedPrecondition,
+            "CANCEL_REQUESTED",
+            precondition("TASK_STATE", "task"),
+        ),
+        Refusal::SchemaMismatch { field, problem } => (
+            Code::InvalidArgument,
+            "SCHEMA_MISMATCH",
+            field_detail(field, problem),
+        ),
+        Refusal::NoSpawn(no_spawn) => describe_no_spawn(*no_spawn),
+        Refusal::LimitReached { what, limit } => (
+            Code::ResourceExhausted,
+            "LIMIT_REACHED",
+            Detail::Facts(vec![
+                ("what", (*what).to_owned()),
+                ("limit", limit.to_string()),
+            ]),
+        ),
+        Refusal::NotFromInside { .. } => {
+            (Code::PermissionDenied, "NOT_FROM_INSIDE", Detail::Nothing)
+        }
         Refusal::ProtocolMismatch { ours, .. } => (
             Code::FailedPrecondition,
             "PROTOCOL_MISMATCH",
@@ -206,6 +244,25 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             Detail::Retry(RETRY_UNAVAILABLE),
         ),
         Refusal::Store(error) => describe_store(error),
+    }
+}
+
+fn describe_no_spawn(no_spawn: NoSpawn) -> (Code, &'static str, Detail) {
+    let parent = || precondition("TASK_STATE", "parent_task_id");
+    let limit = |limit: u64| Detail::Facts(vec![("limit", limit.to_string())]);
+    match no_spawn {
+        NoSpawn::ParentEnded => (Code::FailedPrecondition, "PARENT_ENDED", parent()),
+        NoSpawn::ParentCanceled => (Code::FailedPrecondition, "PARENT_CANCELED", parent()),
+        NoSpawn::TooDeep { max_depth } => (
+            Code::ResourceExhausted,
+            "TREE_TOO_DEEP",
+            limit(u64::from(max_depth)),
+        ),
+        NoSpawn::TooManyChildren { max_children } => (
+            Code::ResourceExhausted,
+            "TOO_MANY_CHILDREN",
+            limit(max_children),
+        ),
     }
 }
 

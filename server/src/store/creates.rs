@@ -2,6 +2,7 @@
 
 use super::{StoreError, new_tasks::Ancestry, times};
 use sqlx::{PgConnection, PgExecutor};
+use std::collections::HashMap;
 use taskyard_core::id::{SessionUid, TaskId};
 use uuid::Uuid;
 
@@ -207,6 +208,26 @@ pub async fn find_ancestry(
         };
         (SessionUid(row.session_uid), ancestry)
     }))
+}
+
+/// How many children each of these tasks has, ended ones included.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn count_children(
+    db: impl PgExecutor<'_>,
+    parents: &[TaskId],
+) -> Result<HashMap<TaskId, u64>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select parent_id as "parent!", count(*) as "children!" from task where parent_id = any($1) group by parent_id"#,
+        &parents.iter().map(|parent| Uuid::from_u128(parent.0)).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (TaskId(row.parent.as_u128()), row.children.unsigned_abs()))
+        .collect())
 }
 
 /// The number of a route, which is made if it does not exist. `worker_labels_json` is a JSON object.

@@ -13,12 +13,15 @@ pub mod files;
 pub mod identity;
 pub mod listen;
 pub mod log_read;
+pub mod messages;
 pub mod migrate;
 pub mod new_tasks;
 pub mod output_append;
 pub mod output_read;
+pub mod questions;
 pub mod records;
 pub mod resolve;
+pub mod run_reports;
 pub mod sessions;
 pub mod standings;
 pub mod task_files;
@@ -26,9 +29,9 @@ pub mod task_lock;
 pub mod task_row;
 pub mod task_update;
 pub mod times;
-pub mod workers_read;
-
+pub mod wakes;
 pub mod workers;
+pub mod workers_read;
 
 pub use connect::Store;
 pub use error::StoreError;

@@ -107,3 +107,29 @@ pub async fn find_by_id_range(
         })
         .collect())
 }
+
+/// Which of these tasks are below `ancestor`, however far.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_descendants(
+    db: impl PgExecutor<'_>,
+    ancestor: TaskId,
+    tasks: &[TaskId],
+) -> Result<Vec<TaskId>, StoreError> {
+    let below = sqlx::query_scalar!(
+        r#"with recursive above as (
+             select id as task, parent_id from task where id = any($1)
+             union all
+             select above.task, t.parent_id from above join task t on t.id = above.parent_id)
+           select distinct task as "task!" from above where parent_id = $2"#,
+        &tasks
+            .iter()
+            .map(|task| Uuid::from_u128(task.0))
+            .collect::<Vec<_>>(),
+        Uuid::from_u128(ancestor.0)
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(below.into_iter().map(|id| TaskId(id.as_u128())).collect())
+}

@@ -53,6 +53,25 @@ pub async fn ensure_namespace(db: impl PgExecutor<'_>, name: &str) -> Result<i32
     .await?)
 }
 
+/// Numbers of those of these sessions that exist, in no order.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_sessions(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    ids: &[String],
+) -> Result<Vec<SessionUid>, StoreError> {
+    let uids = sqlx::query_scalar!(
+        "select uid from session where namespace_id = $1 and id = any($2)",
+        namespace_id,
+        ids
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(uids.into_iter().map(SessionUid).collect())
+}
+
 /// The number of a session.
 ///
 /// # Errors

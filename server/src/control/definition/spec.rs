@@ -1,7 +1,7 @@
 //! What is to be run: the command, or another executor's payload.
 
 use super::{COMMAND, check_labels};
-use crate::control::{refusal::Refusal, wire_time::duration_field};
+use crate::control::{refusal::Refusal, schema::check_schema, wire_time::duration_field};
 use std::time::Duration;
 use taskyard_proto::v1::{CommandSpec, ResultSource, TaskSpec};
 
@@ -55,6 +55,8 @@ pub(super) fn check(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
             format!("must be from 0 to {MAX_OUTPUT_BYTES}"),
         ));
     }
+    check_schema("task.spec.result_schema_json", &spec.result_schema_json)?;
+    check_schema("task.spec.message_schema_json", &spec.message_schema_json)?;
     check_labels("task.spec.worker_labels", &spec.worker_labels)
 }
 

@@ -1,0 +1,65 @@
+//! PostMessage: the owner tells the work something.
+
+use super::{check_parts, check_request_id};
+use crate::{
+    app::App,
+    commit::{Change, Changed, Content, Post},
+    control::{refusal::Refusal, resolve},
+    store::messages::{self, read_message_id},
+};
+use taskyard_core::{id::TaskId, task::Event};
+use taskyard_proto::v1::{MessageDirection, PostMessageRequest, PostMessageResponse, TaskMessage};
+use uuid::Uuid;
+
+/// Stores a message for the work of a task; it is delivered when the work takes it.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], [`Refusal::TaskTerminal`], [`Refusal::LimitReached`], or what resolving and storing say.
+pub async fn post_message(
+    app: &App,
+    request: PostMessageRequest,
+) -> Result<PostMessageResponse, Refusal> {
+    check_parts(&request.parts)?;
+    let request_id = check_request_id(request.request_id)?;
+    let found =
+        resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    check_reply(app, found.id, &request.in_reply_to).await?;
+    let post = Post {
+        id: Uuid::now_v7().as_u128(),
+        direction: MessageDirection::Inbound,
+        parts: request.parts,
+        in_reply_to: request.in_reply_to,
+        request_id,
+    };
+    let change = Change::new(found.id, Event::Deliver, Content::Message(Box::new(post)));
+    let changed = app.commits.change(found.session, change).await?;
+    let created = !changed.is_repeated;
+    Ok(PostMessageResponse {
+        message: stored_message(changed),
+        created,
+    })
+}
+
+/// Checks that a message answers one of the same task.
+///
+/// # Errors
+/// [`Refusal::InvalidField`].
+pub async fn check_reply(app: &App, task: TaskId, in_reply_to: &str) -> Result<(), Refusal> {
+    if in_reply_to.is_empty() {
+        return Ok(());
+    }
+    let no_message = || {
+        Refusal::invalid(
+            "in_reply_to",
+            "is no message of this task; a question is answered with AnswerTask",
+        )
+    };
+    let id = read_message_id(in_reply_to).ok_or_else(no_message)?;
+    let found = messages::find_message(app.store.pool(), task, id).await?;
+    found.map(drop).ok_or_else(no_message)
+}
+
+/// The message that a change stored.
+pub(super) fn stored_message(changed: Changed) -> Option<TaskMessage> {
+    changed.message
+}
