@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, files, get, help, inside, list, logs, migrate, retry, run, server,
-    sessions, submit, wait, watch, worker, workers,
+    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
+    retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -142,6 +142,10 @@ pub enum Verb {
     Wait(wait::WaitArguments),
     Cancel(cancel::CancelArguments),
     Retry(retry::RetryArguments),
+    Message(message::MessageArguments),
+    Messages(messages::MessagesArguments),
+    Answer(answer::AnswerArguments),
+    Wakes(wakes::WakesArguments),
     Files(files::FilesArguments),
     #[command(name = "self")]
     Inside(Box<inside::arguments::InsideArguments>),

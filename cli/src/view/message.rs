@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::view::output_format::{OutputFormat, print_line, print_record};
 use crate::view::record::Record;
 use crate::view::task_record::time;
-use crate::view::words;
+use crate::view::{moment, words};
 
 /// What a message says, in one line.
 pub fn message_text(message: &TaskMessage) -> String {
@@ -39,6 +39,17 @@ pub fn print_message(message: &TaskMessage, format: OutputFormat) -> Result<(), 
         OutputFormat::Yaml => print_record(format, &[message_record(message).brief(&[])]),
         OutputFormat::Name => console::print(&format!("{}\n", message.id)),
     }
+}
+
+/// Writes a message as a line for a person.
+pub fn print_message_line(message: &TaskMessage) -> Result<(), Failure> {
+    console::print(&format!(
+        "{} {} {}: {}\n",
+        message.number,
+        words::message_direction(message.direction()),
+        moment::age(message.created_at.as_ref()),
+        console::clean(&message_text(message))
+    ))
 }
 
 /// A message as JSON.

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{artifact, ask, inbox, post, progress, report, spawn};
-use crate::commands::{cancel, list, logs, wait};
+use crate::commands::{answer, cancel, list, logs, wait};
 
 /// Speak for the task inside which this runs: report, ask, publish, spawn, wait
 #[derive(Debug, Args)]
@@ -61,7 +61,16 @@ Exit codes: 0 all was printed (whatever the task did), 1 refused or not found, 2
 Exit codes: 0 asked (also where a task had ended before), 1 refused or not found, 2 usage,
 125 lease lost or server failed")]
     Cancel(cancel::CancelArguments),
-    /// List the tasks below this one, newest first
+    /// Answer the question of a task below this one
+    #[command(after_help = "Examples:
+  taskyard self answer $ID production
+  taskyard self answer $ID --question $QUESTION 3
+  taskyard self answer $ID --json '{\"count\": 3}'
+
+Exit codes: 0 answered, 1 refused (such as: answered before) or not found, 2 usage,
+125 lease lost or server failed")]
+    Answer(answer::AnswerArguments),
+    /// List the children of this task, or with --parent those of one below it, newest first
     #[command(after_help = "Examples:
   taskyard self list
   taskyard self list --state running -o name

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::arguments::{InsideArguments, InsideVerb};
 use super::{artifact, ask, inbox, post, progress, report, spawn};
 use crate::arguments::GlobalArguments;
-use crate::commands::{cancel, list, logs, wait};
+use crate::commands::{answer, cancel, list, logs, wait};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 
@@ -32,6 +32,7 @@ pub async fn execute(
         InsideVerb::Wait(arguments) => wait::execute(arguments, &inside).await,
         InsideVerb::Tail(arguments) => logs::execute(arguments, &inside).await,
         InsideVerb::Cancel(arguments) => cancel::execute(arguments, &inside).await,
+        InsideVerb::Answer(arguments) => answer::execute(arguments, &inside).await,
         InsideVerb::List(arguments) => list::execute(arguments, &inside).await,
     }
 }
