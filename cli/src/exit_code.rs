@@ -10,7 +10,7 @@ use taskyard_proto::v1::{SessionTask, TaskState};
 /// | 1 | refused by the server, not found, or (for `wait` and `submit --wait`) a task did not succeed |
 /// | 2 | usage: an argument, or the task file, makes no sense |
 /// | 3 | `wait`: a question is pending; `self ask`: the question expired |
-/// | 4 | `wait`, `self inbox`: the wait expired; the work goes on |
+/// | 4 | `wait`, `wakes`, `self inbox`: the wait expired; the work goes on |
 /// | 124 | `run`: the task ran out of time |
 /// | 125 | lost work, an unreachable server, or a failure of Taskyard itself |
 /// | 130 | interrupted, or `run`: the task was canceled |

@@ -6,6 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{ListMessagesRequest, ListMessagesResponse};
 
 use crate::arguments::GlobalArguments;
+use crate::commands::wait::{Until, Wait, wait_for};
 use crate::connection::Connection;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, is_terminal};
@@ -64,12 +65,32 @@ pub async fn execute(
     let named = global.task(&arguments.task)?;
     let connection = Connection::open(global).await?;
     // A name can pass on to another task; an id cannot.
-    let mut task = read_task(&connection, &named, PATIENCE).await?;
+    let task = read_task(&connection, &named, PATIENCE).await?;
+    let state = task.state();
     let reference = TaskReference::new(&task.id, None);
     let mut after = arguments.after;
-    let mut wait = None;
+    let wait = Wait {
+        session_id: String::new(),
+        tasks: vec![task.id],
+        is_any: false,
+        until: Until::Terminal,
+        timeout: None,
+    };
+    let ending = wait_for(&connection, &wait);
+    tokio::pin!(ending);
+    // Of a task that has ended by then, the messages that are there are all.
+    let mut is_ended = !arguments.follow || is_terminal(state);
+    let mut longest_wait = None;
     loop {
-        let page = list(&connection, &reference, after, wait).await?;
+        let page = tokio::select! {
+            page = list(&connection, &reference, after, longest_wait) => page?,
+            ended = &mut ending, if !is_ended => {
+                ended?;
+                is_ended = true;
+                longest_wait = None;
+                continue;
+            }
+        };
         for message in &page.messages {
             match arguments.output {
                 OutputFormat::Table => print_message_line(message)?,
@@ -80,18 +101,11 @@ pub async fn execute(
             }
         }
         after = Some(page.next_after);
-        if page.next_after < page.newest && !page.messages.is_empty() {
-            continue;
-        }
-        // The state was read before the messages: of a task that had ended by then these are all.
-        if !arguments.follow || is_terminal(task.state()) {
+        let has_more = page.next_after < page.newest && !page.messages.is_empty();
+        if is_ended && !has_more {
             return Ok(ExitCode::Success);
         }
-        wait = Some(ONE_WAIT);
-        task = read_task(&connection, &reference, PATIENCE).await?;
-        if is_terminal(task.state()) {
-            wait = None;
-        }
+        longest_wait = (!is_ended).then_some(ONE_WAIT);
     }
 }
 
