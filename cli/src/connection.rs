@@ -59,12 +59,7 @@ impl Connection {
 
     /// Connects to the socket of the task inside which this runs.
     async fn through(socket: &Path, arguments: &GlobalArguments) -> Result<Connection, Failure> {
-        let gone = |cause: &str| {
-            Failure::Own(format!(
-                "cannot reach {}: {cause}; it is there for as long as the attempt runs, and for its processes only",
-                arguments.endpoint
-            ))
-        };
+        let gone = |cause: &str| gone(&arguments.endpoint, cause);
         let target = format!("unix:{}", socket.display());
         let connecting = Endpoint::from_shared(target)
             .map_err(|error| Failure::own(&error))?
@@ -163,6 +158,9 @@ impl Connection {
 
     /// What a status from this server means to a person.
     pub fn explain(&self, status: &Status) -> Failure {
+        if self.socket.is_some() && is_lost_connection(status) {
+            return gone(&self.endpoint, status.message());
+        }
         Failure::of_status(status, &self.endpoint)
     }
 
@@ -220,6 +218,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// The socket of a task cannot be reached.
+fn gone(endpoint: &str, cause: &str) -> Failure {
+    Failure::Own(format!(
+        "cannot reach {endpoint}: {cause}; it is there for as long as the attempt runs"
+    ))
 }
 
 /// Whoever listens may be somebody else, or hang: better to learn that from a call that needs no patience.

@@ -27,6 +27,8 @@ use crate::link::lease_calls::LeaseCalls;
 pub(super) const CALLS_MAX: usize = 256;
 /// Largest request that is looked into: as large as the control plane takes one.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Requests that are read whole at a time; others wait.
+const LOOKS_MAX: usize = 8;
 /// Before each message: whether it is compressed, and its length.
 const MESSAGE_HEAD_BYTES: usize = 5;
 const AGENT_SERVICE: &str = "/taskyard.v1.TaskAgentService/";
@@ -43,6 +45,7 @@ struct Shared {
     lost: CancellationToken,
     waits: Waits,
     places: Arc<Semaphore>,
+    looks: Semaphore,
 }
 
 /// Whether a call waits for something that others do.
@@ -62,6 +65,7 @@ impl Gate {
                 lost,
                 waits,
                 places: Arc::new(Semaphore::new(CALLS_MAX)),
+                looks: Semaphore::new(LOOKS_MAX),
             }),
         }
     }
@@ -119,7 +123,11 @@ impl Shared {
         let (request, waits) = match waiting {
             Waiting::Never => (request, false),
             Waiting::Always => (request, true),
-            Waiting::IfAsked => look_into(request).await?,
+            Waiting::IfAsked => {
+                // It is never closed; without a permit the look is only less frugal.
+                let _look = self.looks.acquire().await;
+                look_into(request).await?
+            }
         };
         let _wait = waits.then(|| self.waits.begin());
         self.calls.pass_on(request).await

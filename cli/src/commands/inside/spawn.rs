@@ -79,7 +79,7 @@ pub async fn execute(
     let task = tasks
         .first()
         .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
-    console::note(&summary_line(task, false));
+    console::note(&summary_line(task, true));
     Ok(ExitCode::of_task(task))
 }
 
