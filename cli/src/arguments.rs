@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    cancel, completions, files, get, help, list, logs, migrate, retention, retry, run, server,
+    sessions, submit, wait, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -110,6 +110,7 @@ pub enum Verb {
     Retry(retry::RetryArguments),
     Files(files::FilesArguments),
     Sessions(sessions::SessionsArguments),
+    Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
     Completions(completions::CompletionsArguments),
     Help(help::HelpArguments),

@@ -29,8 +29,8 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    cancel, completions, files, get, help, list, logs, migrate, retention, retry, run, server,
+    sessions, submit, wait, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -76,6 +76,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Retry(_)
         | Verb::Files(_)
         | Verb::Sessions(_)
+        | Verb::Retention(_)
         | Verb::Workers(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
@@ -106,6 +107,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Retry(arguments) => retry::execute(arguments, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
+            Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),

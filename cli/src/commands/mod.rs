@@ -9,6 +9,7 @@ pub mod help;
 pub mod list;
 pub mod logs;
 pub mod migrate;
+pub mod retention;
 pub mod retry;
 pub mod run;
 pub mod server;

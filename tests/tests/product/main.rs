@@ -15,6 +15,7 @@ mod files;
 mod interop;
 mod output;
 mod python;
+mod retention;
 mod retries;
 mod routing;
 mod steering;
