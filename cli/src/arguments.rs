@@ -1,10 +1,12 @@
 //! The command line: what holds for every verb, and the list of verbs.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retention, retry, run, server,
-    sessions, submit, wait, watch, worker, workers,
+    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
+    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -18,7 +20,11 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     disable_help_subcommand = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Examples:
+    help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}\n{after-help}",
+    after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
+TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
+
+Examples:
   taskyard dev                                    a whole Taskyard on this machine
   taskyard run --session demo -- make test        run a command and follow it
   taskyard watch demo                             see everything that happens in a session
@@ -66,9 +72,28 @@ pub struct GlobalArguments {
         default_value = "default"
     )]
     pub namespace: String,
+    /// Socket of the task inside which this runs, for `taskyard self`; in place of all the others.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
 }
 
 impl GlobalArguments {
+    /// The same inside a task: its own namespace and session, which go without saying.
+    #[must_use]
+    pub fn inside(&self, socket: PathBuf) -> GlobalArguments {
+        GlobalArguments {
+            endpoint: format!("the task's socket {}", socket.display()),
+            session: None,
+            namespace: String::new(),
+            socket: Some(socket),
+        }
+    }
+
+    /// Whether this runs inside a task and speaks for it.
+    pub fn is_inside(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// The session that was named, if one was; an empty variable names none.
     pub fn session(&self) -> Option<&str> {
         self.session
@@ -78,6 +103,9 @@ impl GlobalArguments {
 
     /// The session that was named, else the one for those who name none.
     pub fn session_or_default(&self) -> String {
+        if self.is_inside() {
+            return String::new();
+        }
         self.session().unwrap_or(DEFAULT_SESSION).to_owned()
     }
 
@@ -87,6 +115,12 @@ impl GlobalArguments {
             return Err(Failure::Usage(
                 "the name of the task is empty; give an id, t12 or a name".to_owned(),
             ));
+        }
+        if self.is_inside() {
+            return Ok(TaskReference {
+                session_id: String::new(),
+                task: argument.to_owned(),
+            });
         }
         Ok(TaskReference::new(argument, self.session()))
     }
@@ -108,7 +142,13 @@ pub enum Verb {
     Wait(wait::WaitArguments),
     Cancel(cancel::CancelArguments),
     Retry(retry::RetryArguments),
+    Message(message::MessageArguments),
+    Messages(messages::MessagesArguments),
+    Answer(answer::AnswerArguments),
+    Wakes(wakes::WakesArguments),
     Files(files::FilesArguments),
+    #[command(name = "self")]
+    Inside(Box<inside::arguments::InsideArguments>),
     Sessions(sessions::SessionsArguments),
     Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),

@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use taskyard_proto::v1::admin_service_client::AdminServiceClient;
 use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
+use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -24,6 +26,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a call that is safe to repeat is repeated while the server does not answer.
 const RETRY_BUDGET: Duration = Duration::from_secs(10);
+/// The same inside a task: work should outlast a server that is being replaced.
+const RETRY_BUDGET_INSIDE: Duration = Duration::from_secs(300);
+/// How long a wait goes on while the server cannot be reached.
+const WAITING_PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT_INSIDE: Duration = Duration::from_secs(300);
 /// A ping on a silent connection this often, and the time for its answer: dead peers are noticed in streams, too.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_LIMIT: Duration = Duration::from_secs(10);
@@ -36,12 +44,39 @@ pub struct Connection {
     channel: Channel,
     endpoint: String,
     namespace: String,
+    /// Where this goes through the socket of a task.
+    socket: Option<PathBuf>,
 }
 
 impl Connection {
     /// Connects to what the command line says; see [`Connection::to`].
     pub async fn open(arguments: &GlobalArguments) -> Result<Connection, Failure> {
-        Connection::to(&arguments.endpoint, &arguments.namespace).await
+        match &arguments.socket {
+            Some(socket) => Connection::through(socket, arguments).await,
+            None => Connection::to(&arguments.endpoint, &arguments.namespace).await,
+        }
+    }
+
+    /// Connects to the socket of the task inside which this runs.
+    async fn through(socket: &Path, arguments: &GlobalArguments) -> Result<Connection, Failure> {
+        let gone = |cause: &str| gone(&arguments.endpoint, cause);
+        let target = format!("unix:{}", socket.display());
+        let connecting = Endpoint::from_shared(target)
+            .map_err(|error| Failure::own(&error))?
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .user_agent(concat!("taskyard-cli/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| Failure::own(&error))?;
+        match tokio::time::timeout(CONNECT_LIMIT, connecting.connect()).await {
+            Ok(Ok(channel)) => Ok(Connection {
+                channel,
+                endpoint: arguments.endpoint.clone(),
+                namespace: String::new(),
+                socket: Some(socket.to_owned()),
+            }),
+            Ok(Err(error)) => Err(gone(&connection_cause(&error))),
+            Err(_) => Err(gone("no answer within 5 s")),
+        }
     }
 
     /// Connects, and makes sure that a server answers there: each within five seconds.
@@ -68,7 +103,33 @@ impl Connection {
             channel,
             endpoint: shown,
             namespace: namespace.to_owned(),
+            socket: None,
         })
+    }
+
+    /// For the work itself; served inside a task only.
+    pub fn agent(&self) -> TaskAgentServiceClient<Channel> {
+        TaskAgentServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    /// Longest wait in one call; a longer one is made of several. Inside a task each new one would take the slot back
+    /// for a moment.
+    pub fn longest_wait(&self) -> Duration {
+        if self.socket.is_some() {
+            LONGEST_WAIT_INSIDE
+        } else {
+            LONGEST_WAIT
+        }
+    }
+
+    /// How long to try while the server cannot be reached, where the caller waits anyway. Work that waits for others has
+    /// nothing better to do: it ends with its lease.
+    pub fn waiting_patience(&self) -> Duration {
+        if self.socket.is_some() {
+            Duration::MAX
+        } else {
+            WAITING_PATIENCE
+        }
     }
 
     pub fn tasks(&self) -> SessionTaskServiceClient<Channel> {
@@ -97,6 +158,9 @@ impl Connection {
 
     /// What a status from this server means to a person.
     pub fn explain(&self, status: &Status) -> Failure {
+        if self.socket.is_some() && is_lost_connection(status) {
+            return gone(&self.endpoint, status.message());
+        }
         Failure::of_status(status, &self.endpoint)
     }
 
@@ -116,7 +180,17 @@ impl Connection {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call_within(CALL_LIMIT, RETRY_BUDGET, make_call).await
+        let budget = if self.socket.is_some() {
+            RETRY_BUDGET_INSIDE
+        } else {
+            RETRY_BUDGET
+        };
+        self.call_within(CALL_LIMIT, budget, make_call).await
+    }
+
+    /// The task whose socket this goes through is over: nobody will answer any more.
+    pub fn is_over(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| !socket.exists())
     }
 
     /// As `call`, with a limit for each try and a budget for trying.
@@ -139,11 +213,18 @@ impl Connection {
             let is_worth_a_try = is_said_by_server
                 || is_lost_connection(&status)
                 || (is_transient(&status) && backoff.is_failing());
-            if !is_worth_a_try || !backoff.pause().await {
+            if !is_worth_a_try || self.is_over() || !backoff.pause().await {
                 return Err(self.explain(&status));
             }
         }
     }
+}
+
+/// The socket of a task cannot be reached.
+fn gone(endpoint: &str, cause: &str) -> Failure {
+    Failure::Own(format!(
+        "cannot reach {endpoint}: {cause}; it is there for as long as the attempt runs"
+    ))
 }
 
 /// Whoever listens may be somebody else, or hang: better to learn that from a call that needs no patience.

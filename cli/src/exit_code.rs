@@ -9,8 +9,8 @@ use taskyard_proto::v1::{SessionTask, TaskState};
 /// | 0 | done; for `run`, the command's own 0 |
 /// | 1 | refused by the server, not found, or (for `wait` and `submit --wait`) a task did not succeed |
 /// | 2 | usage: an argument, or the task file, makes no sense |
-/// | 3 | `wait`: a question is pending |
-/// | 4 | `wait`: the wait expired; the work goes on |
+/// | 3 | `wait`: a question is pending; `self ask`: the question expired |
+/// | 4 | `wait`, `wakes`, `self inbox`: the wait expired; the work goes on |
 /// | 124 | `run`: the task ran out of time |
 /// | 125 | lost work, an unreachable server, or a failure of Taskyard itself |
 /// | 130 | interrupted, or `run`: the task was canceled |
@@ -22,6 +22,7 @@ pub enum ExitCode {
     Refused,
     Usage,
     QuestionPending,
+    QuestionExpired,
     WaitExpired,
     TimedOut,
     Failure,
@@ -41,7 +42,7 @@ impl ExitCode {
             ExitCode::Success => 0,
             ExitCode::Refused => 1,
             ExitCode::Usage => 2,
-            ExitCode::QuestionPending => 3,
+            ExitCode::QuestionPending | ExitCode::QuestionExpired => 3,
             ExitCode::WaitExpired => 4,
             ExitCode::TimedOut => 124,
             ExitCode::Failure => 125,

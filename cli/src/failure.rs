@@ -15,6 +15,9 @@ use crate::exit_code::ExitCode;
 /// The reason of a refusal that no repetition changes, under a code that is otherwise one for "later".
 const TOO_LARGE_MESSAGE: &str = "MESSAGE_TOO_LARGE";
 
+/// The reason of a refusal to an attempt that is over.
+const LEASE_LOST: &str = "LEASE_LOST";
+
 /// The cause where the peer answers in another protocol.
 const FOREIGN: &str = "something listens there that does not speak gRPC";
 
@@ -83,6 +86,7 @@ impl Failure {
             | WorkerError::BadSlots { .. }
             | WorkerError::BadEndpoint { .. }
             | WorkerError::DataDirectoryLocked { .. }
+            | WorkerError::Sockets { .. }
             | WorkerError::Shim { .. }
             | WorkerError::PartEnded { .. } => Failure::Own(text),
         }
@@ -105,6 +109,9 @@ impl Failure {
         let message = status.message();
         match status.code() {
             Code::InvalidArgument => Failure::Refused(invalid_argument(status)),
+            Code::Aborted if is_lease_lost(status) => Failure::Own(format!(
+                "{message}; another run may have begun, so stop here"
+            )),
             Code::NotFound
             | Code::AlreadyExists
             | Code::FailedPrecondition
@@ -149,8 +156,8 @@ pub fn is_transient(status: &Status) -> bool {
         | Code::Unknown
         | Code::Internal
         | Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted => true,
+        | Code::DeadlineExceeded => true,
+        Code::Aborted => !is_lease_lost(status),
         Code::ResourceExhausted => status
             .get_error_details()
             .error_info()
@@ -166,6 +173,15 @@ pub fn is_transient(status: &Status) -> bool {
         | Code::DataLoss
         | Code::Unauthenticated => false,
     }
+}
+
+/// Whether the attempt inside which this runs has lost its lease: nothing that it says counts any more.
+pub fn is_lease_lost(status: &Status) -> bool {
+    let details = status.get_error_details();
+    status.code() == Code::Aborted
+        && details
+            .error_info()
+            .is_some_and(|info| info.reason == LEASE_LOST)
 }
 
 /// Whether the connection was lost, rather than the call answered; what speaks another protocol was never there.

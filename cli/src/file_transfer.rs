@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 /// Most bytes of a file in a session.
 const LARGEST_FILE: u64 = 16 << 20;
-const CHUNK_LEN: usize = 256 << 10;
+pub const CHUNK_LEN: usize = 256 << 10;
 /// Longest time for a whole write, and for the next piece of a read.
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
 const READ_LIMIT: Duration = Duration::from_secs(30);

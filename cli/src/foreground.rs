@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskyard_proto::v1::{CancelOutcome, SessionTask, TaskDefinition, TaskState};
+use taskyard_proto::v1::{CancelOutcome, CancelScope, SessionTask, TaskDefinition, TaskState};
 use tokio::task::JoinSet;
 
 use crate::commands::create::create_task;
@@ -167,7 +167,7 @@ impl Steering<'_> {
         let connection = self.connection.clone();
         let task = self.task.clone();
         self.requests
-            .spawn(async move { cancel_task(&connection, &task, grace).await });
+            .spawn(async move { cancel_task(&connection, &task, grace, CancelScope::Task).await });
     }
 
     fn tell_answer(

@@ -4,6 +4,7 @@
 //! process, [`connection`] and [`failure`] how servers are called and what their answers mean, [`exit_code`] how the
 //! program ends. Data goes to standard output, everything else to standard error.
 
+mod answer_form;
 mod arguments;
 mod backoff;
 mod commands;
@@ -15,6 +16,7 @@ mod failure;
 mod file_transfer;
 mod foreground;
 mod interrupt;
+mod local_json;
 mod machine;
 mod output_follower;
 mod output_printer;
@@ -29,8 +31,8 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retention, retry, run, server,
-    sessions, submit, wait, watch, worker, workers,
+    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
+    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -74,7 +76,12 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Wait(_)
         | Verb::Cancel(_)
         | Verb::Retry(_)
+        | Verb::Message(_)
+        | Verb::Messages(_)
+        | Verb::Answer(_)
+        | Verb::Wakes(_)
         | Verb::Files(_)
+        | Verb::Inside(_)
         | Verb::Sessions(_)
         | Verb::Retention(_)
         | Verb::Workers(_)
@@ -105,7 +112,12 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Wait(arguments) => wait::execute(arguments, &global).await,
             Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,
             Verb::Retry(arguments) => retry::execute(arguments, &global).await,
+            Verb::Message(arguments) => message::execute(arguments, &global).await,
+            Verb::Messages(arguments) => messages::execute(arguments, &global).await,
+            Verb::Answer(arguments) => answer::execute(arguments, &global).await,
+            Verb::Wakes(arguments) => wakes::execute(arguments, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
+            Verb::Inside(arguments) => inside::dispatch::execute(*arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,

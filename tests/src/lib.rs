@@ -6,6 +6,7 @@
 //! - [`process`]: a program under test as a child that never outlives the test
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
+//! - [`inside`]: scripts that run as tasks and speak for themselves
 //! - [`command_line`]: the command line as a person or a script uses it
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -18,6 +19,7 @@ pub mod client;
 pub mod command_line;
 pub mod database;
 pub mod deployment;
+pub mod inside;
 pub mod pattern;
 pub mod process;
 pub mod refusal;

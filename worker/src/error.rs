@@ -18,6 +18,10 @@ pub enum WorkerError {
     DataDirectory { path: PathBuf, source: io::Error },
     #[error("the data directory {path} is in use by another worker: give each worker its own")]
     DataDirectoryLocked { path: PathBuf },
+    #[error(
+        "cannot make the sockets of tasks: neither the data directory {path} nor the directory for temporary files takes one"
+    )]
+    Sockets { path: PathBuf, source: io::Error },
     #[error("cannot use the exec shim {program}: it must be a program that this user can execute")]
     Shim { program: PathBuf, source: io::Error },
     #[error("a part of the worker ended unexpectedly: {part}")]

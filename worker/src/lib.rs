@@ -1,10 +1,11 @@
 //! The Taskyard worker: it holds leases, runs one process tree per task under an exec shim and captures its output.
 //!
 //! - `runtime` is the worker as a whole: offers into slots, orders to attempts, an orderly end;
-//! - `link` is everything that is said to the control plane, and the only part that speaks gRPC;
+//! - `link` is everything that is said to the control plane;
 //! - `attempt` takes one offer to its acknowledged finish, step by step;
 //! - [`process`] is the worker's handle on one shim: spawn, events, commands;
 //! - [`shim`] is the small program that runs beside each task: parent of the task's tree, owner of its pipes;
+//! - `agent_socket` is where the work itself speaks to the control plane, by way of `link`;
 //! - [`output`] is what the shim writes and the worker reads and sends on;
 //! - `workspace` is the directory of a run, `ledger` what survives the worker's own end;
 //! - `lease` holds the words that all of them share.
@@ -12,6 +13,7 @@
 //! Invariants: nothing is launched before its start was applied and noted; no process outlives its lease, its worker or
 //! its shim; what was noted as finished is reported until there is a verdict; every queue and buffer has a bound.
 
+mod agent_socket;
 mod attempt;
 pub mod boot_time;
 mod config;

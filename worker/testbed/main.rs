@@ -5,8 +5,14 @@
 mod probe;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use taskyard_proto::v1::AskRequest;
+use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
 use taskyard_worker::process::{Launch, Process};
+
+/// An upper bound for what goes on for ever.
+const LIFE: Duration = Duration::from_secs(120);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,8 +23,26 @@ fn main() {
         Some((first, [launch_file])) if first == "worker" => {
             hold_a_process(PathBuf::from(launch_file))
         }
+        Some((first, [])) if first == "ask" => ask(),
         _ => probe::main(),
     }
+}
+
+/// Work that asks a question by the socket of its attempt, says when it is answered, and goes on.
+fn ask() {
+    let socket = std::env::var("TASKYARD_SOCKET").expect("a socket");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut agent = TaskAgentServiceClient::connect(format!("unix:{socket}"))
+            .await
+            .expect("the socket is served");
+        agent.ask(AskRequest::default()).await.expect("an answer");
+        println!("answered");
+        tokio::time::sleep(LIFE).await;
+    });
 }
 
 /// A worker that starts what the file says and then follows it until it is killed itself.

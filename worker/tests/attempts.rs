@@ -79,7 +79,7 @@ async fn the_environment_is_what_was_asked_for_and_nothing_else() {
     let names = lines.next().expect("the names");
     let expected = "CARGO_MANIFEST_DIR HOME LANG MINE PATH PWD TASKYARD_ARTIFACTS TASKYARD_ATTEMPT TASKYARD_INPUT \
                     TASKYARD_LEASE_EPOCH TASKYARD_NAMESPACE TASKYARD_RESULT TASKYARD_RUN TASKYARD_SESSION_ID \
-                    TASKYARD_TASK_ID TMPDIR ";
+                    TASKYARD_SOCKET TASKYARD_TASK_ID TMPDIR ";
     let names: Vec<&str> = names
         .split(' ')
         .filter(|name| !["_", "OLDPWD", "SHLVL"].contains(name))

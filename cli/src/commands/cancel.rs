@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::{CancelOutcome, SessionTask};
+use taskyard_proto::v1::{CancelOutcome, CancelScope, SessionTask};
 
 use crate::arguments::GlobalArguments;
 use crate::commands::steer::cancel_task;
@@ -36,6 +36,9 @@ pub struct CancelArguments {
     /// Kill at once
     #[arg(long, conflicts_with = "grace")]
     pub now: bool,
+    /// Everything below it, too, whatever is being created there meanwhile included
+    #[arg(long)]
+    pub tree: bool,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -50,6 +53,11 @@ pub async fn execute(
     } else {
         arguments.grace
     };
+    let scope = if arguments.tree {
+        CancelScope::Tree
+    } else {
+        CancelScope::Task
+    };
     let mut references = Vec::new();
     for task in &arguments.tasks {
         references.push(global.task(task)?);
@@ -58,7 +66,7 @@ pub async fn execute(
     let mut first_failure = None;
     let mut records = Vec::new();
     for reference in &references {
-        match cancel_task(&connection, reference, grace).await {
+        match cancel_task(&connection, reference, grace, scope).await {
             Ok((task, outcome)) => match arguments.output.output {
                 OutputFormat::Json | OutputFormat::Yaml => {
                     records.push(record(&task, outcome, arguments.output.full))

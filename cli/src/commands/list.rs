@@ -88,7 +88,8 @@ pub async fn execute(
         }
         request.page_token = page.next_page_token;
     }
-    print_tasks(&tasks, &arguments.output, global.session().is_none())?;
+    let has_sessions = global.session().is_none() && !global.is_inside();
+    print_tasks(&tasks, &arguments.output, has_sessions)?;
     if has_more {
         console::note(&format!(
             "there are more than these {}; see --limit and --all-pages",

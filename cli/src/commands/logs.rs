@@ -14,9 +14,6 @@ use crate::output_printer::OutputPrinter;
 use crate::quantity::parse_size;
 use crate::task_reference::TaskReference;
 
-/// How long to try while the server cannot be reached.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Print a task's output: its stdout to stdout, its stderr to stderr
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -92,7 +89,7 @@ async fn print_output(
         run,
         positions,
         is_following,
-        patience: PATIENCE,
+        patience: connection.waiting_patience(),
     };
     follow(connection, plan, &mut OutputPrinter::new()).await?;
     Ok(ExitCode::Success)

@@ -1,14 +1,21 @@
-//! One file per verb. `create` and `steer` hold what several verbs do with a task.
+//! One file per verb. `create` and `steer` hold what several verbs do with a task, `command_options` what
+//! they say of a command, `parts` of a message; [`inside`] has the verbs of `taskyard self`.
 
+pub mod answer;
 pub mod cancel;
+pub mod command_options;
 pub mod completions;
 pub mod create;
 pub mod files;
 pub mod get;
 pub mod help;
+pub mod inside;
 pub mod list;
 pub mod logs;
+pub mod message;
+pub mod messages;
 pub mod migrate;
+pub mod parts;
 pub mod retention;
 pub mod retry;
 pub mod run;
@@ -17,6 +24,7 @@ pub mod sessions;
 pub mod steer;
 pub mod submit;
 pub mod wait;
+pub mod wakes;
 pub mod watch;
 pub mod worker;
 pub mod workers;

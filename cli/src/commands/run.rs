@@ -1,13 +1,10 @@
 //! `run`: a command as a task, followed as if it ran here.
 
-use std::env;
-use std::path::PathBuf;
-use std::time::Duration;
-
 use clap::Args;
-use taskyard_proto::v1::{CommandSpec, RetryPolicy, SessionTask, TaskDefinition, TaskSpec};
+use taskyard_proto::v1::{SessionTask, TaskDefinition};
 
 use crate::arguments::GlobalArguments;
+use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
 use crate::connection::Connection;
 use crate::console;
@@ -17,7 +14,6 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::foreground::{Foreground, run_in_foreground};
 use crate::interrupt::Interrupts;
-use crate::quantity::{parse_duration, to_wire};
 use crate::task_reference::TaskReference;
 use crate::view::output_format::{OutputFormat, print_record};
 use crate::view::task_record::task_record;
@@ -35,21 +31,8 @@ pub struct RunArguments {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
-    /// Set a variable; KEY alone copies it from here
-    #[arg(long = "env", value_name = "KEY=VALUE")]
-    pub environment: Vec<String>,
-    /// Directory on the worker; a relative one is below the task's own
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<PathBuf>,
-    /// Longest time for one run
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
-    pub timeout: Option<Duration>,
-    /// Name, unique among the session's live tasks
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Run again after a failure or a loss, this many runs in all
-    #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]
-    pub retry: Option<i32>,
+    #[command(flatten)]
+    pub options: CommandOptions,
     /// Do not follow; print the task (see -o)
     #[arg(long)]
     pub detach: bool,
@@ -74,7 +57,11 @@ pub async fn execute(
     arguments: RunArguments,
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
-    let definition = definition(&arguments)?;
+    let mut options = arguments.options;
+    if arguments.dev {
+        options.make_local()?;
+    }
+    let definition = options.definition(arguments.command)?;
     let session_id = global.session_or_default();
     if arguments.dev {
         return run_with_own_server(arguments.service, global, session_id, definition).await;
@@ -126,72 +113,6 @@ async fn run_with_own_server(
     let stopped = embedded.stop().await;
     let exit_code = ended?;
     stopped.map(|()| exit_code)
-}
-
-fn definition(arguments: &RunArguments) -> Result<TaskDefinition, Failure> {
-    let mut variables = Vec::new();
-    for text in &arguments.environment {
-        variables.push(variable(text)?);
-    }
-    let command = CommandSpec {
-        argv: arguments.command.clone(),
-        env: variables.into_iter().flatten().collect(),
-        cwd: working_directory(arguments)?,
-        ..CommandSpec::default()
-    };
-    Ok(TaskDefinition {
-        name: arguments.name.clone().unwrap_or_default(),
-        spec: Some(TaskSpec {
-            command: Some(command),
-            ..TaskSpec::default()
-        }),
-        timeout: arguments.timeout.map(to_wire),
-        retry: arguments.retry.map(|max_runs| RetryPolicy {
-            max_runs,
-            ..RetryPolicy::default()
-        }),
-        ..TaskDefinition::default()
-    })
-}
-
-/// The worker may be on another machine, where a directory of this one means nothing: a relative directory is below the
-/// task's own there. With --dev the worker surely is here, and a relative directory is what it is for any command.
-fn working_directory(arguments: &RunArguments) -> Result<String, Failure> {
-    let Some(directory) = &arguments.cwd else {
-        return Ok(String::new());
-    };
-    let directory = if arguments.dev {
-        std::path::absolute(directory)
-            .map_err(|error| Failure::Usage(format!("--cwd {}: {error}", directory.display())))?
-    } else {
-        directory.clone()
-    };
-    directory
-        .into_os_string()
-        .into_string()
-        .map_err(|_| Failure::Usage("--cwd must be valid UTF-8".to_owned()))
-}
-
-/// `KEY=VALUE`, or `KEY` for the value that it has here; one that is not set here is left out.
-fn variable(text: &str) -> Result<Option<(String, String)>, Failure> {
-    let (key, value) = match text.split_once('=') {
-        Some((key, value)) => (key, Some(value.to_owned())),
-        None => match env::var(text) {
-            Ok(value) => (text, Some(value)),
-            Err(env::VarError::NotPresent) => (text, None),
-            Err(env::VarError::NotUnicode(_)) => {
-                return Err(Failure::Usage(format!(
-                    "--env {text}: its value here is not valid UTF-8"
-                )));
-            }
-        },
-    };
-    if key.is_empty() {
-        return Err(Failure::Usage(format!(
-            "--env {text}: the variable has no name"
-        )));
-    }
-    Ok(value.map(|value| (key.to_owned(), value)))
 }
 
 fn print_detached(task: &SessionTask, format: OutputFormat) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskyard_proto::v1::{CancelOutcome, CancelTaskRequest, SessionTask};
+use taskyard_proto::v1::{CancelOutcome, CancelScope, CancelTaskRequest, SessionTask};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -15,6 +15,7 @@ pub async fn cancel_task(
     connection: &Connection,
     task: &TaskReference,
     grace: Option<Duration>,
+    scope: CancelScope,
 ) -> Result<(SessionTask, CancelOutcome), Failure> {
     let answer = connection
         .call(|| {
@@ -24,7 +25,7 @@ pub async fn cancel_task(
                 session_id: task.session_id.clone(),
                 task: task.task.clone(),
                 grace: grace.map(to_wire),
-                ..CancelTaskRequest::default()
+                scope: scope.into(),
             };
             async move { tasks.cancel_task(request).await }
         })

@@ -18,12 +18,8 @@ use crate::quantity::{parse_duration, to_wire};
 use crate::task_reference::is_whole_id;
 use crate::view::output_format::OutputArguments;
 
-/// Longest wait in one call; a longer one is made of several.
-const ONE_CALL: Duration = Duration::from_secs(60);
 /// What a call may take beyond the wait in it.
 const CALL_MARGIN: Duration = Duration::from_secs(15);
-/// How long to try while the server cannot be reached.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Wait until tasks have ended, or until one of them needs its owner
 #[derive(Debug, Args)]
@@ -111,16 +107,21 @@ pub async fn wait_for(
 ) -> Result<(Vec<SessionTask>, ExitCode), Failure> {
     let deadline = wait.timeout.map(|timeout| Instant::now() + timeout);
     loop {
-        let left = deadline.map_or(ONE_CALL, |deadline| {
+        let longest = connection.longest_wait();
+        let left = deadline.map_or(longest, |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
-        let in_this_call = left.min(ONE_CALL);
+        let in_this_call = left.min(longest);
         let answer = connection
-            .call_within(in_this_call + CALL_MARGIN, PATIENCE, || {
-                let mut tasks = connection.tasks();
-                let request = request(connection, wait, in_this_call);
-                async move { tasks.wait_tasks(request).await }
-            })
+            .call_within(
+                in_this_call + CALL_MARGIN,
+                connection.waiting_patience(),
+                || {
+                    let mut tasks = connection.tasks();
+                    let request = request(connection, wait, in_this_call);
+                    async move { tasks.wait_tasks(request).await }
+                },
+            )
             .await?;
         if !answer.timed_out {
             let exit_code = verdict(&answer.tasks, wait);

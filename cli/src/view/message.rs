@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 use taskyard_proto::v1::TaskMessage;
 use taskyard_proto::v1::message_part::Part;
 
+use crate::console;
+use crate::failure::Failure;
+use crate::view::output_format::{OutputFormat, print_line, print_record};
 use crate::view::record::Record;
 use crate::view::task_record::time;
-use crate::view::words;
+use crate::view::{moment, words};
 
 /// What a message says, in one line.
 pub fn message_text(message: &TaskMessage) -> String {
@@ -19,6 +22,34 @@ pub fn message_text(message: &TaskMessage) -> String {
         })
         .collect();
     said.join(" ")
+}
+
+/// Writes a message: what it says, its record (JSON on a line of its own), or its id.
+pub fn print_message(message: &TaskMessage, format: OutputFormat) -> Result<(), Failure> {
+    match format {
+        OutputFormat::Table => console::print(&format!("{}\n", message_text(message))),
+        OutputFormat::Wide => console::print(&format!(
+            "{} {} {} {}\n",
+            message.number,
+            words::message_direction(message.direction()),
+            message.id,
+            message_text(message)
+        )),
+        OutputFormat::Json => print_line(&message_record(message).brief(&[])),
+        OutputFormat::Yaml => print_record(format, &[message_record(message).brief(&[])]),
+        OutputFormat::Name => console::print(&format!("{}\n", message.id)),
+    }
+}
+
+/// Writes a message as a line for a person.
+pub fn print_message_line(message: &TaskMessage) -> Result<(), Failure> {
+    console::print(&format!(
+        "{} {} {}: {}\n",
+        message.number,
+        words::message_direction(message.direction()),
+        moment::age(message.created_at.as_ref()),
+        console::clean(&message_text(message))
+    ))
 }
 
 /// A message as JSON.

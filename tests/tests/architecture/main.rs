@@ -135,6 +135,12 @@ const RULES: &[Rule] = &[
         reason: "the link knows nothing of processes",
     },
     Rule {
+        folder: "worker/src/agent_socket",
+        except: &[],
+        forbidden: &["crate::process", "crate::attempt", "crate::runtime"],
+        reason: "the socket of an attempt is below it",
+    },
+    Rule {
         folder: "worker/src/shim",
         except: &[],
         forbidden: &["tokio", "taskyard_proto", "tonic", "crate::link"],

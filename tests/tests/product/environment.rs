@@ -33,6 +33,7 @@ async fn only_what_is_asked_for_is_inherited() {
         "LEASE_EPOCH",
         "RESULT",
         "ARTIFACTS",
+        "SOCKET",
     ] {
         assert!(
             names.contains_key(format!("TASKYARD_{name}").as_str()),
@@ -41,6 +42,10 @@ async fn only_what_is_asked_for_is_inherited() {
     }
     assert_eq!(names.get("TASKYARD_ATTEMPT"), Some(&"1"));
     assert!(!names.contains_key("TASKYARD_INPUT"), "there is none");
+    assert!(
+        !names.contains_key("TASKYARD_ENDPOINT"),
+        "the socket is the way"
+    );
 }
 
 #[tokio::test]

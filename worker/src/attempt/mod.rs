@@ -8,6 +8,7 @@ mod orders;
 mod outcome;
 mod prepare;
 mod run;
+mod run_clock;
 mod services;
 mod supervise;
 

@@ -1,5 +1,6 @@
 //! From what was asked for to what the shim launches.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lease::{CommandWork, ErrorFacts, Offer};
@@ -29,6 +30,7 @@ pub async fn prepare(
     offer: &Offer,
     work: &CommandWork,
     workspace: &Workspace,
+    socket: &Path,
     deadline: BootTime,
     storage: &StorageHealth,
 ) -> Result<Launch, ErrorFacts> {
@@ -44,7 +46,7 @@ pub async fn prepare(
     };
     Ok(Launch {
         argv: work.argv.clone(),
-        env: environment(offer, work, workspace),
+        env: environment(offer, work, workspace, socket),
         cwd,
         umask: work.umask,
         stdin: if work.stdin.is_some() {
@@ -69,6 +71,17 @@ pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
         return ErrorFacts::of_worker(chain(error), DISK_HINT);
     }
     ErrorFacts::of_worker(chain(error), "")
+}
+
+/// The facts about a socket that cannot be made.
+pub fn socket_failed(error: &std::io::Error, storage: &StorageHealth) -> ErrorFacts {
+    if is_trouble_of_the_disk(error) {
+        storage.report_failure(error);
+    }
+    ErrorFacts::of_worker(
+        format!("the worker cannot make the task's socket: {error}"),
+        DISK_HINT,
+    )
 }
 
 /// The facts about a ledger that cannot be written.
@@ -96,7 +109,12 @@ fn workspace_failed(error: &WorkspaceError, storage: &StorageHealth) -> ErrorFac
 }
 
 /// The whole environment. Later entries win, so each name is set once and nothing can pose as ours.
-fn environment(offer: &Offer, work: &CommandWork, workspace: &Workspace) -> Vec<(String, String)> {
+fn environment(
+    offer: &Offer,
+    work: &CommandWork,
+    workspace: &Workspace,
+    socket: &Path,
+) -> Vec<(String, String)> {
     let mut env = std::collections::BTreeMap::new();
     for (name, fallback) in BASE_ENV {
         env.insert(
@@ -104,7 +122,7 @@ fn environment(offer: &Offer, work: &CommandWork, workspace: &Workspace) -> Vec<
             std::env::var(name).unwrap_or_else(|_| fallback.to_owned()),
         );
     }
-    let path_text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let path_text = |path: PathBuf| path.to_string_lossy().into_owned();
     env.insert("TMPDIR".to_owned(), path_text(workspace.temporary()));
     for name in work
         .inherit_env
@@ -128,6 +146,7 @@ fn environment(offer: &Offer, work: &CommandWork, workspace: &Workspace) -> Vec<
         ("TASKYARD_ATTEMPT", offer.attempt.to_string()),
         ("TASKYARD_RUN", offer.run.to_string()),
         ("TASKYARD_LEASE_EPOCH", offer.lease.epoch.to_string()),
+        ("TASKYARD_SOCKET", path_text(socket.to_owned())),
         ("TASKYARD_RESULT", path_text(workspace.result())),
         ("TASKYARD_ARTIFACTS", path_text(workspace.artifacts())),
     ];

@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
 use super::orders::Orders;
 use super::outcome::conclude;
-use super::prepare::{ledger_failed, prepare, start_failed};
+use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
 use super::services::Services;
 use super::supervise::{Bounds, Ears, shim_deadline, supervise};
+use crate::agent_socket::{AgentSocket, SocketUse, Waits};
 use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
 use crate::ledger::{FinishedRecord, LedgerEntry};
 use crate::link::files::FileError;
+use crate::link::lease_calls::LeaseCalls;
 use crate::link::reports::{Report, ReportError, Verdict};
 use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
 use crate::workspace::Workspace;
@@ -166,11 +168,20 @@ impl Attempt {
             return self.conclude_without_process(None, Some(facts)).await;
         }
         let workspace = self.workspace();
+        let socket_path = self.services.sockets.of(self.lease());
+        let socket = match AgentSocket::bind(socket_path).await {
+            Ok(socket) => socket,
+            Err(error) => {
+                let facts = socket_failed(&error, &self.services.storage);
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        };
         let deadline = self.shim_deadline();
         let prepared = prepare(
             &self.offer,
             &work,
             &workspace,
+            socket.path(),
             deadline,
             &self.services.storage,
         )
@@ -202,7 +213,7 @@ impl Attempt {
         )
         .await?;
         match spawned {
-            Ok(process) => self.watch(process, &work).await,
+            Ok(process) => self.watch(process, socket, &work).await,
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
                 self.conclude_without_process(None, Some(facts)).await
@@ -214,6 +225,7 @@ impl Attempt {
     async fn watch(
         &mut self,
         process: Process,
+        socket: AgentSocket,
         work: &CommandWork,
     ) -> Result<Concluded, Abandoned> {
         tracing::info!(
@@ -240,7 +252,7 @@ impl Attempt {
             }
             end
         };
-        let watching = self.watch_to_the_end(process, work, totals_sender);
+        let watching = self.watch_to_the_end(process, socket, work, totals_sender);
         let (record, output) = tokio::join!(watching, pushing);
         Ok(Concluded {
             record: record?,
@@ -251,6 +263,7 @@ impl Attempt {
     async fn watch_to_the_end(
         &mut self,
         process: Process,
+        socket: AgentSocket,
         work: &CommandWork,
         totals: watch::Sender<Totals>,
     ) -> Result<FinishedRecord, Abandoned> {
@@ -260,12 +273,22 @@ impl Attempt {
             lease_duration: self.offer.lease_duration,
         };
         let mut renewed = self.services.renewed.clone();
+        let waits = Waits::new(self.services.waiting.clone());
+        let mut waiting = waits.subscribe();
+        let socket_use = SocketUse {
+            shim_pid: process.shim_pid(),
+            calls: LeaseCalls::new(&self.services.endpoint, self.lease()),
+            lost: self.lost.clone(),
+            waits,
+        };
         let ears = Ears {
             orders: &mut self.orders,
             renewed: &mut renewed,
+            waiting: &mut waiting,
             lost: &self.lost,
         };
-        let supervised = supervise(process, &bounds, ears, &totals).await;
+        let supervising = supervise(process, &bounds, ears, &totals);
+        let supervised = socket.serve_while(socket_use, supervising).await;
         if self.lost.is_cancelled() {
             return Err(Abandoned::Lost);
         }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::boot_time::BootTime;
 use crate::ledger::Ledger;
+use crate::link::Endpoint;
 use crate::link::files::LeaseFiles;
 use crate::link::output::OutputLink;
 use crate::link::reports::Reporter;
@@ -33,6 +35,12 @@ pub struct Services {
     pub workspaces: Workspaces,
     pub storage: StorageHealth,
     pub shim_program: PathBuf,
+    /// Where attempts have their sockets.
+    pub sockets: SocketPlace,
+    /// Where calls from those sockets go.
+    pub endpoint: Endpoint,
+    /// How many attempts have given back their slot.
+    pub waiting: WaitingAttempts,
     /// When the newest acknowledged heartbeat was sent.
     pub renewed: watch::Receiver<Option<BootTime>>,
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::orders::Orders;
+use super::run_clock::RunClock;
 use crate::boot_time::BootTime;
 use crate::output::upload::Totals;
 use crate::process::{CommandError, Process, ProcessEnd, ProcessError, ProcessEvent, Signal};
@@ -30,6 +31,8 @@ pub struct Bounds {
 pub struct Ears<'a> {
     pub orders: &'a mut watch::Receiver<Orders>,
     pub renewed: &'a mut watch::Receiver<Option<BootTime>>,
+    /// While it is true the timeout stands still.
+    pub waiting: &'a mut watch::Receiver<bool>,
     pub lost: &'a CancellationToken,
 }
 
@@ -68,9 +71,7 @@ pub async fn supervise(
     totals: &watch::Sender<Totals>,
 ) -> Supervised {
     let launched_at = Instant::now();
-    let timeout_at = bounds
-        .timeout
-        .and_then(|timeout| launched_at.checked_add(timeout));
+    let mut clock = RunClock::start(bounds.timeout, launched_at);
     let mut state = State {
         stop: None,
         kill_at: None,
@@ -82,9 +83,12 @@ pub async fn supervise(
     // Something may have been renewed between the launch and now.
     let mut orders_open = true;
     let mut renewals_open = true;
+    let mut waits_open = true;
     renew(&process, bounds, &ears, &mut state);
     let end = loop {
         let now = Instant::now();
+        clock.wait_or_go_on(*ears.waiting.borrow_and_update(), now);
+        let timeout_at = clock.runs_out_at();
         tokio::select! {
             event = process.next_event() => match event {
                 Ok(ProcessEvent::Started { .. }) => {}
@@ -107,6 +111,7 @@ pub async fn supervise(
                 renewals_open = changed.is_ok();
                 renew(&process, bounds, &ears, &mut state);
             }
+            changed = ears.waiting.changed(), if waits_open => waits_open = changed.is_ok(),
             () = tokio::time::sleep_until(timeout_at.unwrap_or(now)),
                 if timeout_at.is_some() && state.stop.is_none() && state.exited_at.is_none() =>
             {

@@ -62,6 +62,11 @@ impl StateDirectory {
         self.state_id
     }
 
+    /// The directory itself, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the ledger keeps one file per lease.
     pub fn ledger(&self) -> PathBuf {
         self.root.join("ledger")

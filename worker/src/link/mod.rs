@@ -5,6 +5,7 @@
 //! - [`reports`] sends reports in batches and brings each its verdict;
 //! - [`output`] pushes output on a connection of its own;
 //! - [`files`] fetches large specs and writes files of a lease;
+//! - [`lease_calls`] passes on what the work itself says;
 //! - `convert` is where wire and words meet.
 
 pub mod control;
@@ -12,6 +13,7 @@ mod convert;
 pub mod earlier;
 mod endpoint;
 pub mod files;
+pub mod lease_calls;
 pub mod output;
 pub mod reports;
 mod stream;

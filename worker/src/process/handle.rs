@@ -89,6 +89,11 @@ impl Process {
         self.pid
     }
 
+    /// The shim: the parent of the tree, and of every process that left its place in it.
+    pub fn shim_pid(&self) -> Option<u32> {
+        self.shim.id()
+    }
+
     /// The next event. It may be dropped at any time without losing one, so it suits `select!`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
+use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{ENDING_GRACE, Services, StorageHealth, deliver_earlier};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
@@ -28,6 +29,8 @@ use crate::output::upload::WORKER_WINDOW_BYTES;
 use crate::workspace::Workspaces;
 
 const EVENTS_MAX: usize = 1_024;
+/// Attempts that give back their slots while they wait. Others that wait keep theirs.
+const WAITING_MAX: usize = 10_000;
 /// Files that are in memory at a time on their way up.
 const TRANSFERS_MAX: usize = 2;
 /// Structured results that are in memory at a time while they are checked.
@@ -62,6 +65,12 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         path: config.data_dir.clone(),
         source,
     };
+    let sockets = SocketPlace::open(state.root(), state.state_id()).map_err(|source| {
+        WorkerError::Sockets {
+            path: config.data_dir.clone(),
+            source,
+        }
+    })?;
     let ledger = Ledger::new(state.ledger());
     let workspaces = Workspaces::new(state.tasks());
     let earlier = ledger.earlier().map_err(unusable)?;
@@ -76,6 +85,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         state,
         ledger,
         workspaces,
+        sockets,
         shim_program,
     };
     Ok(PreparedWorker {
@@ -138,6 +148,7 @@ struct Disk {
     state: StateDirectory,
     ledger: Ledger,
     workspaces: Workspaces,
+    sockets: SocketPlace,
     shim_program: PathBuf,
 }
 
@@ -156,6 +167,8 @@ struct Runtime {
     earlier: EarlierLeases,
     events: mpsc::Receiver<ControlEvent>,
     storage_is_good: watch::Receiver<bool>,
+    /// Attempts that have given back their slot.
+    waiting: watch::Receiver<usize>,
     leaving: CancellationToken,
     /// Links; they end with this.
     parts: JoinSet<&'static str>,
@@ -183,6 +196,7 @@ impl Runtime {
         for earlier in unsettled.iter().filter(|earlier| is_finished(earlier)) {
             held.insert(&earlier.lease);
         }
+        let waiting = WaitingAttempts::new();
         let leaving = CancellationToken::new();
         let storage = StorageHealth::new();
         let fates = unsettled
@@ -200,6 +214,9 @@ impl Runtime {
             workspaces: disk.workspaces.clone(),
             storage: storage.clone(),
             shim_program: disk.shim_program.clone(),
+            sockets: disk.sockets.clone(),
+            endpoint: endpoint.clone(),
+            waiting: waiting.clone(),
             renewed: renewed.subscribe(),
         });
         let link = ControlLink {
@@ -243,6 +260,7 @@ impl Runtime {
             earlier,
             events,
             storage_is_good,
+            waiting: waiting.subscribe(),
             leaving,
             parts,
         }
@@ -316,6 +334,7 @@ impl Runtime {
             }
             // The sender lives in the services.
             _ = self.storage_is_good.changed() => {}
+            _ = self.waiting.changed() => {}
             Some(ended) = self.parts.join_next() => {
                 return Err(WorkerError::PartEnded { part: ended.unwrap_or("a link that panicked") });
             }
@@ -360,7 +379,7 @@ impl Runtime {
     fn take_or_release(&mut self, offer: Offer) {
         let refusal = if self.leaving.is_cancelled() {
             "the worker is leaving"
-        } else if self.attempts.count() >= self.slots {
+        } else if self.slots_taken() >= self.slots {
             "no slot is free"
         } else if !*self.storage_is_good.borrow() {
             "the worker's data directory cannot be written"
@@ -388,10 +407,17 @@ impl Runtime {
         self.leases_of_deliveries.insert(task.id(), lease);
     }
 
+    /// An attempt that waits has given back its slot. It goes on at once when its wait ends, so there can be more
+    /// attempts than slots, until some end.
+    fn slots_taken(&self) -> usize {
+        let waiting = (*self.waiting.borrow()).min(WAITING_MAX);
+        self.attempts.count().saturating_sub(waiting)
+    }
+
     fn offer_free_slots(&self) {
         let takes_work = !self.leaving.is_cancelled() && *self.storage_is_good.borrow();
         let free = if takes_work {
-            self.slots.saturating_sub(self.attempts.count())
+            self.slots.saturating_sub(self.slots_taken())
         } else {
             0
         };

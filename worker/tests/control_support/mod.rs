@@ -2,6 +2,7 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
+mod agent;
 mod plane;
 mod service;
 
@@ -77,9 +78,9 @@ impl World {
         RunningWorker::start(self.config())
     }
 
-    /// True when neither the ledger nor the directories of tasks hold anything.
+    /// True when neither the ledger nor the directories of tasks and sockets hold anything.
     pub fn is_clean(&self) -> bool {
-        ["ledger", "tasks"].iter().all(|name| {
+        ["ledger", "tasks", "sockets"].iter().all(|name| {
             let mut entries =
                 std::fs::read_dir(self.data.path().join(name)).expect("the directory is there");
             entries.next().is_none()

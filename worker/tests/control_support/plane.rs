@@ -1,11 +1,12 @@
 //! What the control plane of a test was told, and what it will answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use taskyard_proto::v1;
+use taskyard_proto::v1::task_agent_service_server::TaskAgentServiceServer;
 use taskyard_proto::v1::worker_service_server::WorkerServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -14,6 +15,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 
 use super::PATIENCE;
+use super::agent::Agent;
 use super::service::Service;
 
 pub type Down = mpsc::UnboundedSender<Result<v1::AttachResponse, Status>>;
@@ -46,6 +48,10 @@ pub struct PlaneState {
     pub files: BTreeMap<(String, String), Vec<u8>>,
     /// What went against the protocol.
     pub violations: Vec<String>,
+    /// The leases under which questions were asked.
+    pub asked: Vec<v1::Lease>,
+    /// The tasks whose questions are answered.
+    pub answered: BTreeSet<String>,
 
     /// Answers to the next starts and finishes; then APPLIED.
     pub start_verdicts: VecDeque<v1::Verdict>,
@@ -91,6 +97,15 @@ impl Shared {
 
     pub fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until the state is as wanted.
+    pub async fn until(&self, is_there: impl Fn(&PlaneState) -> bool) {
+        let mut changes = self.changes.subscribe();
+        while !is_there(&self.lock()) {
+            // Some states change without a signal.
+            let _ = tokio::time::timeout(Duration::from_millis(100), changes.changed()).await;
+        }
     }
 }
 
@@ -262,10 +277,12 @@ impl Drop for ControlPlane {
 fn serve(listener: TcpListener, shared: Shared) -> JoinHandle<()> {
     tokio::spawn(async move {
         // Connections live in tasks of their own; they break when the stream of sockets ends, with this task.
+        let agent = TaskAgentServiceServer::new(Agent::new(shared.clone()));
         let service = WorkerServiceServer::new(Service::new(shared));
         let incoming = super::service::breakable(TcpListenerStream::new(listener));
         let served = tonic::transport::Server::builder()
             .add_service(service)
+            .add_service(agent)
             .serve_with_incoming(incoming)
             .await;
         served.expect("the control plane serves");

@@ -1,0 +1,111 @@
+//! A command as a task: what `run` and `self spawn` say of it.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use taskyard_proto::v1::{CommandSpec, RetryPolicy, TaskDefinition, TaskSpec};
+
+use crate::failure::Failure;
+use crate::quantity::{parse_duration, to_wire};
+
+/// How a command is to be run.
+#[derive(Debug, Args)]
+pub struct CommandOptions {
+    /// Set a variable; KEY alone copies it from here
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    pub environment: Vec<String>,
+    /// Directory on the worker; a relative one is below the task's own
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Longest time for one run
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub timeout: Option<Duration>,
+    /// Name, unique among the session's live tasks
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Run again after a failure or a loss, this many runs in all
+    #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]
+    pub retry: Option<i32>,
+}
+
+impl CommandOptions {
+    /// The worker may be on another machine, where a directory of this one means nothing: a relative directory is below
+    /// the task's own there. Where the worker surely is here, it can be what it is for any command.
+    pub fn make_local(&mut self) -> Result<(), Failure> {
+        if let Some(directory) = &self.cwd {
+            let local = std::path::absolute(directory).map_err(|error| {
+                Failure::Usage(format!("--cwd {}: {error}", directory.display()))
+            })?;
+            self.cwd = Some(local);
+        }
+        Ok(())
+    }
+
+    /// Nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.environment.is_empty()
+            && self.cwd.is_none()
+            && self.timeout.is_none()
+            && self.name.is_none()
+            && self.retry.is_none()
+    }
+
+    /// The task that runs `argv`.
+    pub fn definition(self, argv: Vec<String>) -> Result<TaskDefinition, Failure> {
+        let mut variables = Vec::new();
+        for text in &self.environment {
+            variables.push(variable(text)?);
+        }
+        let command = CommandSpec {
+            argv,
+            env: variables.into_iter().flatten().collect(),
+            cwd: working_directory(self.cwd)?,
+            ..CommandSpec::default()
+        };
+        Ok(TaskDefinition {
+            name: self.name.unwrap_or_default(),
+            spec: Some(TaskSpec {
+                command: Some(command),
+                ..TaskSpec::default()
+            }),
+            timeout: self.timeout.map(to_wire),
+            retry: self.retry.map(|max_runs| RetryPolicy {
+                max_runs,
+                ..RetryPolicy::default()
+            }),
+            ..TaskDefinition::default()
+        })
+    }
+}
+
+fn working_directory(directory: Option<PathBuf>) -> Result<String, Failure> {
+    directory
+        .unwrap_or_default()
+        .into_os_string()
+        .into_string()
+        .map_err(|_| Failure::Usage("--cwd must be valid UTF-8".to_owned()))
+}
+
+/// `KEY=VALUE`, or `KEY` for the value that it has here; one that is not set here is left out.
+fn variable(text: &str) -> Result<Option<(String, String)>, Failure> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => match env::var(text) {
+            Ok(value) => (text, Some(value)),
+            Err(env::VarError::NotPresent) => (text, None),
+            Err(env::VarError::NotUnicode(_)) => {
+                return Err(Failure::Usage(format!(
+                    "--env {text}: its value here is not valid UTF-8"
+                )));
+            }
+        },
+    };
+    if key.is_empty() {
+        return Err(Failure::Usage(format!(
+            "--env {text}: the variable has no name"
+        )));
+    }
+    Ok(value.map(|value| (key.to_owned(), value)))
+}

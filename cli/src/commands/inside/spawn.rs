@@ -1,0 +1,113 @@
+//! `self spawn`: a task below this one.
+
+use clap::Args;
+use taskyard_proto::v1::TaskDefinition;
+
+use crate::arguments::GlobalArguments;
+use crate::commands::command_options::CommandOptions;
+use crate::commands::create::create_task;
+use crate::commands::wait::{Until, Wait, wait_for};
+use crate::connection::Connection;
+use crate::console;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::file_transfer::read_local;
+use crate::foreground::summary_line;
+use crate::task_file::definition::definition;
+use crate::task_file::parse::parse;
+
+/// Start a task below this one; prints its id
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ID=$(taskyard self spawn --name index -- ./index.sh docs)
+  taskyard self spawn --key step-1 --wait -- make test
+  taskyard self spawn -f child.yaml
+
+The same key finds the child again, on a later run too. While --wait waits the slot is given back.
+
+Exit codes: 0 started, 1 refused, 2 usage, 125 the lease is lost or the server failed; with --wait
+the child's own: 128+n killed by signal n, 124 timeout, 125 lost, 130 canceled")]
+pub struct SpawnArguments {
+    /// The command and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        required_unless_present = "file",
+        conflicts_with = "file",
+        value_name = "CMD"
+    )]
+    pub command: Vec<String>,
+    /// A task file, as for `submit`, in place of a command; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
+    /// Idempotency name, unique among the children of this task
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Name shared by tasks that belong together
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Wait until it has ended, and end as it did
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub options: CommandOptions,
+}
+
+/// Creates the child, and waits for it where that was asked for.
+pub async fn execute(
+    arguments: SpawnArguments,
+    global: &GlobalArguments,
+) -> Result<ExitCode, Failure> {
+    let is_waiting = arguments.wait;
+    let child = child(arguments).await?;
+    let connection = Connection::open(global).await?;
+    let (task, is_new) = create_task(&connection, "", child).await?;
+    if !is_new {
+        console::note(&format!("t{} was there before, by its key", task.ordinal));
+    }
+    console::print(&format!("{}\n", task.id))?;
+    if !is_waiting {
+        return Ok(ExitCode::Success);
+    }
+    let wait = Wait {
+        session_id: String::new(),
+        tasks: vec![task.id],
+        is_any: false,
+        until: Until::Terminal,
+        timeout: None,
+    };
+    let (tasks, _) = wait_for(&connection, &wait).await?;
+    let task = tasks
+        .first()
+        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
+    console::note(&summary_line(task, true));
+    Ok(ExitCode::of_task(task))
+}
+
+async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
+    let mut child = match &arguments.file {
+        None => arguments.options.definition(arguments.command)?,
+        Some(file) => {
+            if !arguments.options.is_empty() {
+                return Err(Failure::Usage(
+                    "with -f the file says all of the command; leave --env, --cwd, --timeout, --name and --retry out"
+                        .to_owned(),
+                ));
+            }
+            let source = if file == "-" { "standard input" } else { file };
+            let file = parse(source, &read_local(file).await?)?;
+            if file.session.is_some() || !file.parent.is_empty() {
+                return Err(Failure::Usage(format!(
+                    "{source}: what is spawned belongs to this task and its session; leave `session` and `parent` out"
+                )));
+            }
+            definition(file)
+        }
+    };
+    if let Some(key) = arguments.key {
+        child.key = key;
+    }
+    if let Some(group) = arguments.group {
+        child.group = group;
+    }
+    Ok(child)
+}
