@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -150,6 +150,7 @@ pub enum Verb {
     #[command(name = "self")]
     Inside(Box<inside::arguments::InsideArguments>),
     Sessions(sessions::SessionsArguments),
+    Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
     Completions(completions::CompletionsArguments),
     Help(help::HelpArguments),

@@ -32,7 +32,7 @@ use clap::Parser;
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -83,6 +83,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Files(_)
         | Verb::Inside(_)
         | Verb::Sessions(_)
+        | Verb::Retention(_)
         | Verb::Workers(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
@@ -118,6 +119,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Inside(arguments) => inside::dispatch::execute(*arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
+            Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),

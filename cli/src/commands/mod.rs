@@ -16,6 +16,7 @@ pub mod message;
 pub mod messages;
 pub mod migrate;
 pub mod parts;
+pub mod retention;
 pub mod retry;
 pub mod run;
 pub mod server;

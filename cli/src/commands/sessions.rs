@@ -1,13 +1,16 @@
 //! `sessions`: whose work there is.
 
-use clap::Args;
-use taskyard_proto::v1::{ListSessionsRequest, Session};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use taskyard_proto::v1::{DeleteSessionRequest, ListSessionsRequest, Session};
 
 use crate::arguments::GlobalArguments;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::quantity::{parse_duration, to_wire};
 use crate::view::moment;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::record::Record;
@@ -16,15 +19,19 @@ use crate::view::task_record::time;
 
 const PAGE_SIZE: i32 = 500;
 
-/// List sessions, newest first
+/// List sessions, newest first, or delete one
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   taskyard sessions
+  taskyard sessions delete demo
   taskyard sessions --limit 1000 -o json
   taskyard sessions -o name | xargs -n1 taskyard list --session
 
 Exit codes: 0 done, 1 refused, 2 usage, 125 server out of reach or failed")]
 pub struct SessionsArguments {
+    #[command(subcommand)]
+    pub verb: Option<SessionsVerb>,
     /// Most sessions to show
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub limit: u32,
@@ -32,12 +39,33 @@ pub struct SessionsArguments {
     pub output: OutputArguments,
 }
 
-/// Lists them.
+/// What to do with them, other than to list them.
+#[derive(Debug, Subcommand)]
+pub enum SessionsVerb {
+    /// Cancel a session's tasks and remove everything of it
+    Delete(DeleteArguments),
+}
+
+/// The session to delete.
+#[derive(Debug, Args)]
+pub struct DeleteArguments {
+    /// Id of the session
+    #[arg(value_name = "SESSION")]
+    pub session_id: String,
+    /// Time between TERM and KILL for what runs [default: each task's own]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub grace: Option<Duration>,
+}
+
+/// Lists them, or does what is asked for.
 pub async fn execute(
     arguments: SessionsArguments,
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
     let connection = Connection::open(global).await?;
+    if let Some(SessionsVerb::Delete(arguments)) = &arguments.verb {
+        return delete(&connection, arguments).await;
+    }
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
     let mut sessions: Vec<Session> = Vec::new();
     let mut page_token = String::new();
@@ -68,6 +96,25 @@ pub async fn execute(
             sessions.len()
         ));
     }
+    Ok(ExitCode::Success)
+}
+
+/// Not repeated by itself: a second call could meet a session that took the id meanwhile.
+async fn delete(connection: &Connection, arguments: &DeleteArguments) -> Result<ExitCode, Failure> {
+    let request = DeleteSessionRequest {
+        namespace: connection.namespace(),
+        session_id: arguments.session_id.clone(),
+        grace: arguments.grace.map(to_wire),
+    };
+    let answer = connection.tasks().delete_session(request).await;
+    let answer = answer.map_err(|status| connection.explain(&status))?;
+    let open = answer.into_inner().open_tasks;
+    let told = match open {
+        0 => String::new(),
+        1 => "; a task is being canceled".to_owned(),
+        _ => format!("; {open} tasks are being canceled"),
+    };
+    console::print(&format!("{} is deleted{told}\n", arguments.session_id))?;
     Ok(ExitCode::Success)
 }
 

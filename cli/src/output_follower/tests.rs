@@ -110,6 +110,12 @@ impl SessionTaskService for Scripted {
     async fn take_wakes(&self, _request: Request<TakeWakesRequest>) -> Reply<TakeWakesResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn delete_session(
+        &self,
+        _request: Request<DeleteSessionRequest>,
+    ) -> Reply<DeleteSessionResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
 }
 
 fn started(run: i32) -> Result<Item, Status> {

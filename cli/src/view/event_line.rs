@@ -32,7 +32,15 @@ pub fn event_line(
         Item::Event(event) => (
             event.at,
             Some(event.seq),
-            format!("t{}", event.ordinal),
+            match event.r#type() {
+                SessionEventType::SessionDeleted => "-".to_owned(),
+                SessionEventType::Unspecified
+                | SessionEventType::TaskCreated
+                | SessionEventType::TaskUpdated
+                | SessionEventType::TaskMessage
+                | SessionEventType::TaskWake
+                | SessionEventType::TaskDeleted => format!("t{}", event.ordinal),
+            },
             describe_event(event),
         ),
         Item::Progress(item) => {
@@ -98,6 +106,8 @@ fn describe_event(event: &SessionEvent) -> String {
             let wake = event.wake.clone().unwrap_or_default();
             joined(&["wake".to_owned(), wake.text])
         }
+        SessionEventType::TaskDeleted => "deleted".to_owned(),
+        SessionEventType::SessionDeleted => "the session was deleted".to_owned(),
         SessionEventType::TaskUpdated | SessionEventType::Unspecified => what,
     }
 }

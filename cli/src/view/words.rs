@@ -111,6 +111,8 @@ pub fn event_type(event_type: SessionEventType) -> &'static str {
         SessionEventType::TaskUpdated => "task.updated",
         SessionEventType::TaskMessage => "task.message",
         SessionEventType::TaskWake => "task.wake",
+        SessionEventType::TaskDeleted => "task.deleted",
+        SessionEventType::SessionDeleted => "session.deleted",
     }
 }
 

@@ -1405,6 +1405,26 @@ pub struct CloneTaskResponse {
     #[prost(bool, tag = "2")]
     pub created: bool,
 }
+/// Request of DeleteSession.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteSessionRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The session. Required.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Time between TERM and KILL for what runs; absent: each task's own.
+    #[prost(message, optional, tag = "3")]
+    pub grace: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of DeleteSession.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteSessionResponse {
+    /// Tasks that had not ended.
+    #[prost(int64, tag = "1")]
+    pub open_tasks: i64,
+}
 /// Request of Watch.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchRequest {
@@ -1505,7 +1525,7 @@ pub struct SessionEvent {
     /// When it was committed, within the transaction's span.
     #[prost(message, optional, tag = "3")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
-    /// The task.
+    /// The task; empty for SESSION_DELETED.
     #[prost(string, tag = "4")]
     pub task_id: ::prost::alloc::string::String,
     /// The task's ordinal.
@@ -1873,6 +1893,10 @@ pub enum SessionEventType {
     TaskMessage = 3,
     /// `task.wake`: `wake` is set; the generation is unchanged.
     TaskWake = 4,
+    /// `task.deleted`: the ended task and everything of it is gone; nothing else is set.
+    TaskDeleted = 5,
+    /// `session.deleted`: no task is named. A watch goes on with the session that takes the id next, if one does.
+    SessionDeleted = 6,
 }
 impl SessionEventType {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1886,6 +1910,8 @@ impl SessionEventType {
             Self::TaskUpdated => "SESSION_EVENT_TYPE_TASK_UPDATED",
             Self::TaskMessage => "SESSION_EVENT_TYPE_TASK_MESSAGE",
             Self::TaskWake => "SESSION_EVENT_TYPE_TASK_WAKE",
+            Self::TaskDeleted => "SESSION_EVENT_TYPE_TASK_DELETED",
+            Self::SessionDeleted => "SESSION_EVENT_TYPE_SESSION_DELETED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1896,6 +1922,8 @@ impl SessionEventType {
             "SESSION_EVENT_TYPE_TASK_UPDATED" => Some(Self::TaskUpdated),
             "SESSION_EVENT_TYPE_TASK_MESSAGE" => Some(Self::TaskMessage),
             "SESSION_EVENT_TYPE_TASK_WAKE" => Some(Self::TaskWake),
+            "SESSION_EVENT_TYPE_TASK_DELETED" => Some(Self::TaskDeleted),
+            "SESSION_EVENT_TYPE_SESSION_DELETED" => Some(Self::SessionDeleted),
             _ => None,
         }
     }
@@ -2421,6 +2449,34 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "TakeWakes"));
             self.inner.unary(req, path, codec).await
         }
+        /// Deletes a session: its id is free again at once, its tasks are canceled, watchers are told, and everything of it
+        /// is removed in the background as soon as none of its tasks runs any more.
+        pub async fn delete_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteSessionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/DeleteSession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "DeleteSession"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2550,6 +2606,15 @@ pub mod session_task_service_server {
             request: tonic::Request<super::TakeWakesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::TakeWakesResponse>,
+            tonic::Status,
+        >;
+        /// Deletes a session: its id is free again at once, its tasks are canceled, watchers are told, and everything of it
+        /// is removed in the background as soon as none of its tasks runs any more.
+        async fn delete_session(
+            &self,
+            request: tonic::Request<super::DeleteSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteSessionResponse>,
             tonic::Status,
         >;
     }
@@ -3259,6 +3324,52 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TakeWakesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/DeleteSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteSessionSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::DeleteSessionRequest>
+                    for DeleteSessionSvc<T> {
+                        type Response = super::DeleteSessionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteSessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::delete_session(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteSessionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -6741,6 +6852,84 @@ pub struct ListSessionsResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+/// How much of what has ended is kept. A task that has live children is kept until they have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetentionLimits {
+    /// Ended tasks are kept this long, 1 s to 10 years; absent: for ever.
+    #[prost(message, optional, tag = "1")]
+    pub ended_task_ttl: ::core::option::Option<::prost_types::Duration>,
+    /// Ended tasks of one session that are kept, the newest; absent: all.
+    #[prost(int64, optional, tag = "2")]
+    pub max_ended_tasks: ::core::option::Option<i64>,
+    /// Bytes of output and artifacts of one session's ended tasks that are kept, of the newest tasks; absent: all.
+    #[prost(int64, optional, tag = "3")]
+    pub max_ended_bytes: ::core::option::Option<i64>,
+}
+/// Request of SetRetention.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRetentionRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// One session, whose limits take the place of the namespace's; empty: every session without limits of its own.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// The limits; absent: none of its own any more.
+    #[prost(message, optional, tag = "3")]
+    pub limits: ::core::option::Option<RetentionLimits>,
+}
+/// Answer of SetRetention.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRetentionResponse {}
+/// Request of GetRetention.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRetentionRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// One session; empty: the namespace.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+}
+/// Answer of GetRetention.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRetentionResponse {
+    /// What holds; absent: no limits.
+    #[prost(message, optional, tag = "1")]
+    pub limits: ::core::option::Option<RetentionLimits>,
+    /// True: it is the session's own.
+    #[prost(bool, tag = "2")]
+    pub is_own: bool,
+}
+/// Request of RunRetention.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunRetentionRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only this session; empty: all of the namespace.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// True: delete nothing.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    /// Most tasks of this pass, 1 to 10,000; 0: 1,000.
+    #[prost(int32, tag = "4")]
+    pub max_tasks: i32,
+}
+/// Answer of RunRetention.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunRetentionResponse {
+    /// Tasks that were, or would be, deleted, oldest first.
+    #[prost(string, repeated, tag = "1")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bytes of their output and artifacts.
+    #[prost(int64, tag = "2")]
+    pub bytes: i64,
+    /// True: there are more beyond `max_tasks`.
+    #[prost(bool, tag = "3")]
+    pub has_more: bool,
+}
 /// Whether a worker can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -6924,6 +7113,82 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListSessions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Sets how much of what has ended is kept, for a namespace or for one session. What is beyond it is deleted in the
+        /// background, in bounded passes.
+        pub async fn set_retention(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetRetentionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetRetentionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/SetRetention",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "SetRetention"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Reads what holds for a namespace or for one session.
+        pub async fn get_retention(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRetentionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRetentionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/GetRetention",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "GetRetention"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Runs one bounded pass now, or says what it would delete.
+        pub async fn run_retention(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RunRetentionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RunRetentionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/RunRetention",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "RunRetention"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -6953,6 +7218,31 @@ pub mod admin_service_server {
             request: tonic::Request<super::ListSessionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        >;
+        /// Sets how much of what has ended is kept, for a namespace or for one session. What is beyond it is deleted in the
+        /// background, in bounded passes.
+        async fn set_retention(
+            &self,
+            request: tonic::Request<super::SetRetentionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetRetentionResponse>,
+            tonic::Status,
+        >;
+        /// Reads what holds for a namespace or for one session.
+        async fn get_retention(
+            &self,
+            request: tonic::Request<super::GetRetentionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRetentionResponse>,
+            tonic::Status,
+        >;
+        /// Runs one bounded pass now, or says what it would delete.
+        async fn run_retention(
+            &self,
+            request: tonic::Request<super::RunRetentionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RunRetentionResponse>,
             tonic::Status,
         >;
     }
@@ -7108,6 +7398,141 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSessionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/SetRetention" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetRetentionSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::SetRetentionRequest>
+                    for SetRetentionSvc<T> {
+                        type Response = super::SetRetentionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetRetentionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::set_retention(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetRetentionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/GetRetention" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRetentionSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetRetentionRequest>
+                    for GetRetentionSvc<T> {
+                        type Response = super::GetRetentionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRetentionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_retention(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRetentionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/RunRetention" => {
+                    #[allow(non_camel_case_types)]
+                    struct RunRetentionSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RunRetentionRequest>
+                    for RunRetentionSvc<T> {
+                        type Response = super::RunRetentionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RunRetentionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::run_retention(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RunRetentionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -4,6 +4,7 @@
 mod duties;
 mod orders;
 mod reaper;
+mod remover;
 mod sweeper;
 
 pub use duties::start;

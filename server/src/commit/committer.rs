@@ -247,6 +247,7 @@ fn translate(error: StoreError) -> CommitError {
         StoreError::Duplicate { constraint } if constraint == "task_by_key" => {
             CommitError::KeyConflict
         }
+        StoreError::SessionDeleted => CommitError::SessionDeleted,
         error => CommitError::Store(error),
     }
 }

@@ -256,6 +256,9 @@ pub enum CommitError {
     /// What runs inside the parent holds it no more.
     #[error("the lease is lost")]
     SpawnerLost,
+    /// The session was deleted meanwhile.
+    #[error("the session was deleted")]
+    SessionDeleted,
     /// The thread is full.
     #[error("a task's thread has at most {limit} messages")]
     TooManyMessages {

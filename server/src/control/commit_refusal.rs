@@ -1,6 +1,6 @@
 //! What a refused commit means to the caller.
 
-use super::refusal::{Refusal, Resource};
+use super::refusal::{Refusal, Resource, StoreError};
 use crate::commit::CommitError;
 
 impl From<CommitError> for Refusal {
@@ -31,6 +31,7 @@ impl From<CommitError> for Refusal {
                 resource: Resource::Task,
                 name: "parent_task_id".to_owned(),
             },
+            CommitError::SessionDeleted => Self::Store(StoreError::SessionDeleted),
             CommitError::SpawnerLost => Self::LeaseLost,
             CommitError::TooManyMessages { limit } => Self::LimitReached {
                 what: "messages of a task",

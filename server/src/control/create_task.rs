@@ -4,7 +4,7 @@ use super::{
     agent::Caller,
     definition::{self, Definition},
     get_task, namespace,
-    refusal::{Refusal, Resource},
+    refusal::{Refusal, Resource, StoreError},
     result_json, wait_tasks,
     wire_time::duration_field,
 };
@@ -33,6 +33,8 @@ use uuid::Uuid;
 
 /// Longest time to wait for the outcome.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Tries to find or make the session, where others delete it at the same time.
+const SESSION_TRIES: u32 = 3;
 /// Longest `request_id`, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -42,6 +44,25 @@ const MAX_REQUEST_ID: usize = 128;
 /// [`Refusal::InvalidField`], [`Refusal::NameTaken`], [`Refusal::KeyConflict`], [`Refusal::RequestIdConflict`],
 /// [`Refusal::NotFound`] for the parent, or what the store says.
 pub async fn create_task(
+    app: &App,
+    request: CreateTaskRequest,
+    caller: Option<Caller>,
+) -> Result<CreateTaskResponse, Refusal> {
+    let mut tries = 1;
+    loop {
+        match try_create(app, request.clone(), caller).await {
+            // the session was deleted a moment ago; its id now stands for a new one
+            Err(Refusal::Store(StoreError::SessionDeleted)) if tries < SESSION_TRIES => {
+                tries += 1;
+                let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
+                app.names.forget_session(namespace_id, &request.session_id);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn try_create(
     app: &App,
     request: CreateTaskRequest,
     caller: Option<Caller>,

@@ -9,6 +9,7 @@ use lru::LruCache;
 use std::{
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 use taskyard_core::id::SessionUid;
 
@@ -22,15 +23,18 @@ const MAX_SESSION_ID_BYTES: usize = 256;
 const CACHED_NAMESPACES: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 /// Sessions whose numbers are remembered; at most about 400 bytes each.
 const CACHED_SESSIONS: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// How long a session's number is taken for true. Who creates a task with a number that is true no more is told so in the
+/// transaction.
+const SESSION_TRUST: Duration = Duration::from_secs(2);
 /// Tries to make a row that another transaction is making at the same moment.
 const ENSURE_TRIES: u32 = 5;
 
-/// Numbers of namespaces and sessions that were looked up lately. Neither is ever given to another name, so what is
-/// remembered stays true for as long as the row exists.
+/// Numbers of namespaces and sessions that were looked up lately. Neither is ever given to another name; a session can be
+/// deleted at another server and made anew, so it is looked up again after a while.
 #[derive(Debug)]
 pub struct NameCache {
     namespaces: Mutex<LruCache<String, i32>>,
-    sessions: Mutex<LruCache<(i32, String), SessionUid>>,
+    sessions: Mutex<LruCache<(i32, String), (SessionUid, Instant)>>,
 }
 
 impl Default for NameCache {
@@ -205,13 +209,18 @@ impl NameCache {
     }
 
     fn session(&self, namespace_id: i32, session_id: &str) -> Option<SessionUid> {
-        lock(&self.sessions)
-            .get(&(namespace_id, session_id.to_owned()))
-            .copied()
+        let (uid, seen_at) = *lock(&self.sessions).get(&(namespace_id, session_id.to_owned()))?;
+        (seen_at.elapsed() < SESSION_TRUST).then_some(uid)
     }
 
     fn remember_session(&self, namespace_id: i32, session_id: &str, uid: SessionUid) {
-        lock(&self.sessions).put((namespace_id, session_id.to_owned()), uid);
+        let seen = (uid, Instant::now());
+        lock(&self.sessions).put((namespace_id, session_id.to_owned()), seen);
+    }
+
+    /// Forgets a session that was deleted.
+    pub(super) fn forget_session(&self, namespace_id: i32, session_id: &str) {
+        lock(&self.sessions).pop(&(namespace_id, session_id.to_owned()));
     }
 }
 

@@ -17,7 +17,9 @@ use crate::{
 };
 use std::{collections::BTreeSet, convert::Infallible};
 use taskyard_core::id::{SessionUid, TaskId};
-use taskyard_proto::v1::{Resync, SnapshotComplete, WatchResponse, watch_response::Item};
+use taskyard_proto::v1::{
+    Resync, SessionEventType, SnapshotComplete, WatchResponse, watch_response::Item,
+};
 use tokio::sync::{Semaphore, watch};
 
 /// Tasks of a snapshot that are read at once.
@@ -44,6 +46,8 @@ enum Break {
     Trimmed,
     /// The store is another one.
     OtherStore,
+    /// The session was deleted, and the watcher was told.
+    Deleted,
 }
 
 /// A snapshot that is being made.
@@ -91,6 +95,11 @@ impl<'a> SessionWatch<'a> {
         };
         loop {
             let reason = match self.follow(session, seq).await? {
+                Break::Deleted => {
+                    let found = self.find().await?;
+                    (session, seq) = self.start(found).await?;
+                    continue;
+                }
                 Break::Trimmed => "events that were still to be sent are no longer kept",
                 Break::OtherStore => "the store is another one since a restore or failover",
             };
@@ -279,6 +288,9 @@ impl<'a> SessionWatch<'a> {
             for event in item.events() {
                 let cursor = self.cursor(session, event.seq);
                 self.send(cursor, Item::Event(event.clone())).await?;
+                if event.r#type() == SessionEventType::SessionDeleted {
+                    return Ok(Break::Deleted);
+                }
             }
             match item {
                 FeedItem::Events(..) => {}

@@ -2,12 +2,13 @@
 
 use crate::{
     app::App,
-    control::{list_sessions, list_workers},
+    control::{list_sessions, list_workers, retention},
 };
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    ListSessionsRequest, ListSessionsResponse, ListWorkersRequest, ListWorkersResponse,
-    admin_service_server::AdminService,
+    GetRetentionRequest, GetRetentionResponse, ListSessionsRequest, ListSessionsResponse,
+    ListWorkersRequest, ListWorkersResponse, RunRetentionRequest, RunRetentionResponse,
+    SetRetentionRequest, SetRetentionResponse, admin_service_server::AdminService,
 };
 use tonic::{Request, Response, Status};
 
@@ -42,6 +43,33 @@ impl AdminService for OperatorService {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         Ok(Response::new(
             list_sessions::list_sessions(&self.app, request.get_ref()).await?,
+        ))
+    }
+
+    async fn set_retention(
+        &self,
+        request: Request<SetRetentionRequest>,
+    ) -> Result<Response<SetRetentionResponse>, Status> {
+        Ok(Response::new(
+            retention::set_retention(&self.app, request.get_ref()).await?,
+        ))
+    }
+
+    async fn get_retention(
+        &self,
+        request: Request<GetRetentionRequest>,
+    ) -> Result<Response<GetRetentionResponse>, Status> {
+        Ok(Response::new(
+            retention::get_retention(&self.app, request.get_ref()).await?,
+        ))
+    }
+
+    async fn run_retention(
+        &self,
+        request: Request<RunRetentionRequest>,
+    ) -> Result<Response<RunRetentionResponse>, Status> {
+        Ok(Response::new(
+            retention::run_retention(&self.app, request.get_ref()).await?,
         ))
     }
 }

@@ -4,20 +4,21 @@ use super::{deadline, inside};
 use crate::{
     app::App,
     control::{
-        cancel_task, create_task, get_task, list_tasks, outbox::Outgoing, read_output, retry_task,
-        tail_output, take_wakes, thread, update_task, wait_tasks, watch,
+        cancel_task, create_task, delete_session, get_task, list_tasks, outbox::Outgoing,
+        read_output, retry_task, tail_output, take_wakes, thread, update_task, wait_tasks, watch,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use std::sync::Arc;
 use taskyard_proto::v1::{
     AnswerTaskRequest, AnswerTaskResponse, CancelTaskRequest, CancelTaskResponse,
-    CreateTaskRequest, CreateTaskResponse, GetTaskRequest, GetTaskResponse, ListMessagesRequest,
-    ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest,
-    PostMessageResponse, ReadOutputRequest, ReadOutputResponse, RetryTaskRequest,
-    RetryTaskResponse, TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse,
-    UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest,
-    WatchResponse, session_task_service_server::SessionTaskService,
+    CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
+    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
+    ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
+    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse,
+    TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest,
+    WaitTasksResponse, WatchRequest, WatchResponse,
+    session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 
@@ -174,6 +175,16 @@ impl SessionTaskService for TaskService {
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             take_wakes::take_wakes(&self.app, request).await?,
+        ))
+    }
+
+    async fn delete_session(
+        &self,
+        request: Request<DeleteSessionRequest>,
+    ) -> Result<Response<DeleteSessionResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            delete_session::delete_session(&self.app, request).await?,
         ))
     }
 }

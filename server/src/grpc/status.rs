@@ -288,6 +288,7 @@ fn describe_store(error: &StoreError) -> (Code, &'static str, Detail) {
             "STORE_FULL",
             Detail::Retry(RETRY_UNAVAILABLE),
         ),
+        StoreError::SessionDeleted => (Code::NotFound, "SESSION_DELETED", Detail::Nothing),
         StoreError::Corrupt { .. } => (Code::DataLoss, "STORE_CORRUPT", Detail::Nothing),
         StoreError::Duplicate { .. }
         | StoreError::NewerSchema { .. }
@@ -307,7 +308,9 @@ fn message(refusal: &Refusal) -> String {
                 "the database is not reachable; try again in a moment".to_owned()
             }
             StoreError::Conflict(_) => "another transaction got in the way; try again".to_owned(),
-            StoreError::DiskFull(_) | StoreError::ReadOnly(_) => error.to_string(),
+            StoreError::DiskFull(_) | StoreError::ReadOnly(_) | StoreError::SessionDeleted => {
+                error.to_string()
+            }
             StoreError::Corrupt { what, .. } => {
                 format!("a stored {what} cannot be read; the server's log says more")
             }

@@ -204,7 +204,7 @@ pub async fn insert_attempt(
 /// Takes the sessions' locks, in order and last of all locks, and numbers what the batch adds to them.
 ///
 /// # Errors
-/// Any [`StoreError`]; [`StoreError::Conflict`] if a session is gone.
+/// Any [`StoreError`]; [`StoreError::SessionDeleted`] if a session that gets new tasks is being deleted or gone.
 pub async fn number(
     db: &mut PgConnection,
     changes: &[SessionChange],
@@ -221,7 +221,8 @@ pub async fn number(
              updated_at = clock_timestamp()
            from wanted w join locked on locked.uid = w.uid where s.uid = w.uid
            returning s.uid, s.next_seq - w.events as "first_seq!", s.next_ordinal - w.creates as "first_ordinal!",
-             s.fair_last - w.creates as "fair_base!", s.updated_at as "at!""#,
+             s.fair_last - w.creates as "fair_base!", s.updated_at as "at!",
+             s.deleted_at is not null and w.creates > 0 as "creates_in_deleted!""#,
         &changes.iter().map(|change| change.session.0).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.events).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.creates).collect::<Vec<_>>(),
@@ -230,8 +231,12 @@ pub async fn number(
     )
     .fetch_all(db)
     .await?;
+    if rows.iter().any(|row| row.creates_in_deleted) {
+        return Err(StoreError::SessionDeleted);
+    }
     if rows.len() != changes.len() {
-        return Err(StoreError::Conflict(sqlx::Error::RowNotFound));
+        // a session whose last task ends is removed later, so a missing one has new tasks
+        return Err(StoreError::SessionDeleted);
     }
     Ok(rows
         .into_iter()

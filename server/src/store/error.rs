@@ -17,6 +17,9 @@ pub enum StoreError {
         /// Name of the constraint or index.
         constraint: String,
     },
+    /// A session that was to get new tasks was deleted meanwhile.
+    #[error("the session was deleted")]
+    SessionDeleted,
     /// The database has no room for more.
     #[error("the database's disk is full")]
     DiskFull(#[source] sqlx::Error),
@@ -90,6 +93,7 @@ impl StoreError {
         match self {
             Self::Unavailable(_) | Self::Conflict(_) => true,
             Self::Duplicate { .. }
+            | Self::SessionDeleted
             | Self::DiskFull(_)
             | Self::ReadOnly(_)
             | Self::NewerSchema { .. }

@@ -73,7 +73,7 @@ pub async fn find_sessions(
     let rows = sqlx::query!(
         r#"select s.namespace_id, s.id, s.uid
            from unnest($1::integer[], $2::text[]) w(namespace_id, id)
-           join session s on s.namespace_id = w.namespace_id and s.id = w.id collate "C""#,
+           join session s on s.namespace_id = w.namespace_id and s.id = w.id collate "C" and s.deleted_at is null"#,
         &namespaces,
         &ids
     )
@@ -270,13 +270,19 @@ fn decode_page(
     let events: Vec<SessionEvent> = (first_seq..)
         .zip(page.events)
         .map(|(seq, logged)| {
-            let id = Uuid::from_slice(&logged.task_id)
-                .map_err(|error| StoreError::corrupt("task id in a session's log", error))?;
+            // that the session is deleted is no task's event
+            let task_id = if logged.task_id.is_empty() {
+                String::new()
+            } else {
+                let id = Uuid::from_slice(&logged.task_id)
+                    .map_err(|error| StoreError::corrupt("task id in a session's log", error))?;
+                TaskId(id.as_u128()).to_string()
+            };
             Ok(SessionEvent {
                 seq,
                 r#type: logged.r#type,
                 at: Some(at),
-                task_id: TaskId(id.as_u128()).to_string(),
+                task_id,
                 ordinal: logged.ordinal,
                 generation: logged.generation,
                 change: logged.change,

@@ -24,7 +24,8 @@ pub async fn find_by_id(
     id: TaskId,
 ) -> Result<Option<FoundTask>, StoreError> {
     let uid = sqlx::query_scalar!(
-        "select session_uid from task where id = $1 and namespace_id = $2",
+        "select t.session_uid from task t join session s on s.uid = t.session_uid and s.deleted_at is null
+         where t.id = $1 and t.namespace_id = $2",
         Uuid::from_u128(id.0),
         namespace_id
     )

@@ -63,7 +63,7 @@ pub async fn find_sessions(
     ids: &[String],
 ) -> Result<Vec<SessionUid>, StoreError> {
     let uids = sqlx::query_scalar!(
-        "select uid from session where namespace_id = $1 and id = any($2)",
+        "select uid from session where namespace_id = $1 and id = any($2) and deleted_at is null",
         namespace_id,
         ids
     )
@@ -82,7 +82,7 @@ pub async fn find_session(
     id: &str,
 ) -> Result<Option<SessionUid>, StoreError> {
     Ok(sqlx::query_scalar!(
-        "select uid from session where namespace_id = $1 and id = $2",
+        "select uid from session where namespace_id = $1 and id = $2 and deleted_at is null",
         namespace_id,
         id
     )
@@ -101,8 +101,10 @@ pub async fn ensure_session(
     id: &str,
 ) -> Result<SessionUid, StoreError> {
     let uid = sqlx::query_scalar!(
-        r#"with made as (insert into session (namespace_id, id) values ($1, $2) on conflict (namespace_id, id) do nothing returning uid)
-           select uid as "uid!" from made union all select uid from session where namespace_id = $1 and id = $2 limit 1"#,
+        r#"with made as (insert into session (namespace_id, id) values ($1, $2) 
+             on conflict (namespace_id, id) where deleted_at is null do nothing returning uid)
+           select uid as "uid!" from made union all
+           select uid from session where namespace_id = $1 and id = $2 and deleted_at is null limit 1"#,
         namespace_id,
         id
     )
@@ -125,7 +127,7 @@ pub async fn list_sessions(
 ) -> Result<Vec<SessionRow>, StoreError> {
     let rows = sqlx::query!(
         r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", next_seq - 1 as "last_seq!", created_at, updated_at
-           from session where namespace_id = $1 and uid < $2 order by uid desc limit $3"#,
+           from session where namespace_id = $1 and uid < $2 and deleted_at is null order by uid desc limit $3"#,
         namespace_id,
         before.map_or(i64::MAX, |uid| uid.0),
         limit

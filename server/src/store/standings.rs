@@ -58,7 +58,8 @@ pub async fn find_by_ids(
 ) -> Result<Vec<FoundTask>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let rows = sqlx::query!(
-        "select id, session_uid from task where id = any($1) and namespace_id = $2",
+        "select t.id, t.session_uid from task t join session s on s.uid = t.session_uid and s.deleted_at is null
+         where t.id = any($1) and t.namespace_id = $2",
         &ids,
         namespace_id
     )

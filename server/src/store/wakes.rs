@@ -165,7 +165,7 @@ pub async fn take(db: impl PgExecutor<'_>, query: &WakeQuery<'_>) -> Result<Vec<
              returning w.id, w.session_uid, w.body, w.created_at, w.deliveries)
            select t.id as "id!", s.id as "session_id!", t.body as "body!", t.created_at as "created_at!",
              t.deliveries as "deliveries!"
-           from taken t join session s on s.uid = t.session_uid order by t.id"#,
+           from taken t join session s on s.uid = t.session_uid and s.deleted_at is null order by t.id"#,
         query.namespace_id,
         sessions as _,
         query.limit,

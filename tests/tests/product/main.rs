@@ -19,6 +19,7 @@ mod inside_socket;
 mod interop;
 mod output;
 mod python;
+mod retention;
 mod retries;
 mod routing;
 mod steering;

@@ -13,9 +13,9 @@ use crate::{
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
-    CloneTaskRequest, CreateTaskRequest, GetTaskRequest, ListMessagesRequest, ListTasksRequest,
-    PostMessageRequest, ReadOutputRequest, RetryTaskRequest, TailOutputRequest, TakeWakesRequest,
-    UpdateTaskRequest, WaitTasksRequest, WatchRequest,
+    CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest,
+    ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, TailOutputRequest,
+    TakeWakesRequest, UpdateTaskRequest, WaitTasksRequest, WatchRequest,
 };
 
 /// What a caller from inside may reach.
@@ -134,7 +134,8 @@ refuse_from_inside!(
     TakeWakesRequest: "wakes are the owner's",
     BatchCreateTasksRequest: "create children one by one",
     CloneTaskRequest: "create a child with CreateTask",
-    CancelTasksRequest: "cancel a child with its tree"
+    CancelTasksRequest: "cancel a child with its tree",
+    DeleteSessionRequest: "the session is the owner's"
 );
 
 impl Confined for CreateTaskRequest {

@@ -1,0 +1,371 @@
+//! What has ended is deleted as its retention says; a session is deleted as a whole.
+
+use sqlx::{Connection, PgConnection, Row};
+use taskyard_proto::v1::{
+    DeleteSessionRequest, GetRetentionRequest, GetTaskRequest, ListTasksRequest, RetentionLimits,
+    RunRetentionRequest, RunRetentionResponse, SessionEventType, SetRetentionRequest, TaskState,
+    WriteHeader,
+};
+use taskyard_tests::client::{Client, milliseconds, new_session, shell};
+use taskyard_tests::deployment::Deployment;
+use taskyard_tests::refusal::{expect_refused, reason_of};
+use taskyard_tests::wait::{SOON, until};
+use taskyard_tests::watcher::Watcher;
+use tonic::Code;
+
+/// Every table that holds something of a task, with the column that names it.
+const TASK_TABLES: [(&str, &str); 10] = [
+    ("task", "id"),
+    ("task_live", "id"),
+    ("task_end", "id"),
+    ("attempt", "task_id"),
+    ("output_stream", "task_id"),
+    ("output_chunk", "task_id"),
+    ("message", "task_id"),
+    ("question", "task_id"),
+    ("run_report", "task_id"),
+    ("wake", "task_id"),
+];
+
+async fn count(database: &mut PgConnection, sql: &str) -> i64 {
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
+        .fetch_one(database)
+        .await;
+    row.expect("the table is there").get(0)
+}
+
+/// Rows that are left of a task, files included.
+async fn rows_of(database: &mut PgConnection, task: &str) -> i64 {
+    let uuid = task.trim_start_matches("task_");
+    let mut rows = 0;
+    for (table, column) in TASK_TABLES {
+        let sql = format!("select count(*) from {table} where {column} = '{uuid}'");
+        rows += count(database, &sql).await;
+    }
+    for table in ["file", "file_chunk"] {
+        let sql = format!("select count(*) from {table} where path like '/.tasks/{task}/%'");
+        rows += count(database, &sql).await;
+    }
+    rows
+}
+
+async fn set(client: &mut Client, session: &str, limits: RetentionLimits) {
+    let request = SetRetentionRequest {
+        session_id: session.to_owned(),
+        limits: Some(limits),
+        ..SetRetentionRequest::default()
+    };
+    client
+        .admin
+        .set_retention(request)
+        .await
+        .expect("it is set");
+}
+
+async fn run(client: &mut Client, session: &str, dry_run: bool) -> RunRetentionResponse {
+    let request = RunRetentionRequest {
+        session_id: session.to_owned(),
+        dry_run,
+        ..RunRetentionRequest::default()
+    };
+    let answer = client.admin.run_retention(request).await;
+    answer.expect("a pass runs").into_inner()
+}
+
+/// Ids of some tasks that have ended, oldest first, each with output and an artifact.
+async fn ended(client: &mut Client, session: &str, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let script = format!("printf %01000d {number}; echo kept >$TASKYARD_ARTIFACTS/note");
+        ids.push(client.run(session, shell(&script)).await.id);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn tasks_beyond_the_number_go_with_all_they_left_and_the_newest_stay() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let mut database = deployment.database().connect().await;
+    let session = new_session("kept");
+    let mut watcher = Watcher::start(&mut client, &session, "").await;
+    let ids = ended(&mut client, &session, 4).await;
+    let live = client.create(&session, shell("sleep 60")).await.id;
+    let limits = RetentionLimits {
+        max_ended_tasks: Some(2),
+        ..RetentionLimits::default()
+    };
+    set(&mut client, &session, limits).await;
+
+    let would = run(&mut client, &session, true).await;
+    assert_eq!(would.task_ids, ids[..2], "a dry run names the oldest");
+    assert!(!would.has_more);
+    assert!(
+        rows_of(&mut database, &ids[0]).await > 3,
+        "and deletes nothing"
+    );
+
+    // The background may come first; either way they are gone.
+    run(&mut client, &session, false).await;
+    for id in &ids[..2] {
+        assert_eq!(rows_of(&mut database, id).await, 0, "{id}");
+        let request = GetTaskRequest {
+            task: id.clone(),
+            ..GetTaskRequest::default()
+        };
+        let refused = client.tasks.get_task(request).await;
+        expect_refused(
+            "a call for what is gone or wrong",
+            refused,
+            Code::NotFound,
+            "TASK_NOT_FOUND",
+        );
+    }
+    for id in &ids[2..] {
+        assert_eq!(client.get(id).await.state(), TaskState::Succeeded);
+        assert_eq!(client.result(id).await["state"], "succeeded");
+    }
+    let is_second = |event: &taskyard_proto::v1::SessionEvent| {
+        event.r#type() == SessionEventType::TaskDeleted && event.task_id == ids[1]
+    };
+    let events = watcher.events_until(is_second).await;
+    assert!(
+        events.iter().any(|event| {
+            event.r#type() == SessionEventType::TaskDeleted && event.task_id == ids[0]
+        }),
+        "watchers are told"
+    );
+    assert_eq!(client.get(&live).await.id, live, "what is live stays");
+    cancel(&mut client, &live).await;
+}
+
+async fn cancel(client: &mut Client, task: &str) {
+    let request = taskyard_proto::v1::CancelTaskRequest {
+        task: task.to_owned(),
+        grace: Some(milliseconds(0)),
+        ..Default::default()
+    };
+    client.tasks.cancel_task(request).await.expect("canceled");
+    client.ended(task).await;
+}
+
+#[tokio::test]
+async fn tasks_beyond_the_bytes_go() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("bytes");
+    let ids = ended(&mut client, &session, 3).await;
+    let limits = RetentionLimits {
+        max_ended_bytes: Some(2_500),
+        ..RetentionLimits::default()
+    };
+    set(&mut client, &session, limits).await;
+    let would = run(&mut client, &session, true).await;
+    assert_eq!(would.task_ids, ids[..1], "2,000 bytes fit, 3,000 do not");
+    assert_eq!(would.bytes, 1_000);
+}
+
+#[tokio::test]
+async fn tasks_beyond_their_age_go_by_themselves() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let mut database = deployment.database().connect().await;
+    let session = new_session("aged");
+    let ids = ended(&mut client, &session, 2).await;
+    let limits = RetentionLimits {
+        ended_task_ttl: Some(milliseconds(1_000)),
+        ..RetentionLimits::default()
+    };
+    set(&mut client, &session, limits).await;
+    until("old tasks to be deleted", SOON * 3, async || {
+        rows_of(&mut database, &ids[0]).await + rows_of(&mut database, &ids[1]).await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_without_limits_has_its_namespaces_and_can_have_its_own() {
+    let deployment = Deployment::builder().workers(Vec::new()).start().await;
+    let mut client = deployment.client().await;
+    let session = new_session("own");
+    client.create(&session, shell("true")).await;
+    let mut get = async |session_id: &str| {
+        let request = GetRetentionRequest {
+            session_id: session_id.to_owned(),
+            ..GetRetentionRequest::default()
+        };
+        let answer = client.admin.get_retention(request).await;
+        answer.expect("limits are read").into_inner()
+    };
+    assert!(get(&session).await.limits.is_none());
+    let month = RetentionLimits {
+        ended_task_ttl: Some(milliseconds(30 * 24 * 3_600_000)),
+        ..RetentionLimits::default()
+    };
+    let mut other = deployment.client().await;
+    set(&mut other, "", month).await;
+    let found = get(&session).await;
+    assert_eq!((found.limits, found.is_own), (Some(month), false));
+    let few = RetentionLimits {
+        max_ended_tasks: Some(0),
+        ..RetentionLimits::default()
+    };
+    set(&mut other, &session, few).await;
+    let found = get(&session).await;
+    assert_eq!((found.limits, found.is_own), (Some(few), true));
+
+    let bad = SetRetentionRequest {
+        limits: Some(RetentionLimits {
+            max_ended_tasks: Some(-1),
+            ..RetentionLimits::default()
+        }),
+        ..SetRetentionRequest::default()
+    };
+    let refused = other.admin.set_retention(bad).await;
+    expect_refused(
+        "a call for what is gone or wrong",
+        refused,
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+    );
+    deployment.remove().await;
+}
+
+#[tokio::test]
+async fn a_deleted_session_leaves_nothing_and_its_id_is_free_at_once() {
+    let deployment = Deployment::builder().start().await;
+    let mut client = deployment.client().await;
+    let mut database = deployment.database().connect().await;
+    let session = new_session("deleted");
+    let mut watcher = Watcher::start(&mut client, &session, "").await;
+    let ended = client.run(&session, shell("echo out")).await.id;
+    let running = client.create(&session, shell("sleep 600")).await.id;
+    client
+        .reached(&running, |task| task.state() == TaskState::Running)
+        .await;
+    let header = WriteHeader {
+        session_id: session.clone(),
+        path: "/notes/a.txt".to_owned(),
+        ..WriteHeader::default()
+    };
+    client
+        .write_file(header, &[7; 300_000])
+        .await
+        .expect("a file is written");
+    let uid = format!("select uid from session where id = '{session}'");
+    let uid = count(&mut database, &uid).await;
+
+    let request = DeleteSessionRequest {
+        session_id: session.clone(),
+        grace: Some(milliseconds(0)),
+        ..DeleteSessionRequest::default()
+    };
+    let deleted = client.tasks.delete_session(request.clone()).await;
+    assert_eq!(deleted.expect("it is deleted").into_inner().open_tasks, 1);
+    watcher
+        .events_until(|event| event.r#type() == SessionEventType::SessionDeleted)
+        .await;
+    let refused = client.tasks.delete_session(request).await;
+    expect_refused(
+        "a call for what is gone or wrong",
+        refused,
+        Code::NotFound,
+        "SESSION_NOT_FOUND",
+    );
+    for id in [&ended, &running] {
+        let request = GetTaskRequest {
+            task: id.clone(),
+            ..GetTaskRequest::default()
+        };
+        let refused = client.tasks.get_task(request).await;
+        expect_refused(
+            "a call for what is gone or wrong",
+            refused,
+            Code::NotFound,
+            "TASK_NOT_FOUND",
+        );
+    }
+
+    // The id stands for a new session, which the watch goes on with.
+    let again = client.create(&session, shell("true")).await;
+    assert_eq!(again.ordinal, 1);
+    let event = watcher
+        .events_until(|event| event.r#type() == SessionEventType::TaskCreated)
+        .await
+        .pop();
+    assert_eq!(event.map(|event| event.seq), Some(1));
+    let request = ListTasksRequest {
+        session_id: session.clone(),
+        ..ListTasksRequest::default()
+    };
+    let listed = client.tasks.list_tasks(request).await.expect("a list");
+    assert_eq!(listed.into_inner().tasks.len(), 1);
+
+    until("every row of the old session to go", SOON * 2, async || {
+        let mut left =
+            rows_of(&mut database, &ended).await + rows_of(&mut database, &running).await;
+        for table in ["file", "file_chunk", "session_log", "task", "wake"] {
+            let sql = format!("select count(*) from {table} where session_uid = {uid}");
+            left += count(&mut database, &sql).await;
+        }
+        let sql = format!("select count(*) from session where uid = {uid}");
+        left + count(&mut database, &sql).await == 0
+    })
+    .await;
+    client.ended(&again.id).await;
+    let _ = database.close().await;
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn creates_that_meet_a_delete_land_in_the_new_session_or_go_with_the_old() {
+    let deployment = Deployment::builder()
+        .servers(2)
+        .workers(Vec::new())
+        .start()
+        .await;
+    let clients = [
+        deployment.client().await,
+        Client::connect(&deployment.endpoint_of(1)).await,
+    ];
+    let mut database = deployment.database().connect().await;
+    for _ in 0..8 {
+        let session = new_session("meet");
+        for client in &clients {
+            // both servers know the session's number
+            client.clone().create(&session, shell("true")).await;
+        }
+        let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(5));
+        let creating: Vec<_> = (0..4)
+            .map(|number| {
+                let (mut client, session) = (clients[number % 2].clone(), session.clone());
+                let barrier = barrier.clone();
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    client.try_create(&session, shell("true")).await
+                })
+            })
+            .collect();
+        barrier.wait().await;
+        let request = DeleteSessionRequest {
+            session_id: session.clone(),
+            ..DeleteSessionRequest::default()
+        };
+        let deleted = clients[0].clone().tasks.delete_session(request).await;
+        deleted.expect("it is deleted");
+        for create in creating {
+            match create.await.expect("a create does not panic") {
+                Ok(_) => {}
+                Err(status) => panic!("{}: {status:?}", reason_of(&status)),
+            }
+        }
+        until("no live task in the deleted session", SOON, async || {
+            let sql = format!(
+                "select count(*) from task_live l join session s on s.uid = l.session_uid
+                 where s.id = '{session}' and s.deleted_at is not null"
+            );
+            count(&mut database, &sql).await == 0
+        })
+        .await;
+    }
+    deployment.remove().await;
+}
