@@ -18,6 +18,7 @@ mod inside_reports;
 mod inside_socket;
 mod interop;
 mod output;
+mod parent_agent;
 mod python;
 mod retention;
 mod retries;
