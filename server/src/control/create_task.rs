@@ -142,7 +142,7 @@ pub(super) async fn store_task(
     };
     let route_id = app.routes.ensure(&app.store, &route).await?;
     let gate = match definition.policy.not_before {
-        _ if definition.hold => Gate::Held,
+        until if definition.hold => Gate::Held { until },
         Some(due) => Gate::Until(due),
         None => Gate::Open,
     };
@@ -287,7 +287,7 @@ fn new_record(
             max_backoff: Some(ms(task.policy.retry.max_backoff)),
             multiplier: task.policy.retry.multiplier,
         }),
-        hold: task.gate == Gate::Held,
+        hold: matches!(task.gate, Gate::Held { .. }),
         generation: 1,
         ..SessionTask::default()
     }
