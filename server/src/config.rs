@@ -2,6 +2,7 @@
 
 use crate::app::LeaseDurations;
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use taskyard_core::task::TreeLimits;
 
 /// What a server must be told.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// How long leases last without a heartbeat, 1 s to 1 h; none: 30 s where another run may follow, else 120 s.
     pub lease: Option<Duration>,
+    /// How large a tree of tasks may grow; servers of one database should agree.
+    pub tree: TreeLimits,
 }
 
 /// Leases that make sense: shorter ones are lost by any hiccup, longer ones leave lost work lying.

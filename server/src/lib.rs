@@ -22,3 +22,4 @@ pub use config::ServerConfig;
 pub use serve_error::ServeError;
 pub use server::{Server, migrate};
 pub use store::migrate::MigrateReport;
+pub use taskyard_core::task::TreeLimits;

@@ -68,7 +68,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let events = Events::new(store.clone(), identity);
         let mut writers = JoinSet::new();
-        let commits = Commits::start(&store, &events, &mut writers).await?;
+        let commits = Commits::start(&store, &events, config.tree, &mut writers).await?;
         let outputs = OutputWriters::start(&store, &events, &mut writers).await?;
         let app = Arc::new(App {
             store,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use taskyard_server::{Server, ServerConfig};
+use taskyard_server::{Server, ServerConfig, TreeLimits};
 use taskyard_worker::WorkerConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -180,6 +180,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         database_url: database.url().to_owned(),
         listen: plan.listen,
         lease: plan.lease,
+        tree: TreeLimits::DEFAULT,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,

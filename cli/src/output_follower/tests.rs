@@ -80,6 +80,12 @@ impl SessionTaskService for Scripted {
     async fn cancel_task(&self, _request: Request<CancelTaskRequest>) -> Reply<CancelTaskResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn cancel_tasks(
+        &self,
+        _request: Request<CancelTasksRequest>,
+    ) -> Reply<CancelTasksResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
     async fn retry_task(&self, _request: Request<RetryTaskRequest>) -> Reply<RetryTaskResponse> {
         Err(Status::unimplemented("not asked for here"))
     }

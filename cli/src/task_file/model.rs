@@ -29,7 +29,7 @@ pub struct TaskFile {
     /// JSON Schema of the JSON parts of the work's messages.
     pub message_schema: Option<Value>,
     pub worker_labels: BTreeMap<String, String>,
-    /// Whole id of the task below which this one belongs.
+    /// Task of the session below which this one belongs: an id, t12 or a name.
     pub parent: String,
     pub group: String,
     pub labels: BTreeMap<String, String>,

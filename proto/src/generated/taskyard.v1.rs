@@ -1033,7 +1033,7 @@ pub struct TaskDefinition {
     /// What to run.
     #[prost(message, optional, tag = "5")]
     pub spec: ::core::option::Option<TaskSpec>,
-    /// Task below which this one belongs; empty: none.
+    /// Task of the same session below which this one belongs: an id, an ordinal, or the name of a live task. Empty: none.
     #[prost(string, tag = "6")]
     pub parent_task_id: ::prost::alloc::string::String,
     /// Name shared by tasks that belong together, at most 128 bytes; empty: none.
@@ -1156,7 +1156,7 @@ pub struct ListTasksRequest {
     /// Only tasks with all of these tags; `team.*` matches every tag below `team`.
     #[prost(string, repeated, tag = "5")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only children of this task, given by whole id; empty: all.
+    /// Only children of this task: an id, an ordinal or a name; all but the whole id need `session_id`. Empty: all.
     #[prost(string, tag = "6")]
     pub parent_task_id: ::prost::alloc::string::String,
     /// Only tasks created at or after this time; absent: no bound.
@@ -1268,7 +1268,9 @@ pub struct CancelTaskResponse {
     #[prost(int32, tag = "3")]
     pub descendants: i32,
 }
-/// Request of CancelTasks.
+/// Request of CancelTasks. It reaches the tasks that are there when the call begins and everything below them, whatever
+/// is created there meanwhile included. New tasks that others create meanwhile, below none of them, are left alone. A call
+/// that breaks off can be repeated.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelTasksRequest {
     /// Tenant; empty: `default`.
@@ -2220,6 +2222,33 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CancelTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Cancels all tasks of a session or of a group, with everything below them.
+        pub async fn cancel_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/CancelTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "CancelTasks"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Creates a new task with the spec of a terminal one.
         pub async fn retry_task(
             &mut self,
@@ -2528,6 +2557,14 @@ pub mod session_task_service_server {
             request: tonic::Request<super::CancelTaskRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CancelTaskResponse>,
+            tonic::Status,
+        >;
+        /// Cancels all tasks of a session or of a group, with everything below them.
+        async fn cancel_tasks(
+            &self,
+            request: tonic::Request<super::CancelTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTasksResponse>,
             tonic::Status,
         >;
         /// Creates a new task with the spec of a terminal one.
@@ -2912,6 +2949,52 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CancelTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/CancelTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelTasksSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::CancelTasksRequest>
+                    for CancelTasksSvc<T> {
+                        type Response = super::CancelTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::cancel_tasks(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelTasksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

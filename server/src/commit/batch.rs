@@ -62,11 +62,12 @@ pub(super) struct Aftermath {
 pub(super) async fn run(
     db: &mut Connection,
     items: &[Item<'_>],
+    tree: TreeLimits,
     may_be_stored: bool,
 ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
     let mut transaction = batch::begin(db).await?;
     let db = &mut *transaction;
-    let mut work = Work::load(db, items, may_be_stored).await?;
+    let mut work = Work::load(db, items, tree, may_be_stored).await?;
     let creations: Vec<&Creation> = items
         .iter()
         .filter_map(|item| match item {
@@ -110,6 +111,7 @@ pub(super) struct Work<'a> {
     pub(super) now: Timestamp,
     pub(super) rows: HashMap<TaskId, Working>,
     streams: Streams,
+    tree: TreeLimits,
     /// Children of the parents below which the batch creates.
     children: HashMap<TaskId, u64>,
     pub(super) threads: Threads,
@@ -139,6 +141,7 @@ impl<'a> Work<'a> {
     async fn load(
         db: &mut Connection,
         items: &[Item<'_>],
+        tree: TreeLimits,
         may_be_stored: bool,
     ) -> Result<Self, StoreError> {
         let mut ids: Vec<TaskId> = Vec::new();
@@ -197,6 +200,7 @@ impl<'a> Work<'a> {
                 .map(|row| (row.task.id, working(row)))
                 .collect(),
             streams,
+            tree,
             children,
             threads,
             wakes: Wakes::default(),
@@ -221,8 +225,7 @@ impl<'a> Work<'a> {
                 depth: u32::from(above.depth.unsigned_abs()),
                 siblings: *siblings,
             };
-            may_spawn(&parent.row.task, place, TreeLimits::DEFAULT)
-                .map_err(CommitError::NoSpawn)?;
+            may_spawn(&parent.row.task, place, self.tree).map_err(CommitError::NoSpawn)?;
             *siblings += 1;
         }
         let session = self.sessions.entry(task.session).or_default();

@@ -11,7 +11,7 @@ use crate::{
 };
 use rand::Rng;
 use std::time::{Duration, Instant};
-use taskyard_core::id::SessionUid;
+use taskyard_core::{id::SessionUid, task::TreeLimits};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -52,6 +52,7 @@ impl Commits {
     pub async fn start(
         store: &Store,
         events: &Events,
+        tree: TreeLimits,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, StoreError> {
         let mut queues = Vec::with_capacity(COMMITTERS);
@@ -60,6 +61,7 @@ impl Commits {
             let committer = Committer {
                 store: store.clone(),
                 events: events.clone(),
+                tree,
                 connection: Some(store.open().await?),
             };
             tasks.spawn(committer.run(intents));
@@ -121,6 +123,7 @@ impl Commits {
 struct Committer {
     store: Store,
     events: Events,
+    tree: TreeLimits,
     connection: Option<Connection>,
 }
 
@@ -189,7 +192,9 @@ impl Committer {
         may_be_stored: bool,
     ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
         let items: Vec<Item<'_>> = batch.iter().map(Intent::item).collect();
-        let transaction = async |db: &mut Connection| batch::run(db, &items, may_be_stored).await;
+        let tree = self.tree;
+        let transaction =
+            async |db: &mut Connection| batch::run(db, &items, tree, may_be_stored).await;
         self.store.run(&mut self.connection, transaction).await
     }
 

@@ -5,7 +5,7 @@ use super::{
     definition::{self, Definition},
     get_task, namespace,
     refusal::{Refusal, Resource, StoreError},
-    result_json, wait_tasks,
+    resolve, result_json, wait_tasks,
     wire_time::duration_field,
 };
 use crate::{
@@ -152,7 +152,7 @@ pub(super) async fn store_task(
     fingerprint: [u8; 32],
 ) -> Result<StoredTask, Refusal> {
     let parent = match &definition.parent {
-        Some(parent) => Some(find_parent(app, owner.session, parent).await?),
+        Some(parent) => Some(find_parent(app, owner, parent).await?),
         None => None,
     };
     let route = RouteName {
@@ -163,7 +163,7 @@ pub(super) async fn store_task(
     };
     let route_id = app.routes.ensure(&app.store, &route).await?;
     let gate = match definition.policy.not_before {
-        _ if definition.hold => Gate::Held,
+        until if definition.hold => Gate::Held { until },
         Some(due) => Gate::Until(due),
         None => Gate::Open,
     };
@@ -241,19 +241,23 @@ pub(super) async fn store_task(
     }
 }
 
-async fn find_parent(app: &App, session: SessionUid, parent: &str) -> Result<Ancestry, Refusal> {
-    let not_found = || Refusal::NotFound {
-        resource: Resource::Task,
-        name: parent.to_owned(),
+/// Where a child of `parent` is in its tree: an id, an ordinal or a name, as for every other task.
+async fn find_parent(app: &App, owner: &Owner<'_>, parent: &str) -> Result<Ancestry, Refusal> {
+    let id = match parent.parse() {
+        Ok(id) => id,
+        Err(_) => {
+            let field = "task.parent_task_id";
+            resolve::resolve_field(app, owner.namespace, &owner.session_id, field, parent)
+                .await?
+                .id
+        }
     };
-    let id: TaskId = parent
-        .parse()
-        .map_err(|problem: taskyard_core::id::NotATaskId| {
-            Refusal::invalid("task.parent_task_id", problem.to_string())
-        })?;
     match creates::find_ancestry(app.store.pool(), id).await? {
-        Some((parents_session, ancestry)) if parents_session == session => Ok(ancestry),
-        Some(_) | None => Err(not_found()),
+        Some((session, ancestry)) if session == owner.session => Ok(ancestry),
+        Some(_) | None => Err(Refusal::NotFound {
+            resource: Resource::Task,
+            name: parent.to_owned(),
+        }),
     }
 }
 
@@ -308,7 +312,7 @@ fn new_record(
             max_backoff: Some(ms(task.policy.retry.max_backoff)),
             multiplier: task.policy.retry.multiplier,
         }),
-        hold: task.gate == Gate::Held,
+        hold: matches!(task.gate, Gate::Held { .. }),
         generation: 1,
         ..SessionTask::default()
     }

@@ -20,7 +20,8 @@ const MAX_NAME: usize = 64;
 const MAX_KEY: usize = 128;
 const MAX_KIND: usize = 64;
 const MAX_DISPLAY_NAME: usize = 256;
-const MAX_GROUP: usize = 128;
+/// Longest name of a group, in bytes.
+pub const MAX_GROUP: usize = 128;
 const MAX_TAGS: usize = 32;
 const MAX_TAG: usize = 128;
 const MAX_LABELS: usize = 64;

@@ -5,6 +5,8 @@ pub mod acquire_leases;
 pub mod agent;
 pub mod attach;
 pub mod cancel_task;
+pub mod cancel_tasks;
+mod cancel_walk;
 mod commit_refusal;
 pub mod create_task;
 pub mod cursor;

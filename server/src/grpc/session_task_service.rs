@@ -4,21 +4,22 @@ use super::{deadline, inside};
 use crate::{
     app::App,
     control::{
-        cancel_task, create_task, delete_session, get_task, list_tasks, outbox::Outgoing,
-        read_output, retry_task, tail_output, take_wakes, thread, update_task, wait_tasks, watch,
+        cancel_task, cancel_tasks, create_task, delete_session, get_task, list_tasks,
+        outbox::Outgoing, read_output, retry_task, tail_output, take_wakes, thread, update_task,
+        wait_tasks, watch,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use std::sync::Arc;
 use taskyard_proto::v1::{
     AnswerTaskRequest, AnswerTaskResponse, CancelTaskRequest, CancelTaskResponse,
-    CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
-    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
-    ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
-    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse,
-    TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest,
-    WaitTasksResponse, WatchRequest, WatchResponse,
-    session_task_service_server::SessionTaskService,
+    CancelTasksRequest, CancelTasksResponse, CreateTaskRequest, CreateTaskResponse,
+    DeleteSessionRequest, DeleteSessionResponse, GetTaskRequest, GetTaskResponse,
+    ListMessagesRequest, ListMessagesResponse, ListTasksRequest, ListTasksResponse,
+    PostMessageRequest, PostMessageResponse, ReadOutputRequest, ReadOutputResponse,
+    RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse, TakeWakesRequest,
+    TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse,
+    WatchRequest, WatchResponse, session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 
@@ -86,6 +87,16 @@ impl SessionTaskService for TaskService {
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             cancel_task::cancel_task(&self.app, request).await?,
+        ))
+    }
+
+    async fn cancel_tasks(
+        &self,
+        request: Request<CancelTasksRequest>,
+    ) -> Result<Response<CancelTasksResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            cancel_tasks::cancel_tasks(&self.app, request).await?,
         ))
     }
 

@@ -31,6 +31,7 @@ pub mod task_lock;
 pub mod task_row;
 pub mod task_update;
 pub mod times;
+pub mod trees;
 pub mod wakes;
 pub mod workers;
 pub mod workers_read;

@@ -13,6 +13,7 @@ mod postgres_stall;
 mod races;
 mod server_restart;
 mod server_stop;
+mod tree_race;
 mod two_servers;
 mod unary_worker;
 mod worker_loss;

@@ -35,7 +35,9 @@ async fn a_parent_that_sleeps_on_wakes_sees_its_three_subagents_through() {
         std::env::var("PATH").unwrap_or_default()
     );
     // Two slots: the tasks that wait must give theirs back for the others to run.
-    let worker = WorkerPlan::new("w1").flags(&["--slots=2"]).env("PATH", &path);
+    let worker = WorkerPlan::new("w1")
+        .flags(&["--slots=2"])
+        .env("PATH", &path);
     let deployment = Deployment::builder().workers(vec![worker]).start().await;
     let mut parent = Command::new("python3");
     parent
