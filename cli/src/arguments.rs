@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    cancel, clone, completions, files, get, help, hold, list, logs, migrate, restart, retry, run,
+    server, sessions, submit, wait, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -108,6 +108,10 @@ pub enum Verb {
     Wait(wait::WaitArguments),
     Cancel(cancel::CancelArguments),
     Retry(retry::RetryArguments),
+    Restart(restart::RestartArguments),
+    Clone(clone::CloneArguments),
+    Hold(hold::HoldArguments),
+    Release(hold::ReleaseArguments),
     Files(files::FilesArguments),
     Sessions(sessions::SessionsArguments),
     Workers(workers::WorkersArguments),

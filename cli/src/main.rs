@@ -29,8 +29,8 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    cancel, clone, completions, files, get, help, hold, list, logs, migrate, restart, retry, run,
+    server, sessions, submit, wait, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -74,6 +74,10 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Wait(_)
         | Verb::Cancel(_)
         | Verb::Retry(_)
+        | Verb::Restart(_)
+        | Verb::Clone(_)
+        | Verb::Hold(_)
+        | Verb::Release(_)
         | Verb::Files(_)
         | Verb::Sessions(_)
         | Verb::Workers(_)
@@ -104,6 +108,10 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Wait(arguments) => wait::execute(arguments, &global).await,
             Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,
             Verb::Retry(arguments) => retry::execute(arguments, &global).await,
+            Verb::Restart(arguments) => restart::execute(arguments, &global).await,
+            Verb::Clone(arguments) => clone::execute(arguments, &global).await,
+            Verb::Hold(arguments) => hold::execute(arguments.held, true, &global).await,
+            Verb::Release(arguments) => hold::execute(arguments.held, false, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
