@@ -89,7 +89,7 @@ fn working_directory(directory: Option<PathBuf>) -> Result<String, Failure> {
 }
 
 /// `KEY=VALUE`, or `KEY` for the value that it has here; one that is not set here is left out.
-fn variable(text: &str) -> Result<Option<(String, String)>, Failure> {
+pub fn variable(text: &str) -> Result<Option<(String, String)>, Failure> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(value.to_owned())),
         None => match env::var(text) {

@@ -1305,7 +1305,8 @@ pub struct RetryTaskRequest {
     /// Session; required unless `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Id or ordinal of a terminal task.
+    /// Id or ordinal of a terminal task. Where its parent has ended or is being canceled, the new task is a root of its
+    /// own; what runs inside a task is refused then.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
     /// As in CreateTaskRequest.
@@ -1331,10 +1332,11 @@ pub struct BatchCreateTasksRequest {
     /// Session that will own the tasks; created on first use. Required.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 200.
+    /// The tasks, 1 to 200. A `parent_task_id` names a task that is there before the call, not one of the same batch.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<TaskDefinition>,
-    /// True: all of them are stored in one transaction, or none is. False: each for itself.
+    /// True: all of them are stored in one transaction, or none is; the refusal names the first task that is to blame, such
+    /// as `tasks\[3\].name`. False: each for itself.
     #[prost(bool, tag = "4")]
     pub atomic: bool,
     /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it.
@@ -1390,7 +1392,8 @@ pub struct CloneTaskRequest {
     #[prost(message, optional, tag = "4")]
     pub changes: ::core::option::Option<TaskDefinition>,
     /// Fields of `changes` to take, such as `spec.command.argv` or `labels`; named and unset clears. `name`, `key`,
-    /// `not_before`, `start_deadline` and `hold` are never copied.
+    /// `not_before`, `start_deadline` and `hold` are never copied. Where the parent has ended or is being canceled and is
+    /// not named here, the new task is a root of its own.
     #[prost(message, optional, tag = "5")]
     pub change_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// As in CreateTaskRequest.
@@ -2121,6 +2124,33 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CreateTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stores many tasks of one session: all of them or none, or each for itself.
+        pub async fn batch_create_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BatchCreateTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchCreateTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/BatchCreateTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "BatchCreateTasks"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Reads one task.
         pub async fn get_task(
             &mut self,
@@ -2272,6 +2302,31 @@ pub mod session_task_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "RetryTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Creates a new task like an existing one, with some fields changed.
+        pub async fn clone_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloneTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloneTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/CloneTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CloneTask"));
             self.inner.unary(req, path, codec).await
         }
         /// Follows the events of sessions: a snapshot, then every change, without a gap; resumable.
@@ -2529,6 +2584,14 @@ pub mod session_task_service_server {
             tonic::Response<super::CreateTaskResponse>,
             tonic::Status,
         >;
+        /// Stores many tasks of one session: all of them or none, or each for itself.
+        async fn batch_create_tasks(
+            &self,
+            request: tonic::Request<super::BatchCreateTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchCreateTasksResponse>,
+            tonic::Status,
+        >;
         /// Reads one task.
         async fn get_task(
             &self,
@@ -2573,6 +2636,14 @@ pub mod session_task_service_server {
             request: tonic::Request<super::RetryTaskRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetryTaskResponse>,
+            tonic::Status,
+        >;
+        /// Creates a new task like an existing one, with some fields changed.
+        async fn clone_task(
+            &self,
+            request: tonic::Request<super::CloneTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloneTaskResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Watch method.
@@ -2767,6 +2838,55 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/BatchCreateTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct BatchCreateTasksSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::BatchCreateTasksRequest>
+                    for BatchCreateTasksSvc<T> {
+                        type Response = super::BatchCreateTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BatchCreateTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::batch_create_tasks(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BatchCreateTasksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3040,6 +3160,51 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetryTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/CloneTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloneTaskSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::CloneTaskRequest>
+                    for CloneTaskSvc<T> {
+                        type Response = super::CloneTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloneTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::clone_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloneTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -4,14 +4,18 @@
 pub mod acquire_leases;
 pub mod agent;
 pub mod attach;
+pub mod batch_create_tasks;
 pub mod cancel_task;
 pub mod cancel_tasks;
 mod cancel_walk;
+pub mod clone_task;
 mod commit_refusal;
+mod copied_task;
 pub mod create_task;
 pub mod cursor;
 pub mod definition;
 pub mod delete_session;
+mod definition_mask;
 pub mod files;
 pub mod get_task;
 pub mod heartbeat;

@@ -62,6 +62,14 @@ pub enum Refusal {
         /// The request id.
         request_id: String,
     },
+    /// One of the tasks of a batch is refused, and so is the batch.
+    #[error("{field}: {refusal}; none of the tasks was stored")]
+    InBatch {
+        /// What of which task, such as `tasks[3].name`.
+        field: String,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
     /// The task has ended, and the call is for one that has not.
     #[error("the task has ended")]
     TaskTerminal,
@@ -282,6 +290,21 @@ impl Refusal {
         Self::InvalidField {
             field: field.into(),
             problem: problem.into(),
+        }
+    }
+
+    /// The same refusal of a field that stands below `to` in the request, and not below `from`.
+    #[must_use]
+    pub fn moved(self, from: &str, to: &str) -> Self {
+        match self {
+            Self::InvalidField { field, problem } => {
+                let rest = field
+                    .strip_prefix(from)
+                    .filter(|rest| rest.is_empty() || rest.starts_with('.'));
+                let field = rest.map_or_else(|| field.clone(), |rest| format!("{to}{rest}"));
+                Self::InvalidField { field, problem }
+            }
+            other => other,
         }
     }
 

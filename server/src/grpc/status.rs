@@ -133,6 +133,10 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "REQUEST_ID_CONFLICT",
             resource_detail("request_id", request_id),
         ),
+        Refusal::InBatch { field, refusal } => {
+            let (code, reason, _) = describe(refusal);
+            (code, reason, field_detail(field, &refusal.to_string()))
+        }
         Refusal::TaskTerminal => (
             Code::FailedPrecondition,
             "TERMINAL",

@@ -8,7 +8,7 @@ use taskyard_proto::v1::{
     CancelScope, CancelTaskRequest, CancelTasksRequest, CreateTaskRequest, Lease, ListTasksRequest,
     SessionTask, TaskDefinition, TaskState,
 };
-use taskyard_tests::client::{Client, command, is_terminal, new_session};
+use taskyard_tests::client::{Client, command, new_session};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::refusal::reason_of;
 use tokio::sync::Barrier;
@@ -20,7 +20,7 @@ use crate::hand_worker::{HandWorker, hello};
 const ROUNDS: usize = 6;
 /// Spawners below each root, and the children that each makes at most.
 const SPAWNERS: usize = 4;
-const CHILDREN: usize = 40;
+const CHILDREN: usize = 120;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_spawns_on_is_canceled_with_its_tree() {
@@ -119,6 +119,8 @@ async fn running_work_that_spawns_is_fenced_by_the_cancel() {
 async fn start() -> Deployment {
     let lease = Duration::from_secs(300);
     let builder = Deployment::builder().lease(lease).servers(2);
+    // So that nothing but the cancel ends the spawning.
+    let builder = builder.server_flags(&["--max-children=100000"]);
     builder.workers(Vec::new()).start().await
 }
 
@@ -161,14 +163,16 @@ async fn spawn_below(clients: &[Client; 2], session: &str, root: &SessionTask) -
     Spawners { begin, running }
 }
 
-/// Creates task after task, each below the newest one, or beside it once that is refused; how many it made.
+/// Creates task after task, each below the newest one, and from `first` on again where the tree is as deep as it may
+/// be, until it is refused; how many it made.
 async fn spawn_on(mut client: Client, session: &str, first: SessionTask) -> usize {
-    let mut newest = first.id;
+    let mut newest = first.id.clone();
     for made in 0..CHILDREN {
         match client.try_create(session, task(&newest)).await {
             Ok(task) => newest = task.id,
             Err(status) => match reason_of(&status).as_str() {
-                "PARENT_ENDED" | "PARENT_CANCELED" | "TREE_TOO_DEEP" => return made,
+                "TREE_TOO_DEEP" => newest.clone_from(&first.id),
+                "PARENT_ENDED" | "PARENT_CANCELED" => return made,
                 _ => panic!("{status:?}"),
             },
         }
@@ -178,7 +182,7 @@ async fn spawn_on(mut client: Client, session: &str, first: SessionTask) -> usiz
 
 /// Creates children as what runs inside the task would, until that is refused; why it was.
 async fn spawn_inside(mut client: Client, lease: &Lease) -> Option<String> {
-    for _ in 0..500 {
+    for _ in 0..50_000 {
         let mut request = Request::new(CreateTaskRequest {
             task: Some(task("")),
             ..CreateTaskRequest::default()
@@ -199,16 +203,18 @@ async fn spawn_inside(mut client: Client, lease: &Lease) -> Option<String> {
 async fn live(client: &mut Client, session: &str) -> Vec<String> {
     let request = ListTasksRequest {
         session_id: session.to_owned(),
-        page_size: 500,
+        states: [
+            TaskState::Queued,
+            TaskState::Running,
+            TaskState::AwaitingInput,
+        ]
+        .map(i32::from)
+        .to_vec(),
         ..ListTasksRequest::default()
     };
     let page = client.tasks.list_tasks(request).await;
-    let page = page.expect("a listing").into_inner();
-    assert!(page.next_page_token.is_empty(), "one page holds them all");
-    let is_live =
-        |task: &&SessionTask| !is_terminal(task) || task.state() == TaskState::Unspecified;
-    let live = page.tasks.iter().filter(is_live);
-    live.map(|task| task.id.clone()).collect()
+    let live = page.expect("a listing").into_inner().tasks;
+    live.into_iter().map(|task| task.id).collect()
 }
 
 fn task(parent: &str) -> TaskDefinition {

@@ -3,9 +3,11 @@
 mod bad_definition;
 mod bad_endpoints;
 mod bad_input;
+mod batch_create;
 mod cancel;
 mod cli_run;
 mod cli_verbs;
+mod clone;
 mod create;
 mod data_directory;
 mod dev;
