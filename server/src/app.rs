@@ -2,7 +2,11 @@
 
 use crate::{
     commit::Commits,
-    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    control::{
+        files::{FileSlots, GrepSlots},
+        namespace::NameCache,
+        task_sessions::TaskSessions,
+    },
     dispatch::{Registry, Routes},
     events::Events,
     output::OutputWriters,
@@ -33,6 +37,8 @@ pub struct App {
     pub names: NameCache,
     /// How many files may be on their way into the store at once.
     pub file_slots: FileSlots,
+    /// How many searches in files may go on at once.
+    pub grep_slots: GrepSlots,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

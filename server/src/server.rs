@@ -5,7 +5,11 @@ use crate::{
     background,
     commit::Commits,
     config::ServerConfig,
-    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    control::{
+        files::{FileSlots, GrepSlots},
+        namespace::NameCache,
+        task_sessions::TaskSessions,
+    },
     dispatch::{self, Registry, Routes},
     events::Events,
     grpc::endpoint,
@@ -81,6 +85,7 @@ impl Server {
             lease,
             names: NameCache::default(),
             file_slots: FileSlots::default(),
+            grep_slots: GrepSlots::default(),
             shutdown: CancellationToken::new(),
         });
         Ok(Self {

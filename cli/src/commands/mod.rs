@@ -4,6 +4,7 @@ pub mod cancel;
 pub mod completions;
 pub mod create;
 pub mod files;
+pub mod files_grep;
 pub mod get;
 pub mod help;
 pub mod list;

@@ -1,8 +1,8 @@
 //! The words for the wire's enums, as design and JSON spell them.
 
 use taskyard_proto::v1::{
-    CancelOutcome, FileType, OutputStream, ResultSource, SessionEventType, StepStatus, TaskState,
-    WakePolicy, WorkerStatus,
+    CancelOutcome, FileType, GrepStop, OutputStream, ResultSource, SessionEventType, StepStatus,
+    TaskState, WakePolicy, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -82,6 +82,17 @@ pub fn event_type(event_type: SessionEventType) -> &'static str {
         SessionEventType::Unspecified => "unknown",
         SessionEventType::TaskCreated => "task.created",
         SessionEventType::TaskUpdated => "task.updated",
+    }
+}
+
+pub fn grep_stop(stop: GrepStop) -> &'static str {
+    match stop {
+        GrepStop::Unspecified => "",
+        GrepStop::Matches => "matches",
+        GrepStop::Files => "files",
+        GrepStop::Bytes => "bytes",
+        GrepStop::Answer => "answer",
+        GrepStop::Time => "time",
     }
 }
 

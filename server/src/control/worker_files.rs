@@ -11,8 +11,11 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::Stream;
-use taskyard_core::vfs::SessionPath;
-use taskyard_proto::v1::{FileInfo, ReadFileRequest};
+use taskyard_core::{id::SessionUid, vfs::SessionPath};
+use taskyard_proto::v1::{FileInfo, ListFilesRequest, ListFilesResponse, ReadFileRequest};
+
+/// Files in one answer.
+const FILES_PER_PAGE: usize = 500;
 
 /// Writes `/.tasks/<id>/<name>` for the holder of a lease, in one transaction that keeps the lease from being taken
 /// meanwhile. `name` is `output.json`, or a clean path below `artifacts/`. Nothing is written where `parts` ends with
@@ -49,13 +52,36 @@ pub async fn read_lease_file(
     lease: LeaseRef,
     request: &ReadFileRequest,
 ) -> Result<impl Stream<Item = Result<FilePart, Refusal>> + Send + 'static + use<>, Refusal> {
-    let session =
-        store::files::session_of_lease(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
-            .await?
-            .ok_or(Refusal::LeaseLost)?;
+    let session = session_of(app, lease).await?;
     let reader =
         files::open_file(app, session, &request.path, request.offset, request.limit).await?;
     Ok(reader.into_stream())
+}
+
+/// Lists the files of the session of a lease's task at and below a path, at most 500.
+///
+/// # Errors
+/// [`Refusal::LeaseLost`]; [`Refusal::InvalidPath`], [`Refusal::NotFound`] for the path, [`Refusal::BadToken`],
+/// [`Refusal::Store`].
+pub async fn list_lease_files(
+    app: &App,
+    lease: LeaseRef,
+    request: &ListFilesRequest,
+) -> Result<ListFilesResponse, Refusal> {
+    let session = session_of(app, lease).await?;
+    let path = files::parse_path(&request.path)?;
+    let page = files::list_below(app, session, &path, &request.page_token, FILES_PER_PAGE).await?;
+    Ok(ListFilesResponse {
+        files: page.files,
+        next_page_token: page.next_page_token,
+        is_folder: page.is_folder,
+    })
+}
+
+async fn session_of(app: &App, lease: LeaseRef) -> Result<SessionUid, Refusal> {
+    store::files::session_of_lease(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
+        .await?
+        .ok_or(Refusal::LeaseLost)
 }
 
 fn result_path(lease: LeaseRef, name: &str) -> Result<SessionPath, Refusal> {

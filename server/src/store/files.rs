@@ -195,6 +195,38 @@ pub async fn list_entries(
         .collect()
 }
 
+/// Files whose paths lie in a range (see [`range_below`]), by path.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn list_range(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+    from: &str,
+    to: &str,
+    limit: i64,
+) -> Result<Vec<FileRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select path, version, size, modified_at from file
+         where session_uid = $1 and path >= $2 and path < $3 order by path limit $4",
+        session.0,
+        from,
+        to,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| FileRow {
+            path: row.path,
+            version: row.version,
+            size: row.size,
+            modified_at: times::to_proto(row.modified_at),
+        })
+        .collect())
+}
+
 /// The session of a task under a lease that is held at this moment.
 ///
 /// # Errors
@@ -218,7 +250,8 @@ pub async fn session_of_lease(
 }
 
 /// The range of paths below a folder: from the first value, included, to the second, excluded.
-pub(super) fn range_below(folder: &SessionPath) -> (String, String) {
+#[must_use]
+pub fn range_below(folder: &SessionPath) -> (String, String) {
     let from = folder.folder_prefix();
     // `0` is the character after `/`
     let to = format!("{}0", from.trim_end_matches('/'));

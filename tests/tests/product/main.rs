@@ -11,6 +11,7 @@ mod data_directory;
 mod dev;
 mod endings;
 mod environment;
+mod file_grep;
 mod files;
 mod interop;
 mod output;

@@ -77,6 +77,12 @@ impl FileReader {
         }
     }
 
+    /// The file that is being read.
+    #[must_use]
+    pub fn file(&self) -> &FileInfo {
+        &self.file
+    }
+
     /// The next part; none after the last. There is always a first one.
     ///
     /// # Errors
