@@ -7,6 +7,7 @@
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`command_line`]: the command line as a person or a script uses it
+//! - [`s3_server`]: a real S3 server, which can be away
 //! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -22,6 +23,7 @@ pub mod deployment;
 pub mod pattern;
 pub mod process;
 pub mod refusal;
+pub mod s3_server;
 pub mod session_files;
 pub mod skip;
 pub mod wait;

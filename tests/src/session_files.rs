@@ -12,6 +12,7 @@ use crate::client::Client;
 pub struct SessionFiles {
     client: Client,
     session: String,
+    namespace: String,
 }
 
 impl SessionFiles {
@@ -19,7 +20,14 @@ impl SessionFiles {
         SessionFiles {
             client: client.clone(),
             session: session.to_owned(),
+            namespace: String::new(),
         }
+    }
+
+    /// The session of this name in another namespace.
+    pub fn in_namespace(mut self, namespace: &str) -> SessionFiles {
+        self.namespace = namespace.to_owned();
+        self
     }
 
     /// Writes a file; answers with its version.
@@ -35,10 +43,10 @@ impl SessionFiles {
         if_version: Option<i64>,
     ) -> Result<i64, Status> {
         let header = WriteHeader {
+            namespace: self.namespace.clone(),
             session_id: self.session.clone(),
             path: path.to_owned(),
             if_version,
-            ..WriteHeader::default()
         };
         self.client.write_file(header, bytes).await
     }
@@ -62,19 +70,19 @@ impl SessionFiles {
     /// The request for a range of a file.
     pub fn read_request(&self, path: &str, offset: i64, limit: i64) -> ReadRequest {
         ReadRequest {
+            namespace: self.namespace.clone(),
             session_id: self.session.clone(),
             path: path.to_owned(),
             offset,
             limit,
-            ..ReadRequest::default()
         }
     }
 
     pub async fn stat(&mut self, path: &str) -> Result<FileInfo, Status> {
         let request = StatRequest {
+            namespace: self.namespace.clone(),
             session_id: self.session.clone(),
             path: path.to_owned(),
-            ..StatRequest::default()
         };
         let answer = self.client.files.stat(request).await?.into_inner();
         Ok(answer.file.unwrap_or_default())
@@ -83,6 +91,7 @@ impl SessionFiles {
     /// Deletes a file, or a folder with all that is in it; answers with the number of files.
     pub async fn delete(&mut self, path: &str) -> Result<i64, Status> {
         let request = DeleteRequest {
+            namespace: self.namespace.clone(),
             session_id: self.session.clone(),
             path: path.to_owned(),
             recursive: true,
@@ -103,12 +112,12 @@ impl SessionFiles {
         let mut page_token = String::new();
         loop {
             let request = ListRequest {
+                namespace: self.namespace.clone(),
                 session_id: self.session.clone(),
                 path: path.to_owned(),
                 page_size,
                 page_token,
                 recursive: true,
-                ..ListRequest::default()
             };
             let page = self.client.files.list(request).await?.into_inner();
             paths.extend(page.entries.into_iter().map(|entry| entry.path));
@@ -122,6 +131,7 @@ impl SessionFiles {
     /// A search below a path.
     pub fn grep_request(&self, pattern: &str, path: &str) -> GrepRequest {
         GrepRequest {
+            namespace: self.namespace.clone(),
             session_id: self.session.clone(),
             path: path.to_owned(),
             pattern: pattern.to_owned(),

@@ -92,7 +92,7 @@ pub struct CatArguments {
     pub limit: Option<i64>,
 }
 
-/// Write a file whole, at most 16 MiB
+/// Write a file whole: at most 16 MiB, or 1 GiB where the server has an object store
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard files put demo /inbox/plan.md ./plan.md

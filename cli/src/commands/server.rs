@@ -11,6 +11,7 @@ use crate::console;
 use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
+use crate::dev::storage::Storage;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -34,9 +35,10 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
     let service = arguments.service;
     let listen = service.address("127.0.0.1:8275")?;
     ensure_free(listen)?;
+    let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
     let database = service.database.open().await?;
-    let ended = serve(&database, listen, service.lease, &mut interrupts).await;
+    let ended = serve(&database, listen, service.lease, storage, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
@@ -46,12 +48,16 @@ async fn serve(
     database: &Database,
     listen: SocketAddr,
     lease: Option<Duration>,
+    storage: Storage,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let config = ServerConfig {
         database_url: database.url().to_owned(),
         listen,
         lease,
+        file_quotas: storage.file_quotas,
+        object_store: storage.object_store,
+        object_grace: storage.object_grace,
     };
     let server = tokio::select! {
         bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,

@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::file_transfer::read_local;
+use crate::file_transfer::read_whole;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
 use crate::task_file::parse::parse;
@@ -55,7 +55,7 @@ pub async fn execute(
     } else {
         &arguments.file
     };
-    let file = parse(source, &read_local(&arguments.file).await?)?;
+    let file = parse(source, &read_whole(&arguments.file).await?)?;
     let session_id = match (global.session(), &file.session) {
         (Some(session), _) => session.to_owned(),
         (None, Some(session)) => session.clone(),

@@ -2485,7 +2485,7 @@ pub struct WriteRequest {
     /// Required in the first message, refused in others.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<WriteHeader>,
-    /// The next bytes; the whole file at most 16 MiB.
+    /// The next bytes; the whole file at most 16 MiB, or 1 GiB where the server has an object store.
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
 }
@@ -5117,6 +5117,12 @@ pub struct Session {
     /// When its newest event was committed; absent: none yet.
     #[prost(message, optional, tag = "7")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Bytes of its files, artifacts included.
+    #[prost(int64, tag = "30")]
+    pub file_bytes: i64,
+    /// Its files, artifacts included.
+    #[prost(int64, tag = "31")]
+    pub files: i64,
 }
 /// Request of ListSessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,7 +1,7 @@
 //! Files for the holder of a lease: it reads its session's files, and writes its own task's results.
 
 use super::{
-    files::{self, FileContent, FilePart},
+    files::{self, FilePart, IncomingFile, OUTPUT},
     lease_ref::LeaseRef,
     refusal::Refusal,
 };
@@ -23,8 +23,8 @@ const FILES_PER_PAGE: usize = 500;
 ///
 /// # Errors
 /// [`Refusal::LeaseLost`]; [`Refusal::InvalidField`] and [`Refusal::InvalidPath`] for another name;
-/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::TooSlow`], [`Refusal::Overloaded`],
-/// [`Refusal::Store`].
+/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::QuotaExceeded`] (not for `output.json`),
+/// [`Refusal::TooSlow`], [`Refusal::Overloaded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::Store`].
 pub async fn write_lease_file<E: From<Refusal>>(
     app: &App,
     lease: LeaseRef,
@@ -32,14 +32,15 @@ pub async fn write_lease_file<E: From<Refusal>>(
     parts: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<FileInfo, E> {
     let path = result_path(lease, name)?;
-    let _slot = app.file_slots.take().await?;
-    let content = FileContent::receive(parts).await?;
+    let content = IncomingFile::receive(app, parts).await?;
     let writer = Writer::Lease {
         task: lease.task,
         epoch: lease.epoch,
         lease_id: lease.lease_id,
     };
-    Ok(files::written_file(app, writer, &path, &content, None).await?)
+    // a result that is too large for the report must not be lost to a quota: it is bounded itself
+    let quotas = (name != OUTPUT).then_some(app.file_quotas);
+    Ok(files::written_file(app, writer, &path, &content, None, quotas).await?)
 }
 
 /// Reads a file of the session of a lease's task.

@@ -95,6 +95,22 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 ("limit_bytes", limit.to_string()),
             ]),
         ),
+        Refusal::QuotaExceeded(exceeded) => (
+            Code::ResourceExhausted,
+            "QUOTA_EXCEEDED",
+            Detail::Facts(vec![
+                ("scope", exceeded.scope.to_owned()),
+                ("what", exceeded.what.to_owned()),
+                ("limit", exceeded.limit.to_string()),
+                ("used", exceeded.used.to_string()),
+                ("wanted", exceeded.wanted.to_string()),
+            ]),
+        ),
+        Refusal::ObjectStoreUnavailable(_) => (
+            Code::Unavailable,
+            "OBJECT_STORE_UNAVAILABLE",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
         Refusal::MessageTooLarge { limit } => (
             Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",
@@ -268,9 +284,13 @@ fn message(refusal: &Refusal) -> String {
 }
 
 fn log(refusal: &Refusal, code: Code, reason: &'static str) {
-    let Refusal::Store(error) = refusal else {
-        tracing::debug!(?code, reason, "a call was refused: {refusal}");
-        return;
+    let error: &dyn Error = match refusal {
+        Refusal::Store(error) => error,
+        Refusal::ObjectStoreUnavailable(error) => error,
+        _other => {
+            tracing::debug!(?code, reason, "a call was refused: {refusal}");
+            return;
+        }
     };
     let mut causes = error.to_string();
     let mut cause = error.source();

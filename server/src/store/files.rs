@@ -22,6 +22,17 @@ pub struct FileRow {
     pub modified_at: prost_types::Timestamp,
 }
 
+/// A stored file that is to be read.
+#[derive(Clone, Debug)]
+pub struct OpenedFile {
+    /// The file.
+    pub file: FileRow,
+    /// Where its content is, if not in chunks.
+    pub object: Option<Uuid>,
+    /// The chunk that was asked for; none where the file has fewer.
+    pub chunk: Option<Vec<u8>>,
+}
+
 /// One entry of a folder.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -66,9 +77,9 @@ pub async fn find_file_with_chunk(
     session: SessionUid,
     path: &str,
     chunk_no: i32,
-) -> Result<Option<(FileRow, Option<Vec<u8>>)>, StoreError> {
+) -> Result<Option<OpenedFile>, StoreError> {
     let row = sqlx::query!(
-        r#"select f.version, f.size, f.modified_at, c.data as "data?"
+        r#"select f.version, f.size, f.modified_at, f.object_id, c.data as "data?"
            from file f
            left join file_chunk c on c.session_uid = f.session_uid and c.path = f.path
              and c.version = f.version and c.chunk_no = $3
@@ -86,7 +97,11 @@ pub async fn find_file_with_chunk(
             size: row.size,
             modified_at: times::to_proto(row.modified_at),
         };
-        (file, row.data)
+        OpenedFile {
+            file,
+            object: row.object_id,
+            chunk: row.data,
+        }
     }))
 }
 

@@ -7,6 +7,7 @@ use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::backoff::Backoff;
 use super::convert::{lease_to_wire, work_from_wire};
@@ -113,9 +114,20 @@ async fn in_time<T>(
 fn judge(status: Status) -> Result<(), FileError> {
     match status.code() {
         Code::Aborted => Err(FileError::LeaseLost),
+        // no overload that passes, but a verdict on the file
+        Code::ResourceExhausted if is_too_much(&status) => Err(FileError::Refused {
+            message: status.message().to_owned(),
+        }),
         code if is_worth_another_try(code) => Ok(()),
         _ => Err(FileError::Refused {
             message: status.message().to_owned(),
         }),
     }
+}
+
+/// Whether a file is refused for its size or for a quota.
+fn is_too_much(status: &Status) -> bool {
+    status
+        .get_details_error_info()
+        .is_some_and(|info| info.reason == "QUOTA_EXCEEDED" || info.reason == "TOO_LARGE")
 }

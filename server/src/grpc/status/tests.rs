@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::refusal::{ObjectError, QuotaExceeded};
 use taskyard_core::vfs::PathError;
 
 fn one_of_each() -> Vec<Refusal> {
@@ -50,6 +51,14 @@ fn one_of_each() -> Vec<Refusal> {
             limit: 1,
         },
         Refusal::MessageTooLarge { limit: 1 },
+        Refusal::QuotaExceeded(QuotaExceeded {
+            scope: "session",
+            what: "bytes",
+            limit: 1,
+            used: 1,
+            wanted: 2,
+        }),
+        Refusal::ObjectStoreUnavailable(ObjectError::NotConfigured),
         Refusal::BadMessage { problem: text() },
         Refusal::TooSlow { what: "it" },
         Refusal::OutOfRange {
