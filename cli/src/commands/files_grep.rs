@@ -19,8 +19,7 @@ use crate::view::words;
   taskyard files grep demo -F 'a.b(c)' /src -C 3
   taskyard files grep demo todo -i -o json
 
-Exit codes: 0 found, 1 found nothing, refused or no such path, 2 usage, 125 server out of reach
-or failed. / leaves /.tasks out: search it by its own path.")]
+Exit codes: 0 found, 1 found nothing or refused, 2 usage, 125 server out of reach or failed.")]
 pub struct GrepArguments {
     /// Session
     #[arg(value_name = "SESSION")]
@@ -28,7 +27,7 @@ pub struct GrepArguments {
     /// Regular expression, matched line by line
     #[arg(allow_hyphen_values = true)]
     pub pattern: String,
-    /// File, or folder to search at any depth
+    /// File, or folder to search at any depth; / leaves /.tasks out
     #[arg(default_value = "/")]
     pub path: String,
     /// The pattern is plain text
@@ -47,7 +46,12 @@ pub struct GrepArguments {
     #[arg(long, value_name = "SIZE", default_value = "5MiB", value_parser = parse_size)]
     pub scan: u64,
     /// Go on where an earlier search stopped
-    #[arg(long, value_name = "TOKEN", hide_short_help = true, default_value = "")]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub page_token: String,
     #[command(flatten)]
     pub output: OutputArguments,

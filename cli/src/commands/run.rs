@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::{CommandSpec, RetryPolicy, SessionTask, TaskDefinition, TaskSpec};
+use taskyard_proto::v1::{
+    CommandSpec, RetryPolicy, SessionTask, TaskCollect, TaskDefinition, TaskInput, TaskSpec,
+};
 
 use crate::arguments::GlobalArguments;
 use crate::commands::create::create_task;
@@ -26,6 +28,8 @@ use crate::view::task_record::task_record;
 #[derive(Debug, Args)]
 // they serve here as well, and the help has its size
 #[command(
+    mut_arg("database_url", |argument| argument.hide_env(true)),
+    mut_arg("lease", |argument| argument.help("Lease of every task, 1s to 1h")),
     mut_arg("object_store", |argument| argument.hide(true)),
     mut_arg("object_grace", |argument| argument.hide(true)),
     mut_arg("session_file_bytes", |argument| argument.hide(true)),
@@ -59,6 +63,12 @@ pub struct RunArguments {
     /// Run again after a failure or a loss, this many runs in all
     #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]
     pub retry: Option<i32>,
+    /// File or folder of the session to find in the working directory
+    #[arg(long = "file", value_name = "PATH[:TO]")]
+    pub files: Vec<String>,
+    /// Store these in the session's folder TO afterwards: 'out/**:/results'
+    #[arg(long = "collect", value_name = "GLOB:TO")]
+    pub collect: Vec<String>,
     /// Do not follow; print the task (see -o)
     #[arg(long)]
     pub detach: bool,
@@ -152,6 +162,12 @@ fn definition(arguments: &RunArguments) -> Result<TaskDefinition, Failure> {
         name: arguments.name.clone().unwrap_or_default(),
         spec: Some(TaskSpec {
             command: Some(command),
+            files: arguments.files.iter().map(|text| input(text)).collect(),
+            collect: arguments
+                .collect
+                .iter()
+                .map(|text| collect(text))
+                .collect::<Result<_, _>>()?,
             ..TaskSpec::default()
         }),
         timeout: arguments.timeout.map(to_wire),
@@ -160,6 +176,29 @@ fn definition(arguments: &RunArguments) -> Result<TaskDefinition, Failure> {
             ..RetryPolicy::default()
         }),
         ..TaskDefinition::default()
+    })
+}
+
+/// `PATH`, or `PATH:TO`.
+fn input(text: &str) -> TaskInput {
+    let (path, to) = text.rsplit_once(':').unwrap_or((text, ""));
+    TaskInput {
+        path: path.to_owned(),
+        to: to.to_owned(),
+        mode: None,
+    }
+}
+
+/// `GLOB:TO`.
+fn collect(text: &str) -> Result<TaskCollect, Failure> {
+    let (glob, to) = text.rsplit_once(':').ok_or_else(|| {
+        Failure::Usage(format!(
+            "--collect {text}: name the session's folder too, such as '{text}:/results'"
+        ))
+    })?;
+    Ok(TaskCollect {
+        glob: glob.to_owned(),
+        to: to.to_owned(),
     })
 }
 

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, OutputLimits, ResultSource, RetryPolicy, TaskDefinition, TaskSpec, WakePolicy,
+    CommandSpec, OutputLimits, ResultSource, RetryPolicy, TaskCollect, TaskDefinition, TaskInput,
+    TaskSpec, WakePolicy,
 };
 
 use crate::quantity::to_wire;
-use crate::task_file::model::{Command, ResultSourceName, Retry, TaskFile, WakePolicyName};
+use crate::task_file::model::{
+    Collect, Command, Input, ResultSourceName, Retry, TaskFile, WakePolicyName,
+};
 use crate::task_file::scalar::{Moment, Span};
 use crate::view::moment::from_utc;
 
@@ -26,6 +29,8 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
             max_bytes_per_stream: i64::try_from(size.0).unwrap_or(i64::MAX),
         }),
         worker_labels: file.worker_labels,
+        files: file.files.into_iter().map(input).collect(),
+        collect: file.collect.into_iter().map(collect).collect(),
     };
     TaskDefinition {
         name: file.name,
@@ -65,6 +70,21 @@ fn command(command: Command) -> CommandSpec {
         umask: command.umask.map(|umask| umask.0),
         success_exit_codes: command.success_exit_codes,
         grace: span(command.grace),
+    }
+}
+
+fn input(input: Input) -> TaskInput {
+    TaskInput {
+        path: input.path,
+        to: input.to,
+        mode: input.mode.map(|mode| mode.0),
+    }
+}
+
+fn collect(collect: Collect) -> TaskCollect {
+    TaskCollect {
+        glob: collect.glob,
+        to: collect.to,
     }
 }
 

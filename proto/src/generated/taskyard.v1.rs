@@ -163,6 +163,42 @@ pub struct TaskSpec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Files of the session that a run finds in its working directory; at most 64, and 1,000 files of 1 GiB in all once
+    /// folders are opened. Where one is missing or too large the run fails with `start_failed` and is not repeated. For the
+    /// executor `command` only, and with a working directory of the task's own.
+    #[prost(message, repeated, tag = "30")]
+    pub files: ::prost::alloc::vec::Vec<TaskInput>,
+    /// What a run leaves in its working directory that is stored in the session's files, whether it succeeds or fails; at
+    /// most 32, and 200 files of 16 MiB, 256 MiB in all. `/.tasks/<id>/collect.json` says what was stored and what was
+    /// left out. For the executor `command` only, and with a working directory of the task's own.
+    #[prost(message, repeated, tag = "31")]
+    pub collect: ::prost::alloc::vec::Vec<TaskCollect>,
+}
+/// A file or folder of the session that a run finds in its working directory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskInput {
+    /// File, or folder with all that is below it, in the session's files; not `/`.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Where to put it, relative to the working directory; no `..`. Empty: a file under its own name, the files of a folder
+    /// in the working directory itself.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// Permission bits of each file, at most 0o777; absent: 0o644.
+    #[prost(uint32, optional, tag = "3")]
+    pub mode: ::core::option::Option<u32>,
+}
+/// Files of the working directory that are stored in the session's files after a run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskCollect {
+    /// Which ones: a path relative to the working directory with `*`, `?`, `\[...\]` and `{a,b}` within a part, and `**` for any
+    /// number of parts; at most 256 bytes, no `..`. Symbolic links are never followed.
+    #[prost(string, tag = "1")]
+    pub glob: ::prost::alloc::string::String,
+    /// Folder in the session's files below which they are stored, by their path relative to the working directory; not in
+    /// `/.tasks`. What is there under the same path is overwritten.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
 }
 /// A process to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4016,7 +4052,8 @@ pub struct WriteFileRequest {
     /// The lease; required in the first message.
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<Lease>,
-    /// Path relative to `/.tasks/<id>/`; required in the first message.
+    /// Path relative to `/.tasks/<id>/`, or from `/` on a path that the task's `collect` allows; required in the first
+    /// message.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// The next bytes; the whole file at most 16 MiB.
@@ -4429,7 +4466,8 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ListFiles"));
             self.inner.unary(req, path, codec).await
         }
-        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, or anything in `artifacts/`.
+        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, `collect.json`, or anything in `artifacts/`; or a
+        /// file of the session that the task's `collect` allows.
         pub async fn write_file(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::WriteFileRequest>,
@@ -4533,7 +4571,8 @@ pub mod worker_service_server {
             tonic::Response<super::ListFilesResponse>,
             tonic::Status,
         >;
-        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, or anything in `artifacts/`.
+        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, `collect.json`, or anything in `artifacts/`; or a
+        /// file of the session that the task's `collect` allows.
         async fn write_file(
             &self,
             request: tonic::Request<tonic::Streaming<super::WriteFileRequest>>,

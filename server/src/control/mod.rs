@@ -4,6 +4,7 @@
 pub mod acquire_leases;
 pub mod attach;
 pub mod cancel_task;
+mod collect_glob;
 mod commit_refusal;
 pub mod create_task;
 pub mod cursor;

@@ -106,6 +106,12 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// A worker writes what its task's `collect` does not allow.
+    #[error("the task's `collect` does not allow to write {path:?}")]
+    CollectNotAllowed {
+        /// The path.
+        path: String,
+    },
     /// There is a folder where a file is meant, or a file where a folder is meant.
     #[error("{path:?} is {what}")]
     WrongFileType {

@@ -1,13 +1,14 @@
 //! Files for the holder of a lease: it reads its session's files, and writes its own task's results.
 
 use super::{
-    files::{self, FilePart, IncomingFile, OUTPUT},
+    collect_glob,
+    files::{self, COLLECT, FilePart, IncomingFile, OUTPUT},
     lease_ref::LeaseRef,
     refusal::Refusal,
 };
 use crate::{
     app::App,
-    store::{self, file_writes::Writer},
+    store::{self, claim, file_writes::Writer},
 };
 use bytes::Bytes;
 use futures::Stream;
@@ -18,12 +19,14 @@ use taskyard_proto::v1::{FileInfo, ListFilesRequest, ListFilesResponse, ReadFile
 const FILES_PER_PAGE: usize = 500;
 
 /// Writes `/.tasks/<id>/<name>` for the holder of a lease, in one transaction that keeps the lease from being taken
-/// meanwhile. `name` is `output.json`, or a clean path below `artifacts/`. Nothing is written where `parts` ends with
-/// an error, which is handed back.
+/// meanwhile. `name` is `output.json`, `collect.json`, or a clean path below `artifacts/`; or an absolute path that the
+/// task's `collect` allows, which is written as it is. Nothing is written where `parts` ends with an error, which is
+/// handed back.
 ///
 /// # Errors
 /// [`Refusal::LeaseLost`]; [`Refusal::InvalidField`] and [`Refusal::InvalidPath`] for another name;
-/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::QuotaExceeded`] (not for `output.json`),
+/// [`Refusal::CollectNotAllowed`];
+/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::QuotaExceeded`] (for artifacts and what is collected),
 /// [`Refusal::TooSlow`], [`Refusal::Overloaded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::Store`].
 pub async fn write_lease_file<E: From<Refusal>>(
     app: &App,
@@ -31,15 +34,19 @@ pub async fn write_lease_file<E: From<Refusal>>(
     name: &str,
     parts: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<FileInfo, E> {
-    let path = result_path(lease, name)?;
+    let path = if name.starts_with('/') {
+        collected_path(app, lease, name).await?
+    } else {
+        result_path(lease, name)?
+    };
     let content = IncomingFile::receive(app, parts).await?;
     let writer = Writer::Lease {
         task: lease.task,
         epoch: lease.epoch,
         lease_id: lease.lease_id,
     };
-    // a result that is too large for the report must not be lost to a quota: it is bounded itself
-    let quotas = (name != OUTPUT).then_some(app.file_quotas);
+    // what tells of the run must not be lost to a quota: it is bounded itself
+    let quotas = (name != OUTPUT && name != COLLECT).then_some(app.file_quotas);
     Ok(files::written_file(app, writer, &path, &content, None, quotas).await?)
 }
 
@@ -85,11 +92,25 @@ async fn session_of(app: &App, lease: LeaseRef) -> Result<SessionUid, Refusal> {
         .ok_or(Refusal::LeaseLost)
 }
 
+/// A path that the task's `collect` allows.
+async fn collected_path(app: &App, lease: LeaseRef, name: &str) -> Result<SessionPath, Refusal> {
+    let path = files::parse_path(name)?;
+    let spec = claim::find_lease_spec(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
+        .await?
+        .ok_or(Refusal::LeaseLost)?;
+    if !collect_glob::allows(&spec.collect, &path) {
+        return Err(Refusal::CollectNotAllowed {
+            path: path.to_string(),
+        });
+    }
+    Ok(path)
+}
+
 fn result_path(lease: LeaseRef, name: &str) -> Result<SessionPath, Refusal> {
-    if name != "output.json" && !name.starts_with("artifacts/") {
+    if name != OUTPUT && name != COLLECT && !name.starts_with("artifacts/") {
         return Err(Refusal::invalid(
             "name",
-            "must be `output.json`, or start with `artifacts/`",
+            "must be `output.json` or `collect.json`, or start with `artifacts/`, or with `/` for what is collected",
         ));
     }
     format!("{}/{name}", files::task_folder(lease.task))
@@ -113,7 +134,12 @@ mod tests {
 
     #[test]
     fn results_lie_in_the_tasks_own_folder() {
-        for name in ["output.json", "artifacts/a", "artifacts/b/c.txt"] {
+        for name in [
+            "output.json",
+            "collect.json",
+            "artifacts/a",
+            "artifacts/b/c.txt",
+        ] {
             let path = result_path(LEASE, name).expect("allowed");
             assert_eq!(
                 path.as_str(),

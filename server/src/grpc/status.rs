@@ -183,6 +183,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "SYSTEM_PATH",
             resource_detail("file", path),
         ),
+        Refusal::CollectNotAllowed { path } => (
+            Code::PermissionDenied,
+            "COLLECT_NOT_ALLOWED",
+            resource_detail("file", path),
+        ),
         Refusal::GenerationMismatch { expected, found } => (
             Code::Aborted,
             "GENERATION_MISMATCH",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use taskyard_proto::v1::{ListSessionsRequest, Session};
+use taskyard_proto::v1::{ListSessionsRequest, Session, TaskCollect};
 use taskyard_tests::client::{Client, new_session, shell};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::refusal::expect_refused;
@@ -205,4 +205,27 @@ async fn an_artifact_beyond_the_quota_is_left_out_and_the_task_succeeds() {
     let names: Vec<&str> = task.artifacts.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["small"]);
     assert_eq!(task.state(), taskyard_proto::v1::TaskState::Succeeded);
+}
+
+#[tokio::test]
+async fn what_is_collected_beyond_the_quota_is_said() {
+    let deployment = deployment().await;
+    let mut client = deployment.client().await;
+    let session = new_session("quota-collect");
+    let mut task = shell("head -c 20000 /dev/zero >large; echo x >small");
+    task.spec.get_or_insert_default().collect = vec![TaskCollect {
+        glob: "*".to_owned(),
+        to: "/r".to_owned(),
+    }];
+    let task = client.run(&session, task).await;
+    assert_eq!(task.state(), taskyard_proto::v1::TaskState::Succeeded);
+    let mut files = SessionFiles::new(&client, &session);
+    assert_eq!(files.read("/r/small").await.expect("read"), b"x\n");
+    let said = files
+        .read(&format!("/.tasks/{}/collect.json", task.id))
+        .await;
+    let said: serde_json::Value = serde_json::from_slice(&said.expect("read")).expect("JSON");
+    assert_eq!(said["skipped"][0]["from"], "large");
+    let reason = said["skipped"][0]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("10000 bytes"), "{reason}");
 }

@@ -21,5 +21,6 @@ mod python;
 mod retries;
 mod routing;
 mod steering;
+mod task_inputs;
 mod timing;
 mod watch;

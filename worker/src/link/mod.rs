@@ -11,6 +11,7 @@ pub mod control;
 mod convert;
 pub mod earlier;
 mod endpoint;
+pub mod file_reading;
 pub mod files;
 pub mod output;
 pub mod reports;

@@ -4,7 +4,7 @@ use super::{
     list_below,
     node::{Node, find_node, folder_info, no_file, stored_file_info},
     stat_file::parse_path,
-    system_path::{ARTIFACTS, LogStream, OUTPUT, RESULT, RUNS, SystemPlace, task_folder},
+    system_path::{ARTIFACTS, COLLECT, LogStream, OUTPUT, RESULT, RUNS, SystemPlace, task_folder},
 };
 use crate::{
     app::App,
@@ -197,7 +197,7 @@ impl OpenFolder<'_> {
         let folder = task_files::find_task_folder(self.app.store.pool(), self.session, task)
             .await?
             .ok_or_else(|| no_file(self.path))?;
-        let mut names = vec![ARTIFACTS.to_owned(), OUTPUT.to_owned()];
+        let mut names = [ARTIFACTS, COLLECT, OUTPUT].map(str::to_owned).to_vec();
         if folder.is_terminal {
             names.push(RESULT.to_owned());
         }

@@ -28,7 +28,7 @@ pub use list_files::list_files;
 pub use read_file::{open_file, read_file};
 pub(crate) use stat_file::parse_path;
 pub use stat_file::stat_file;
-pub(crate) use system_path::OUTPUT;
 pub use system_path::task_folder;
+pub(crate) use system_path::{COLLECT, OUTPUT};
 pub use write_file::write_file;
 pub(crate) use write_file::written_file;

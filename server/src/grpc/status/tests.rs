@@ -35,6 +35,7 @@ fn one_of_each() -> Vec<Refusal> {
             max: 3,
         },
         Refusal::SystemPath { path: text() },
+        Refusal::CollectNotAllowed { path: text() },
         Refusal::WrongFileType {
             path: text(),
             what: "a folder",
