@@ -25,7 +25,7 @@ pub(super) async fn run(app: &App) {
     let Some(objects) = &app.objects else {
         return app.shutdown.cancelled().await;
     };
-    let longest_pause = LONGEST_PAUSE.min(app.object_grace / 2);
+    let longest_pause = LONGEST_PAUSE.min(app.object_grace / 4);
     let mut pause = longest_pause;
     let mut is_in_trouble = false;
     loop {

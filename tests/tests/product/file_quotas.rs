@@ -15,8 +15,8 @@ use tonic_types::StatusExt;
 const FLAGS: [&str; 4] = [
     "--session-files=10",
     "--session-file-bytes=10000",
-    "--namespace-files=24",
-    "--namespace-file-bytes=24000",
+    "--namespace-files=14",
+    "--namespace-file-bytes=14000",
 ];
 
 /// A deployment with small quotas, which these tests share; each uses a namespace of its own.
@@ -134,8 +134,9 @@ async fn a_write_beyond_the_quota_is_refused_with_limit_and_use() {
 async fn of_many_writers_exactly_as_many_get_in_as_there_is_room_for() {
     let deployment = deployment().await;
     let client = deployment.client().await;
-    for (namespace, sessions, room) in [("one-session", 1, 10), ("many-sessions", 4, 24)] {
-        let writers = 12 * sessions;
+    for (namespace, writers, sessions, room) in
+        [("one-session", 12, 1, 10), ("many-sessions", 18, 3, 14)]
+    {
         let barrier = Arc::new(Barrier::new(writers));
         let ids: Vec<String> = (0..sessions).map(|_| new_session("writers")).collect();
         let writes = (0..writers).map(|writer| {

@@ -155,7 +155,7 @@ async fn keeps_large_files(deployment: &Deployment, directory: &Path) {
 #[tokio::test]
 async fn a_directory_keeps_large_files_of_two_servers() {
     let folder = folder();
-    let deployment = with_directory(&folder, "3s").servers(2).start().await;
+    let deployment = with_directory(&folder, "5s").servers(2).start().await;
     keeps_large_files(&deployment, folder.path()).await;
     command_line_streams(&deployment).await;
     deployment.remove().await;
@@ -200,7 +200,7 @@ async fn an_s3_server_keeps_large_files_and_may_be_away() {
     let url = format!("--object-store={}", s3.url());
     let deployment = Deployment::builder()
         .workers(Vec::new())
-        .server_flags(&[&url, "--object-grace=3s"])
+        .server_flags(&[&url, "--object-grace=5s"])
         .server_env(&env)
         .start()
         .await;
@@ -254,7 +254,7 @@ async fn an_s3_server_keeps_large_files_and_may_be_away() {
 #[tokio::test]
 async fn what_a_killed_server_left_half_uploaded_is_removed() {
     let folder = folder();
-    let deployment = with_directory(&folder, "3s").start().await;
+    let deployment = with_directory(&folder, "5s").start().await;
     let mut client = deployment.client().await;
     let session = new_session("killed");
     let (parts, stream) = mpsc::channel(64);
