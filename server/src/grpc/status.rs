@@ -1,6 +1,6 @@
 //! From a refusal to a status: the code, a stable reason, and the details that help a program to go on.
 
-use crate::control::refusal::{Refusal, Resource, StoreError};
+use crate::control::refusal::{ObjectError, Refusal, Resource, StoreError};
 use std::{collections::HashMap, error::Error, time::Duration};
 use taskyard_core::task::summary;
 use tonic::{Code, Status};
@@ -283,6 +283,10 @@ fn message(refusal: &Refusal) -> String {
             | StoreError::NoDatabase { .. }
             | StoreError::Other(_) => "the server failed; its log says why".to_owned(),
         },
+        Refusal::ObjectStoreUnavailable(ObjectError::NotConfigured) => {
+            "the content lies in an object store, and this server was started without one; give it --object-store"
+                .to_owned()
+        }
         other => other.to_string(),
     };
     summary::clip(&text, MAX_MESSAGE_BYTES)

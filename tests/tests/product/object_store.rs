@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use taskyard_proto::v1::{WriteHeader, WriteRequest};
 use taskyard_tests::client::{Client, new_session};
+use taskyard_tests::database::Database;
 use taskyard_tests::deployment::{Deployment, DeploymentBuilder};
 use taskyard_tests::refusal::expect_refused;
 use taskyard_tests::s3_server::S3Server;
@@ -158,7 +159,37 @@ async fn a_directory_keeps_large_files_of_two_servers() {
     let deployment = with_directory(&folder, "5s").servers(2).start().await;
     keeps_large_files(&deployment, folder.path()).await;
     command_line_streams(&deployment).await;
+    a_server_without_it_says_so(&deployment).await;
     deployment.remove().await;
+}
+
+async fn a_server_without_it_says_so(deployment: &Deployment) {
+    let session = new_session("without");
+    let mut files = SessionFiles::new(&deployment.client().await, &session);
+    files
+        .write("/large", &content(2 * MIB, 14))
+        .await
+        .expect("written");
+    files.write("/small", b"x").await.expect("written");
+    let without = Deployment::builder()
+        .database(Database::foreign(deployment.database().url()))
+        .workers(Vec::new())
+        .start()
+        .await;
+    let mut files = SessionFiles::new(&without.client().await, &session);
+    assert_eq!(files.read("/small").await.expect("read"), b"x");
+    let refused = files.read("/large").await;
+    let status = expect_refused(
+        "no store",
+        refused,
+        Code::Unavailable,
+        "OBJECT_STORE_UNAVAILABLE",
+    );
+    assert!(
+        status.message().contains("--object-store"),
+        "{}",
+        status.message()
+    );
 }
 
 async fn command_line_streams(deployment: &Deployment) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::control::refusal::{ObjectError, QuotaExceeded};
+use crate::control::refusal::QuotaExceeded;
 use taskyard_core::vfs::PathError;
 
 fn one_of_each() -> Vec<Refusal> {
@@ -139,6 +139,7 @@ fn what_can_be_tried_again_says_when() {
             Refusal::Overloaded { .. }
                 | Refusal::ShuttingDown
                 | Refusal::Unreachable
+                | Refusal::ObjectStoreUnavailable(_)
                 | Refusal::Store(StoreError::Unavailable(_) | StoreError::Refused { .. })
         );
         let status = Status::from(refusal);
