@@ -27,6 +27,7 @@ pub struct DeploymentBuilder {
     server_flags: Vec<String>,
     workers: Vec<WorkerPlan>,
     database: Option<Database>,
+    server_env: Vec<(String, String)>,
 }
 
 /// One worker to start.
@@ -82,6 +83,13 @@ impl DeploymentBuilder {
         self
     }
 
+    /// More variables in the environment of every server.
+    pub fn server_env(mut self, pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.server_env = pairs.iter().map(owned).collect();
+        self
+    }
+
     /// The workers, instead of the one; none is allowed.
     pub fn workers(mut self, workers: Vec<WorkerPlan>) -> Self {
         self.workers = workers;
@@ -106,6 +114,7 @@ impl DeploymentBuilder {
                 .unwrap_or_else(|error| panic!("cannot make a folder: {error}")),
             lease: self.lease,
             server_flags: self.server_flags,
+            server_env: self.server_env,
             servers: Mutex::default(),
             workers: Mutex::default(),
         };
@@ -126,6 +135,7 @@ pub struct Deployment {
     folder: TempDir,
     lease: Duration,
     server_flags: Vec<String>,
+    server_env: Vec<(String, String)>,
     servers: Mutex<Vec<(Process, String)>>,
     workers: Mutex<Vec<(Process, WorkerPlan)>>,
 }
@@ -139,6 +149,7 @@ impl Deployment {
             server_flags: Vec::new(),
             workers: vec![WorkerPlan::new("w1")],
             database: None,
+            server_env: Vec::new(),
         }
     }
 
@@ -243,6 +254,7 @@ impl Deployment {
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
             .args(&self.server_flags)
+            .envs(self.server_env.iter().cloned())
             .env("TASKYARD_LOG", log_level());
         let log = self.folder.path().join(format!("{name}.log"));
         // A restarted server says it again, so the old words must go.

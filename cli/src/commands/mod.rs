@@ -9,6 +9,7 @@ pub mod clone;
 pub mod completions;
 pub mod create;
 pub mod files;
+pub mod files_grep;
 pub mod get;
 pub mod help;
 pub mod inside;

@@ -11,6 +11,7 @@ use crate::console;
 use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
+use crate::dev::storage::Storage;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -46,9 +47,10 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
     let service = arguments.service;
     let listen = service.address("127.0.0.1:8275")?;
     ensure_free(listen)?;
+    let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
     let database = service.database.open().await?;
-    let ended = serve(&database, listen, service.lease, tree, &mut interrupts).await;
+    let ended = serve(&database, listen, service.lease, tree, storage, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
@@ -59,6 +61,7 @@ async fn serve(
     listen: SocketAddr,
     lease: Option<Duration>,
     tree: TreeLimits,
+    storage: Storage,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let config = ServerConfig {
@@ -66,6 +69,9 @@ async fn serve(
         listen,
         lease,
         tree,
+        file_quotas: storage.file_quotas,
+        object_store: storage.object_store,
+        object_grace: storage.object_grace,
     };
     let server = tokio::select! {
         bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,

@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::file_transfer::read_local;
+use crate::file_transfer::read_whole;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
 use crate::task_file::model::TaskFile;
@@ -63,7 +63,7 @@ pub async fn execute(
     } else {
         &arguments.file
     };
-    let mut files = parse(source, &read_local(&arguments.file).await?)?;
+    let mut files = parse(source, &read_whole(&arguments.file).await?)?;
     for file in &mut files {
         file.hold |= arguments.hold;
     }

@@ -140,6 +140,8 @@ input: {count: 3}
 result_source: stdout
 output_limit: 16MiB
 worker_labels: {os: linux}
+files: [{path: /in/plan.md, to: plan.md}, {path: /tools, mode: "755"}]
+collect: [{glob: "out/**/*.txt", to: /results}]
 group: builds
 labels: {team: core}
 tags: [team.build]
@@ -173,6 +175,9 @@ wake_policy: on_terminal
             spec.output_limits.map(|limits| limits.max_bytes_per_stream),
             Some(16 << 20)
         );
+        assert_eq!(spec.files[0].to, "plan.md");
+        assert_eq!(spec.files[1].mode, Some(0o755));
+        assert_eq!(spec.collect[0].to, "/results");
         assert_eq!(task.timeout, Some(to_wire(Duration::from_secs(30))));
         assert_eq!(task.retry.as_ref().map(|retry| retry.max_runs), Some(3));
         assert!(task.hold && task.not_before.is_some() && task.start_deadline.is_some());

@@ -9,6 +9,7 @@ pub mod cancel_task;
 pub mod cancel_tasks;
 mod cancel_walk;
 pub mod clone_task;
+mod collect_glob;
 mod commit_refusal;
 mod copied_task;
 pub mod create_task;

@@ -1,7 +1,10 @@
 //! Why a call is refused. One variant for each thing that a caller can do something about; `grpc::status` turns them
 //! into statuses with error details.
 
-pub use crate::store::StoreError;
+pub use crate::{
+    objects::ObjectError,
+    store::{StoreError, file_usage::QuotaExceeded},
+};
 use taskyard_core::{
     task::{NoSpawn, Rejected},
     vfs::PathError,
@@ -154,6 +157,12 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// A worker writes what its task's `collect` does not allow.
+    #[error("the task's `collect` does not allow to write {path:?}")]
+    CollectNotAllowed {
+        /// The path.
+        path: String,
+    },
     /// There is a folder where a file is meant, or a file where a folder is meant.
     #[error("{path:?} is {what}")]
     WrongFileType {
@@ -192,6 +201,15 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// A quota of files would be exceeded.
+    #[error(
+        "the {} may have {} {} of files, has {} and would have {}; delete some, or ask for a larger quota",
+        .0.scope, .0.limit, .0.what, .0.used, .0.wanted
+    )]
+    QuotaExceeded(QuotaExceeded),
+    /// The object store does not answer, or this server has none.
+    #[error("the object store is not available; try again in a moment")]
+    ObjectStoreUnavailable(#[source] ObjectError),
     /// A whole request is larger than any may be.
     #[error(
         "the request has more than {limit} bytes; send less at once, and large content as a file"

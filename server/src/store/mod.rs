@@ -8,6 +8,8 @@ mod connect;
 pub mod creates;
 pub mod due;
 mod error;
+pub mod file_objects;
+pub mod file_usage;
 pub mod file_writes;
 pub mod files;
 pub mod identity;

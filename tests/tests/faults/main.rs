@@ -2,6 +2,7 @@
 //! control plane of its own.
 
 mod claim_plan;
+mod collected_paths;
 mod fairness;
 mod fencing;
 mod firehose;
