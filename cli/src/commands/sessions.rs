@@ -78,8 +78,18 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
             Ok(())
         }
         OutputFormat::Table | OutputFormat::Wide => {
-            let mut table =
-                TextTable::new(&["session", "open", "tasks", "events", "age", "last change"]);
+            let mut table = TextTable::new(&[
+                "session",
+                "open",
+                "asking",
+                "succeeded",
+                "failed",
+                "canceled",
+                "tasks",
+                "events",
+                "age",
+                "last change",
+            ]);
             for session in sessions {
                 let last_change = match &session.updated_at {
                     Some(at) => format!("{} ago", moment::age(Some(at))),
@@ -88,6 +98,10 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
                 let cells = vec![
                     session.session_id.clone(),
                     session.open_tasks.to_string(),
+                    session.awaiting_input_tasks.to_string(),
+                    session.succeeded_tasks.to_string(),
+                    session.failed_tasks.to_string(),
+                    session.canceled_tasks.to_string(),
                     session.total_tasks.to_string(),
                     session.last_seq.to_string(),
                     moment::age(session.created_at.as_ref()),
@@ -95,7 +109,7 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
                 ];
                 table.add(cells, None);
             }
-            for column_idx in 1..=3 {
+            for column_idx in 1..=7 {
                 table.align_right(column_idx);
             }
             console::print(&table.text())
@@ -119,6 +133,10 @@ fn record(session: &Session) -> Record {
         .with_text("namespace", &session.namespace)
         .with_text("session_id", &session.session_id)
         .with("open_tasks", session.open_tasks)
+        .with("awaiting_input_tasks", session.awaiting_input_tasks)
+        .with("succeeded_tasks", session.succeeded_tasks)
+        .with("failed_tasks", session.failed_tasks)
+        .with("canceled_tasks", session.canceled_tasks)
         .with("total_tasks", session.total_tasks)
         .with("last_seq", session.last_seq)
         .with("created_at", time(&session.created_at))

@@ -751,8 +751,8 @@ pub struct GetTaskResponse {
     #[prost(string, tag = "2")]
     pub result_json: ::prost::alloc::string::String,
 }
-/// Request of ListTasks. Filters are combined with AND.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// Request of ListTasks. Filters are combined with AND; lists hold at most 32 values.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksRequest {
     /// Tenant; empty: `default`.
     #[prost(string, tag = "1")]
@@ -781,17 +781,40 @@ pub struct ListTasksRequest {
     /// Tasks in one answer, 1 to 500; 0: 50.
     #[prost(int32, tag = "9")]
     pub page_size: i32,
-    /// `next_page_token` of the answer before; must come with the same filters. Empty: from the start.
+    /// `next_page_token` of the answer before; must come with the same filters and order, else it is refused with
+    /// BAD_TOKEN. Empty: from the start.
     #[prost(string, tag = "10")]
     pub page_token: ::prost::alloc::string::String,
     /// Also send each task's spec.
     #[prost(bool, tag = "11")]
     pub include_spec: bool,
+    /// Only tasks of this group; empty: all.
+    #[prost(string, tag = "20")]
+    pub group: ::prost::alloc::string::String,
+    /// Only tasks with all of these labels.
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Only tasks somewhere below this root, given by whole id, without the root itself; empty: all.
+    #[prost(string, tag = "22")]
+    pub root_task_id: ::prost::alloc::string::String,
+    /// Only tasks that a worker of this name holds, or held when they ended; empty: all.
+    #[prost(string, tag = "23")]
+    pub worker: ::prost::alloc::string::String,
+    /// Only tasks with this idempotency name; needs `session_id`. Empty: all.
+    #[prost(string, tag = "24")]
+    pub key: ::prost::alloc::string::String,
+    /// Order of the answer.
+    #[prost(enumeration = "TaskOrder", tag = "25")]
+    pub order: i32,
 }
 /// Answer of ListTasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksResponse {
-    /// Newest first.
+    /// In the order of the request. May be fewer than were asked for, even none, where the tasks are large or the search
+    /// was long: the listing goes on while there is a token.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// Token for the next page; empty: this was the last.
@@ -1275,6 +1298,39 @@ pub struct ReadOutputResponse {
     #[prost(bool, tag = "6")]
     pub end_of_stream: bool,
 }
+/// Order of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TaskOrder {
+    /// Treated as TASK_ORDER_NEWEST_FIRST.
+    Unspecified = 0,
+    /// Latest creation first.
+    NewestFirst = 1,
+    /// Earliest creation first.
+    OldestFirst = 2,
+}
+impl TaskOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TASK_ORDER_UNSPECIFIED",
+            Self::NewestFirst => "TASK_ORDER_NEWEST_FIRST",
+            Self::OldestFirst => "TASK_ORDER_OLDEST_FIRST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TASK_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "TASK_ORDER_NEWEST_FIRST" => Some(Self::NewestFirst),
+            "TASK_ORDER_OLDEST_FIRST" => Some(Self::OldestFirst),
+            _ => None,
+        }
+    }
+}
 /// What a cancel found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1565,7 +1621,7 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "GetTask"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists tasks, newest first.
+        /// Lists tasks in pages, newest or oldest first.
         pub async fn list_tasks(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTasksRequest>,
@@ -1794,7 +1850,7 @@ pub mod session_task_service_server {
             &self,
             request: tonic::Request<super::GetTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::GetTaskResponse>, tonic::Status>;
-        /// Lists tasks, newest first.
+        /// Lists tasks in pages, newest or oldest first.
         async fn list_tasks(
             &self,
             request: tonic::Request<super::ListTasksRequest>,
@@ -4793,6 +4849,18 @@ pub struct Session {
     /// When its newest event was committed; absent: none yet.
     #[prost(message, optional, tag = "7")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Tasks that have succeeded so far.
+    #[prost(int64, tag = "20")]
+    pub succeeded_tasks: i64,
+    /// Tasks that have failed so far.
+    #[prost(int64, tag = "21")]
+    pub failed_tasks: i64,
+    /// Tasks that were canceled so far.
+    #[prost(int64, tag = "22")]
+    pub canceled_tasks: i64,
+    /// Open tasks that wait for an answer to a question.
+    #[prost(int64, tag = "23")]
+    pub awaiting_input_tasks: i64,
 }
 /// Request of ListSessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::store::{
     Connection, StoreError,
-    batch::{self, LogRow, SessionChange},
+    batch::{self, EndedTasks, LogRow, SessionChange},
     creates,
     new_tasks::{self, NewTask, Placement},
     task_lock,
@@ -130,6 +130,8 @@ struct SessionWork<'a> {
     events: Vec<LoggedEvent>,
     creates: Vec<&'a NewTask>,
     open_delta: i64,
+    ended: EndedTasks,
+    awaiting_delta: i64,
     virtual_time: f64,
 }
 
@@ -281,12 +283,19 @@ impl<'a> Work<'a> {
                         self.now,
                     )
                     .await?;
-                    self.sessions
-                        .entry(working.row.session)
-                        .or_default()
-                        .open_delta -= 1;
+                    let session = self.sessions.entry(working.row.session).or_default();
+                    session.open_delta -= 1;
+                    session.ended.add(state);
                 }
             }
+        }
+        let awaiting_delta =
+            i64::from(is_awaiting(&working.row.task.state)) - i64::from(is_awaiting(&before.state));
+        if awaiting_delta != 0 {
+            self.sessions
+                .entry(working.row.session)
+                .or_default()
+                .awaiting_delta += awaiting_delta;
         }
         self.aftermath.is_queue_touched |= is_claimable(&working.row);
         if is_announced {
@@ -350,6 +359,8 @@ impl<'a> Work<'a> {
                 events: count(work.events.len()),
                 creates: count(work.creates.len()),
                 open_delta: work.open_delta,
+                ended: work.ended,
+                awaiting_delta: work.awaiting_delta,
                 virtual_time: work.virtual_time,
             })
             .filter(|change| change.events > 0 || change.open_delta != 0)
@@ -432,6 +443,10 @@ fn is_gone(event: &Event) -> bool {
         | Event::Due
         | Event::StartDeadline => false,
     }
+}
+
+fn is_awaiting(state: &State) -> bool {
+    matches!(state, State::AwaitingInput { .. })
 }
 
 fn is_claimable(row: &TaskRow) -> bool {

@@ -29,6 +29,7 @@ pub mod resolve;
 pub mod result_json;
 pub mod retry_task;
 pub mod tail_output;
+pub mod task_search;
 pub mod task_sessions;
 pub mod update_task;
 pub mod wait_tasks;

@@ -22,6 +22,7 @@ pub mod resolve;
 pub mod sessions;
 pub mod standings;
 pub mod task_files;
+pub mod task_listing;
 pub mod task_lock;
 pub mod task_row;
 pub mod task_update;

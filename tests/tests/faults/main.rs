@@ -8,6 +8,7 @@ mod firehose;
 mod flow;
 mod hand_worker;
 mod journal;
+mod list_plan;
 mod lone_worker;
 mod postgres_stall;
 mod races;

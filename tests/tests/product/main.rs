@@ -13,6 +13,7 @@ mod endings;
 mod environment;
 mod files;
 mod interop;
+mod list_filters;
 mod output;
 mod python;
 mod retries;
