@@ -2,7 +2,10 @@
 
 use crate::{
     commit::Commits,
-    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    control::{
+        files::FileSlots, namespace::NameCache, task_sessions::TaskSessions,
+        task_traits::TraitCache,
+    },
     dispatch::{Registry, Routes},
     events::Events,
     output::OutputWriters,
@@ -27,6 +30,8 @@ pub struct App {
     pub routes: Routes,
     /// Sessions of tasks that were seen lately.
     pub task_sessions: TaskSessions,
+    /// Kind and group of tasks that were seen lately.
+    pub task_traits: TraitCache,
     /// How long leases last.
     pub lease: LeaseDurations,
     /// Numbers of namespaces and sessions that were looked up lately.

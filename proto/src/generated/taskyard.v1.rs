@@ -936,6 +936,19 @@ pub struct WatchRequest {
     /// Longest silence before a keepalive, 1 s to 5 min; absent: 15 s.
     #[prost(message, optional, tag = "3")]
     pub keepalive: ::core::option::Option<::prost_types::Duration>,
+    /// Only these tasks, by their whole ids, at most 1,000; empty: all. This filter and the next ones must all fit; they
+    /// hold for snapshots, progress and events, and an event that is about no task passes those that ask for tasks.
+    #[prost(string, repeated, tag = "20")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only tasks of these kinds, at most 32; empty: all. An event of a task that is no longer stored passes.
+    #[prost(string, repeated, tag = "21")]
+    pub kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only events of these types, at most 32, and no progress; empty: all. Snapshots are not affected.
+    #[prost(enumeration = "SessionEventType", repeated, tag = "22")]
+    pub event_types: ::prost::alloc::vec::Vec<i32>,
+    /// Only tasks of these groups, at most 32; empty: all. An event of a task that is no longer stored passes.
+    #[prost(string, repeated, tag = "23")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One session to follow.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -950,10 +963,12 @@ pub struct WatchedSession {
 /// One item of a watch. Items of one session come in order.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
-    /// Session it is about; empty for a keepalive.
+    /// Session it is about; empty for a keepalive of the whole stream.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive).
+    /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive of
+    /// the whole stream). Where filters keep events back, a keepalive with the session and a cursor that is past them
+    /// comes after the time of a keepalive, so that a resumed watch does not read them all again.
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
     /// What it is.
@@ -980,7 +995,7 @@ pub mod watch_response {
         /// The cursor could not be resumed; drop what is known of the session, a new snapshot follows.
         #[prost(message, tag = "7")]
         Resync(super::Resync),
-        /// Nothing happened.
+        /// Nothing happened that is to be sent.
         #[prost(message, tag = "8")]
         Keepalive(super::Keepalive),
     }
@@ -988,7 +1003,7 @@ pub mod watch_response {
 /// End of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotComplete {
-    /// Tasks in the snapshot.
+    /// Tasks in the snapshot, as far as the filters let them through.
     #[prost(int64, tag = "1")]
     pub tasks: i64,
 }

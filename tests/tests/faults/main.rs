@@ -16,4 +16,5 @@ mod server_restart;
 mod server_stop;
 mod two_servers;
 mod unary_worker;
+mod watchers;
 mod worker_loss;

@@ -21,3 +21,4 @@ mod routing;
 mod steering;
 mod timing;
 mod watch;
+mod watch_filters;
