@@ -53,6 +53,15 @@ pub enum StreamName {
     Stderr,
 }
 
+impl From<StreamName> for OutputStream {
+    fn from(name: StreamName) -> OutputStream {
+        match name {
+            StreamName::Stdout => OutputStream::Stdout,
+            StreamName::Stderr => OutputStream::Stderr,
+        }
+    }
+}
+
 /// Prints what was asked for.
 pub async fn execute(
     arguments: LogsArguments,

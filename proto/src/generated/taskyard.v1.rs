@@ -556,6 +556,49 @@ pub struct OutputGap {
     #[prost(int64, tag = "3")]
     pub to_offset: i64,
 }
+/// A text to look for, in each line by itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextPattern {
+    /// True: upper and lower case count as the same.
+    #[prost(bool, tag = "3")]
+    pub ignore_case: bool,
+    /// What it is; required.
+    #[prost(oneof = "text_pattern::Pattern", tags = "1, 2")]
+    pub pattern: ::core::option::Option<text_pattern::Pattern>,
+}
+/// Nested message and enum types in `TextPattern`.
+pub mod text_pattern {
+    /// What it is; required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Pattern {
+        /// These very characters; 1 to 1,024 bytes without a line break.
+        #[prost(string, tag = "1")]
+        Literal(::prost::alloc::string::String),
+        /// A regular expression in the syntax of RE2 (of Rust's `regex`), which takes linear time; 1 to 1,024 bytes. One that
+        /// would take too much memory is refused.
+        #[prost(string, tag = "2")]
+        Regex(::prost::alloc::string::String),
+    }
+}
+/// A line of output that fits a pattern.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputMatch {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The run.
+    #[prost(int32, tag = "2")]
+    pub run: i32,
+    /// The stream.
+    #[prost(enumeration = "OutputStream", tag = "3")]
+    pub stream: i32,
+    /// Offset of the first byte that fits.
+    #[prost(int64, tag = "4")]
+    pub offset: i64,
+    /// The line, or what is around the place in a long one; at most 1,024 bytes, with U+FFFD for what is no UTF-8.
+    #[prost(string, tag = "5")]
+    pub line: ::prost::alloc::string::String,
+}
 /// Which stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1147,7 +1190,9 @@ pub struct TaskIdentity {
     #[prost(string, tag = "9")]
     pub executor: ::prost::alloc::string::String,
 }
-/// Request of WaitTasks.
+/// Request of WaitTasks. The tasks are named in `tasks`, or chosen by `group` and `labels`, not both. Those that are
+/// chosen are looked for again during the wait: a task that is created later is waited for as well, and where there is
+/// none at first, the wait goes on until there is one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksRequest {
     /// Tenant; empty: `default`.
@@ -1156,7 +1201,7 @@ pub struct WaitTasksRequest {
     /// Session; required unless every `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 1,000.
+    /// The tasks, 1 to 1,000; with WAIT_UNTIL_OUTPUT_MATCH at most 64. Empty: those of `group` and `labels`.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<WaitedTask>,
     /// One or all.
@@ -1168,6 +1213,29 @@ pub struct WaitTasksRequest {
     /// Longest wait, at most 10 min; absent: 30 s. The call's own deadline, if sooner, ends it a tenth early.
     #[prost(message, optional, tag = "6")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// The session's tasks of this group, as many as `tasks` may name; empty: of any.
+    #[prost(string, tag = "20")]
+    pub group: ::prost::alloc::string::String,
+    /// The session's tasks with all of these labels, at most 32.
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// With WAIT_UNTIL_OUTPUT_MATCH, and only with it: what to look for.
+    #[prost(message, optional, tag = "22")]
+    pub output: ::core::option::Option<OutputCondition>,
+}
+/// What a line of output must be like. Looked at is the newest run of each task, from its first byte that is kept; an
+/// unfinished last line counts as it stands. Of a line of more than 16 KiB, pieces are looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputCondition {
+    /// What it must hold. Required.
+    #[prost(message, optional, tag = "1")]
+    pub pattern: ::core::option::Option<TextPattern>,
+    /// Where; empty: in either stream.
+    #[prost(enumeration = "OutputStream", repeated, tag = "2")]
+    pub streams: ::prost::alloc::vec::Vec<i32>,
 }
 /// One task to wait for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1182,12 +1250,15 @@ pub struct WaitedTask {
 /// Answer of WaitTasks. An expired wait is no error and never touches the work.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksResponse {
-    /// All the tasks, as they stand, in the order of the request.
+    /// All the tasks, as they stand, in the order of the request; those that were chosen, oldest first.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// True: the time was up first.
     #[prost(bool, tag = "2")]
     pub timed_out: bool,
+    /// With WAIT_UNTIL_OUTPUT_MATCH: the first line of each task that fits, as far as there is one.
+    #[prost(message, repeated, tag = "20")]
+    pub matches: ::prost::alloc::vec::Vec<OutputMatch>,
 }
 /// Request of TailOutput.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1463,8 +1534,11 @@ pub enum WaitUntil {
     Terminal = 1,
     /// A terminal state or a pending question.
     Attention = 2,
-    /// Any change since `seen_generation`.
+    /// Any change since `seen_generation`; of a task that is chosen by group or labels, since the call, and each task that
+    /// joins them counts as changed.
     Changed = 3,
+    /// A line of output that fits `output`. A task that has ended without one is done, too: nothing more can come.
+    OutputMatch = 4,
 }
 impl WaitUntil {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1477,6 +1551,7 @@ impl WaitUntil {
             Self::Terminal => "WAIT_UNTIL_TERMINAL",
             Self::Attention => "WAIT_UNTIL_ATTENTION",
             Self::Changed => "WAIT_UNTIL_CHANGED",
+            Self::OutputMatch => "WAIT_UNTIL_OUTPUT_MATCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1486,6 +1561,7 @@ impl WaitUntil {
             "WAIT_UNTIL_TERMINAL" => Some(Self::Terminal),
             "WAIT_UNTIL_ATTENTION" => Some(Self::Attention),
             "WAIT_UNTIL_CHANGED" => Some(Self::Changed),
+            "WAIT_UNTIL_OUTPUT_MATCH" => Some(Self::OutputMatch),
             _ => None,
         }
     }

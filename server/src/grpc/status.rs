@@ -95,6 +95,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 ("limit_bytes", limit.to_string()),
             ]),
         ),
+        Refusal::TooManyTasks { limit } => (
+            Code::ResourceExhausted,
+            "TOO_MANY_TASKS",
+            Detail::Facts(vec![("limit", limit.to_string())]),
+        ),
         Refusal::MessageTooLarge { limit } => (
             Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",

@@ -20,5 +20,6 @@ mod retries;
 mod routing;
 mod steering;
 mod timing;
+mod wait_conditions;
 mod watch;
 mod watch_filters;

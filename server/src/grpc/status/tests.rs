@@ -49,6 +49,7 @@ fn one_of_each() -> Vec<Refusal> {
             what: text(),
             limit: 1,
         },
+        Refusal::TooManyTasks { limit: 1 },
         Refusal::MessageTooLarge { limit: 1 },
         Refusal::BadMessage { problem: text() },
         Refusal::TooSlow { what: "it" },
