@@ -99,13 +99,14 @@ async fn a_change_in_a_group_and_a_task_that_joins_it_end_a_wait_for_changes() {
     let client = Deployment::shared().await.client().await;
     let session = new_session("changed");
     let task = create(&client, &session, held_in("g")).await;
-    let changed = WaitTasksRequest {
+    create(&client, &session, held_in("h")).await;
+    let changed = |group| WaitTasksRequest {
         mode: WaitMode::Any.into(),
         until: WaitUntil::Changed.into(),
-        ..by_group(&session, "g")
+        ..by_group(&session, group)
     };
     // The wait counts from its first look, which nobody can see: so changes are made until it is over.
-    let answer = while_changing(wait(client.clone(), changed.clone()), async |number| {
+    let answer = while_changing(wait(client.clone(), changed("g")), async |number| {
         let request = UpdateTaskRequest {
             task: task.id.clone(),
             update_mask: Some(prost_types::FieldMask {
@@ -123,8 +124,8 @@ async fn a_change_in_a_group_and_a_task_that_joins_it_end_a_wait_for_changes() {
     })
     .await;
     assert!(!answer.timed_out);
-    let answer = while_changing(wait(client.clone(), changed), async |_| {
-        create(&client, &session, held_in("g")).await;
+    let answer = while_changing(wait(client.clone(), changed("h")), async |_| {
+        create(&client, &session, held_in("h")).await;
     })
     .await;
     assert!(!answer.timed_out && answer.tasks.len() > 1);
