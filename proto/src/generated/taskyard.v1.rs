@@ -1334,7 +1334,28 @@ pub struct TailEnd {
     #[prost(message, optional, tag = "4")]
     pub exit: ::core::option::Option<Exit>,
 }
+/// Which lines OUTPUT_VIEW_GREP shows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputGrep {
+    /// What a line must hold, looked for in the text as it is shown. Required.
+    #[prost(message, optional, tag = "1")]
+    pub pattern: ::core::option::Option<TextPattern>,
+    /// Lines to show before each that fits, at most 20.
+    #[prost(int32, tag = "2")]
+    pub before: i32,
+    /// Lines to show after each that fits, at most 20.
+    #[prost(int32, tag = "3")]
+    pub after: i32,
+    /// Most lines that fit to show, at most 1,000; 0: 100.
+    #[prost(int32, tag = "4")]
+    pub max_matches: i32,
+}
 /// Request of ReadOutput.
+///
+/// Views of text look at all that is kept of the run. Escape sequences are taken out, what a carriage return overwrote
+/// is left out, what is no UTF-8 becomes `?`; so the text is never larger than the bytes behind it. Lines of more than
+/// 4 KiB are taken in pieces. Where lines are left out between others, a line in brackets says how many, if it is
+/// shorter than they are; it counts towards the budget.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadOutputRequest {
     /// Tenant; empty: `default`.
@@ -1352,15 +1373,25 @@ pub struct ReadOutputRequest {
     /// Stream; unspecified: stdout.
     #[prost(enumeration = "OutputStream", tag = "5")]
     pub stream: i32,
-    /// First byte to read; ignored with `tail`.
+    /// First byte to read; ignored with `tail` and in views of text.
     #[prost(int64, tag = "6")]
     pub offset: i64,
-    /// True: the last `max_bytes` instead of those from `offset`.
+    /// True: the last `max_bytes` instead of those from `offset`; ignored in views of text.
     #[prost(bool, tag = "7")]
     pub tail: bool,
-    /// Most bytes in the answer, 1 to 1 MiB; 0: 64 KiB.
+    /// Most bytes of `data` or `text`, 1 to 1 MiB; 0: 64 KiB. In views of text 64 to 1 MiB; 0: 8 KiB.
     #[prost(int32, tag = "8")]
     pub max_bytes: i32,
+    /// How to show it.
+    #[prost(enumeration = "OutputView", tag = "20")]
+    pub view: i32,
+    /// For OUTPUT_VIEW_SINCE_LAST only: `cursor` of an earlier answer for this task and stream. Empty: from the start. If
+    /// a newer run has begun since, and `run` is 0, it is read from its start.
+    #[prost(string, tag = "21")]
+    pub cursor: ::prost::alloc::string::String,
+    /// For OUTPUT_VIEW_GREP only: which lines.
+    #[prost(message, optional, tag = "22")]
+    pub grep: ::core::option::Option<OutputGrep>,
 }
 /// Answer of ReadOutput.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1383,6 +1414,24 @@ pub struct ReadOutputResponse {
     /// True: the run has ended and there is nothing after `next_offset`.
     #[prost(bool, tag = "6")]
     pub end_of_stream: bool,
+    /// In views of text, the text; `data` is empty then, and `offset` and `next_offset` are where the view began and ended.
+    #[prost(string, tag = "20")]
+    pub text: ::prost::alloc::string::String,
+    /// In views of text: where OUTPUT_VIEW_SINCE_LAST goes on.
+    #[prost(string, tag = "21")]
+    pub cursor: ::prost::alloc::string::String,
+    /// In views of text: bytes from `offset` to `next_offset` that are kept and whose lines are not shown.
+    #[prost(int64, tag = "22")]
+    pub omitted_bytes: i64,
+    /// In views of text: lines whose ends lie in those bytes.
+    #[prost(int64, tag = "23")]
+    pub omitted_lines: i64,
+    /// In views of text: bytes from `offset` to `next_offset` that are not kept.
+    #[prost(int64, tag = "24")]
+    pub unavailable_bytes: i64,
+    /// In OUTPUT_VIEW_ERRORS and OUTPUT_VIEW_GREP: lines that fit, shown or not.
+    #[prost(int64, tag = "25")]
+    pub matched_lines: i64,
 }
 /// Order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1562,6 +1611,51 @@ impl WaitUntil {
             "WAIT_UNTIL_ATTENTION" => Some(Self::Attention),
             "WAIT_UNTIL_CHANGED" => Some(Self::Changed),
             "WAIT_UNTIL_OUTPUT_MATCH" => Some(Self::OutputMatch),
+            _ => None,
+        }
+    }
+}
+/// How output is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OutputView {
+    /// Treated as OUTPUT_VIEW_RAW.
+    Unspecified = 0,
+    /// Bytes as they were written.
+    Raw = 1,
+    /// Text: the last lines.
+    Tail = 2,
+    /// Text: lines that look like errors, with a few around them, and the last lines.
+    Errors = 3,
+    /// Text: lines that fit `grep`.
+    Grep = 4,
+    /// Text: the last lines of what came after `cursor`.
+    SinceLast = 5,
+}
+impl OutputView {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTPUT_VIEW_UNSPECIFIED",
+            Self::Raw => "OUTPUT_VIEW_RAW",
+            Self::Tail => "OUTPUT_VIEW_TAIL",
+            Self::Errors => "OUTPUT_VIEW_ERRORS",
+            Self::Grep => "OUTPUT_VIEW_GREP",
+            Self::SinceLast => "OUTPUT_VIEW_SINCE_LAST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTPUT_VIEW_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTPUT_VIEW_RAW" => Some(Self::Raw),
+            "OUTPUT_VIEW_TAIL" => Some(Self::Tail),
+            "OUTPUT_VIEW_ERRORS" => Some(Self::Errors),
+            "OUTPUT_VIEW_GREP" => Some(Self::Grep),
+            "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
             _ => None,
         }
     }

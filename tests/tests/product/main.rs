@@ -15,6 +15,7 @@ mod files;
 mod interop;
 mod list_filters;
 mod output;
+mod output_views;
 mod python;
 mod retries;
 mod routing;
