@@ -6,6 +6,7 @@ use crate::{
         files::{FileSlots, GrepSlots},
         namespace::NameCache,
         task_sessions::TaskSessions,
+        task_traits::TraitCache,
     },
     dispatch::{Registry, Routes},
     events::Events,
@@ -32,6 +33,8 @@ pub struct App {
     pub routes: Routes,
     /// Sessions of tasks that were seen lately.
     pub task_sessions: TaskSessions,
+    /// Kind and group of tasks that were seen lately.
+    pub task_traits: TraitCache,
     /// How long leases last.
     pub lease: LeaseDurations,
     /// Numbers of namespaces and sessions that were looked up lately.

@@ -128,6 +128,10 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
             let mut table = TextTable::new(&[
                 "session",
                 "open",
+                "asking",
+                "succeeded",
+                "failed",
+                "canceled",
                 "tasks",
                 "events",
                 "files",
@@ -143,6 +147,10 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
                 let cells = vec![
                     session.session_id.clone(),
                     session.open_tasks.to_string(),
+                    session.awaiting_input_tasks.to_string(),
+                    session.succeeded_tasks.to_string(),
+                    session.failed_tasks.to_string(),
+                    session.canceled_tasks.to_string(),
                     session.total_tasks.to_string(),
                     session.last_seq.to_string(),
                     session.files.to_string(),
@@ -152,7 +160,7 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
                 ];
                 table.add(cells, None);
             }
-            for column_idx in 1..=5 {
+            for column_idx in 1..=9 {
                 table.align_right(column_idx);
             }
             console::print(&table.text())
@@ -176,6 +184,10 @@ fn record(session: &Session) -> Record {
         .with_text("namespace", &session.namespace)
         .with_text("session_id", &session.session_id)
         .with("open_tasks", session.open_tasks)
+        .with("awaiting_input_tasks", session.awaiting_input_tasks)
+        .with("succeeded_tasks", session.succeeded_tasks)
+        .with("failed_tasks", session.failed_tasks)
+        .with("canceled_tasks", session.canceled_tasks)
         .with("total_tasks", session.total_tasks)
         .with("last_seq", session.last_seq)
         .with("files", session.files)

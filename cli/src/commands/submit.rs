@@ -7,7 +7,7 @@ use crate::arguments::GlobalArguments;
 use crate::commands::create::create_task;
 use crate::commands::list::print_tasks;
 use crate::commands::submit_batch::{Batch, create_batch};
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -92,13 +92,10 @@ pub async fn execute(
     ));
     let reference = TaskReference::new(&task.id, None);
     let wait = Wait {
-        session_id: String::new(),
         tasks: vec![task.id],
-        is_any: false,
-        until: Until::Terminal,
-        timeout: None,
+        ..Wait::default()
     };
-    let (tasks, exit_code) = {
+    let (answer, exit_code) = {
         let waiting = wait_for(&connection, &wait);
         tokio::pin!(waiting);
         tokio::select! {
@@ -111,6 +108,7 @@ pub async fn execute(
             }
         }?
     };
+    let tasks = answer.tasks;
     match (arguments.output.output, tasks.first()) {
         (OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name, Some(task)) => {
             print_task(task, &arguments.output)?;

@@ -641,6 +641,49 @@ pub struct OutputGap {
     #[prost(int64, tag = "3")]
     pub to_offset: i64,
 }
+/// A text to look for, in each line by itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextPattern {
+    /// True: upper and lower case count as the same.
+    #[prost(bool, tag = "3")]
+    pub ignore_case: bool,
+    /// What it is; required.
+    #[prost(oneof = "text_pattern::Pattern", tags = "1, 2")]
+    pub pattern: ::core::option::Option<text_pattern::Pattern>,
+}
+/// Nested message and enum types in `TextPattern`.
+pub mod text_pattern {
+    /// What it is; required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Pattern {
+        /// These very characters; 1 to 1,024 bytes without a line break.
+        #[prost(string, tag = "1")]
+        Literal(::prost::alloc::string::String),
+        /// A regular expression in the syntax of RE2 (of Rust's `regex`), which takes linear time; 1 to 1,024 bytes. One that
+        /// would take too much memory is refused.
+        #[prost(string, tag = "2")]
+        Regex(::prost::alloc::string::String),
+    }
+}
+/// A line of output that fits a pattern.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputMatch {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The run.
+    #[prost(int32, tag = "2")]
+    pub run: i32,
+    /// The stream.
+    #[prost(enumeration = "OutputStream", tag = "3")]
+    pub stream: i32,
+    /// Offset of the first byte that fits.
+    #[prost(int64, tag = "4")]
+    pub offset: i64,
+    /// The line, or what is around the place in a long one; at most 1,024 bytes, with U+FFFD for what is no UTF-8.
+    #[prost(string, tag = "5")]
+    pub line: ::prost::alloc::string::String,
+}
 /// Which stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1174,8 +1217,8 @@ pub struct GetTaskResponse {
     #[prost(string, tag = "2")]
     pub result_json: ::prost::alloc::string::String,
 }
-/// Request of ListTasks. Filters are combined with AND.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// Request of ListTasks. Filters are combined with AND; lists hold at most 32 values.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksRequest {
     /// Tenant; empty: `default`.
     #[prost(string, tag = "1")]
@@ -1204,17 +1247,40 @@ pub struct ListTasksRequest {
     /// Tasks in one answer, 1 to 500; 0: 50.
     #[prost(int32, tag = "9")]
     pub page_size: i32,
-    /// `next_page_token` of the answer before; must come with the same filters. Empty: from the start.
+    /// `next_page_token` of the answer before; must come with the same filters and order, else it is refused with
+    /// BAD_TOKEN. Empty: from the start.
     #[prost(string, tag = "10")]
     pub page_token: ::prost::alloc::string::String,
     /// Also send each task's spec.
     #[prost(bool, tag = "11")]
     pub include_spec: bool,
+    /// Only tasks of this group; empty: all.
+    #[prost(string, tag = "20")]
+    pub group: ::prost::alloc::string::String,
+    /// Only tasks with all of these labels.
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Only tasks somewhere below this root, given by whole id, without the root itself; empty: all.
+    #[prost(string, tag = "22")]
+    pub root_task_id: ::prost::alloc::string::String,
+    /// Only tasks that a worker of this name holds, or held when they ended; empty: all.
+    #[prost(string, tag = "23")]
+    pub worker: ::prost::alloc::string::String,
+    /// Only tasks with this idempotency name; needs `session_id`. Empty: all.
+    #[prost(string, tag = "24")]
+    pub key: ::prost::alloc::string::String,
+    /// Order of the answer.
+    #[prost(enumeration = "TaskOrder", tag = "25")]
+    pub order: i32,
 }
 /// Answer of ListTasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksResponse {
-    /// Newest first.
+    /// In the order of the request. May be fewer than were asked for, even none, where the tasks are large or the search
+    /// was long: the listing goes on while there is a token.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// Token for the next page; empty: this was the last.
@@ -1478,6 +1544,19 @@ pub struct WatchRequest {
     /// Longest silence before a keepalive, 1 s to 5 min; absent: 15 s.
     #[prost(message, optional, tag = "3")]
     pub keepalive: ::core::option::Option<::prost_types::Duration>,
+    /// Only these tasks, by their whole ids, at most 1,000; empty: all. This filter and the next ones must all fit; they
+    /// hold for snapshots, progress and events, and an event that is about no task passes those that ask for tasks.
+    #[prost(string, repeated, tag = "20")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only tasks of these kinds, at most 32; empty: all. An event of a task that is no longer stored passes.
+    #[prost(string, repeated, tag = "21")]
+    pub kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only events of these types, at most 32, and no progress; empty: all. Snapshots are not affected.
+    #[prost(enumeration = "SessionEventType", repeated, tag = "22")]
+    pub event_types: ::prost::alloc::vec::Vec<i32>,
+    /// Only tasks of these groups, at most 32; empty: all. An event of a task that is no longer stored passes.
+    #[prost(string, repeated, tag = "23")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One session to follow.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1492,10 +1571,12 @@ pub struct WatchedSession {
 /// One item of a watch. Items of one session come in order.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
-    /// Session it is about; empty for a keepalive.
+    /// Session it is about; empty for a keepalive of the whole stream.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive).
+    /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive of
+    /// the whole stream). Where filters keep events back, a keepalive with the session and a cursor that is past them
+    /// comes after the time of a keepalive, so that a resumed watch does not read them all again.
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
     /// What it is.
@@ -1522,7 +1603,7 @@ pub mod watch_response {
         /// The cursor could not be resumed; drop what is known of the session, a new snapshot follows.
         #[prost(message, tag = "7")]
         Resync(super::Resync),
-        /// Nothing happened.
+        /// Nothing happened that is to be sent.
         #[prost(message, tag = "8")]
         Keepalive(super::Keepalive),
     }
@@ -1530,7 +1611,7 @@ pub mod watch_response {
 /// End of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotComplete {
-    /// Tasks in the snapshot.
+    /// Tasks in the snapshot, as far as the filters let them through.
     #[prost(int64, tag = "1")]
     pub tasks: i64,
 }
@@ -1680,7 +1761,9 @@ pub struct TaskIdentity {
     #[prost(string, tag = "9")]
     pub executor: ::prost::alloc::string::String,
 }
-/// Request of WaitTasks.
+/// Request of WaitTasks. The tasks are named in `tasks`, or chosen by `group` and `labels`, not both. Those that are
+/// chosen are looked for again during the wait: a task that is created later is waited for as well, and where there is
+/// none at first, the wait goes on until there is one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksRequest {
     /// Tenant; empty: `default`.
@@ -1689,7 +1772,7 @@ pub struct WaitTasksRequest {
     /// Session; required unless every `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 1,000.
+    /// The tasks, 1 to 1,000; with WAIT_UNTIL_OUTPUT_MATCH at most 64. Empty: those of `group` and `labels`.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<WaitedTask>,
     /// One or all.
@@ -1701,6 +1784,29 @@ pub struct WaitTasksRequest {
     /// Longest wait, at most 10 min; absent: 30 s. The call's own deadline, if sooner, ends it a tenth early.
     #[prost(message, optional, tag = "6")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// The session's tasks of this group, as many as `tasks` may name; empty: of any.
+    #[prost(string, tag = "20")]
+    pub group: ::prost::alloc::string::String,
+    /// The session's tasks with all of these labels, at most 32.
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// With WAIT_UNTIL_OUTPUT_MATCH, and only with it: what to look for.
+    #[prost(message, optional, tag = "22")]
+    pub output: ::core::option::Option<OutputCondition>,
+}
+/// What a line of output must be like. Looked at is the newest run of each task, from its first byte that is kept; an
+/// unfinished last line counts as it stands. Of a line of more than 16 KiB, pieces are looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputCondition {
+    /// What it must hold. Required.
+    #[prost(message, optional, tag = "1")]
+    pub pattern: ::core::option::Option<TextPattern>,
+    /// Where; empty: in either stream.
+    #[prost(enumeration = "OutputStream", repeated, tag = "2")]
+    pub streams: ::prost::alloc::vec::Vec<i32>,
 }
 /// One task to wait for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1715,12 +1821,15 @@ pub struct WaitedTask {
 /// Answer of WaitTasks. An expired wait is no error and never touches the work.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksResponse {
-    /// All the tasks, as they stand, in the order of the request.
+    /// All the tasks, as they stand, in the order of the request; those that were chosen, oldest first.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// True: the time was up first.
     #[prost(bool, tag = "2")]
     pub timed_out: bool,
+    /// With WAIT_UNTIL_OUTPUT_MATCH: the first line of each task that fits, as far as there is one.
+    #[prost(message, repeated, tag = "20")]
+    pub matches: ::prost::alloc::vec::Vec<OutputMatch>,
 }
 /// Request of TailOutput.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1796,7 +1905,28 @@ pub struct TailEnd {
     #[prost(message, optional, tag = "4")]
     pub exit: ::core::option::Option<Exit>,
 }
+/// Which lines OUTPUT_VIEW_GREP shows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputGrep {
+    /// What a line must hold, looked for in the text as it is shown. Required.
+    #[prost(message, optional, tag = "1")]
+    pub pattern: ::core::option::Option<TextPattern>,
+    /// Lines to show before each that fits, at most 20.
+    #[prost(int32, tag = "2")]
+    pub before: i32,
+    /// Lines to show after each that fits, at most 20.
+    #[prost(int32, tag = "3")]
+    pub after: i32,
+    /// Most lines that fit to show, at most 1,000; 0: 100.
+    #[prost(int32, tag = "4")]
+    pub max_matches: i32,
+}
 /// Request of ReadOutput.
+///
+/// Views of text look at all that is kept of the run. Escape sequences are taken out, what a carriage return overwrote
+/// is left out, what is no UTF-8 becomes `?`; so the text is never larger than the bytes behind it. Lines of more than
+/// 4 KiB are taken in pieces. Where lines are left out between others, a line in brackets says how many, if it is
+/// shorter than they are; it counts towards the budget.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadOutputRequest {
     /// Tenant; empty: `default`.
@@ -1814,15 +1944,25 @@ pub struct ReadOutputRequest {
     /// Stream; unspecified: stdout.
     #[prost(enumeration = "OutputStream", tag = "5")]
     pub stream: i32,
-    /// First byte to read; ignored with `tail`.
+    /// First byte to read; ignored with `tail` and in views of text.
     #[prost(int64, tag = "6")]
     pub offset: i64,
-    /// True: the last `max_bytes` instead of those from `offset`.
+    /// True: the last `max_bytes` instead of those from `offset`; ignored in views of text.
     #[prost(bool, tag = "7")]
     pub tail: bool,
-    /// Most bytes in the answer, 1 to 1 MiB; 0: 64 KiB.
+    /// Most bytes of `data` or `text`, 1 to 1 MiB; 0: 64 KiB. In views of text 64 to 1 MiB; 0: 8 KiB.
     #[prost(int32, tag = "8")]
     pub max_bytes: i32,
+    /// How to show it.
+    #[prost(enumeration = "OutputView", tag = "20")]
+    pub view: i32,
+    /// For OUTPUT_VIEW_SINCE_LAST only: `cursor` of an earlier answer for this task and stream. Empty: from the start. If
+    /// a newer run has begun since, and `run` is 0, it is read from its start.
+    #[prost(string, tag = "21")]
+    pub cursor: ::prost::alloc::string::String,
+    /// For OUTPUT_VIEW_GREP only: which lines.
+    #[prost(message, optional, tag = "22")]
+    pub grep: ::core::option::Option<OutputGrep>,
 }
 /// Answer of ReadOutput.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1845,6 +1985,57 @@ pub struct ReadOutputResponse {
     /// True: the run has ended and there is nothing after `next_offset`.
     #[prost(bool, tag = "6")]
     pub end_of_stream: bool,
+    /// In views of text, the text; `data` is empty then, and `offset` and `next_offset` are where the view began and ended.
+    #[prost(string, tag = "20")]
+    pub text: ::prost::alloc::string::String,
+    /// In views of text: where OUTPUT_VIEW_SINCE_LAST goes on.
+    #[prost(string, tag = "21")]
+    pub cursor: ::prost::alloc::string::String,
+    /// In views of text: bytes from `offset` to `next_offset` that are kept and whose lines are not shown.
+    #[prost(int64, tag = "22")]
+    pub omitted_bytes: i64,
+    /// In views of text: lines whose ends lie in those bytes.
+    #[prost(int64, tag = "23")]
+    pub omitted_lines: i64,
+    /// In views of text: bytes from `offset` to `next_offset` that are not kept.
+    #[prost(int64, tag = "24")]
+    pub unavailable_bytes: i64,
+    /// In OUTPUT_VIEW_ERRORS and OUTPUT_VIEW_GREP: lines that fit, shown or not.
+    #[prost(int64, tag = "25")]
+    pub matched_lines: i64,
+}
+/// Order of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TaskOrder {
+    /// Treated as TASK_ORDER_NEWEST_FIRST.
+    Unspecified = 0,
+    /// Latest creation first.
+    NewestFirst = 1,
+    /// Earliest creation first.
+    OldestFirst = 2,
+}
+impl TaskOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TASK_ORDER_UNSPECIFIED",
+            Self::NewestFirst => "TASK_ORDER_NEWEST_FIRST",
+            Self::OldestFirst => "TASK_ORDER_OLDEST_FIRST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TASK_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "TASK_ORDER_NEWEST_FIRST" => Some(Self::NewestFirst),
+            "TASK_ORDER_OLDEST_FIRST" => Some(Self::OldestFirst),
+            _ => None,
+        }
+    }
 }
 /// How far a cancel reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2012,8 +2203,11 @@ pub enum WaitUntil {
     Terminal = 1,
     /// A terminal state or a pending question.
     Attention = 2,
-    /// Any change since `seen_generation`.
+    /// Any change since `seen_generation`; of a task that is chosen by group or labels, since the call, and each task that
+    /// joins them counts as changed.
     Changed = 3,
+    /// A line of output that fits `output`. A task that has ended without one is done, too: nothing more can come.
+    OutputMatch = 4,
 }
 impl WaitUntil {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2026,6 +2220,7 @@ impl WaitUntil {
             Self::Terminal => "WAIT_UNTIL_TERMINAL",
             Self::Attention => "WAIT_UNTIL_ATTENTION",
             Self::Changed => "WAIT_UNTIL_CHANGED",
+            Self::OutputMatch => "WAIT_UNTIL_OUTPUT_MATCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2035,6 +2230,52 @@ impl WaitUntil {
             "WAIT_UNTIL_TERMINAL" => Some(Self::Terminal),
             "WAIT_UNTIL_ATTENTION" => Some(Self::Attention),
             "WAIT_UNTIL_CHANGED" => Some(Self::Changed),
+            "WAIT_UNTIL_OUTPUT_MATCH" => Some(Self::OutputMatch),
+            _ => None,
+        }
+    }
+}
+/// How output is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OutputView {
+    /// Treated as OUTPUT_VIEW_RAW.
+    Unspecified = 0,
+    /// Bytes as they were written.
+    Raw = 1,
+    /// Text: the last lines.
+    Tail = 2,
+    /// Text: lines that look like errors, with a few around them, and the last lines.
+    Errors = 3,
+    /// Text: lines that fit `grep`.
+    Grep = 4,
+    /// Text: the last lines of what came after `cursor`.
+    SinceLast = 5,
+}
+impl OutputView {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTPUT_VIEW_UNSPECIFIED",
+            Self::Raw => "OUTPUT_VIEW_RAW",
+            Self::Tail => "OUTPUT_VIEW_TAIL",
+            Self::Errors => "OUTPUT_VIEW_ERRORS",
+            Self::Grep => "OUTPUT_VIEW_GREP",
+            Self::SinceLast => "OUTPUT_VIEW_SINCE_LAST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTPUT_VIEW_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTPUT_VIEW_RAW" => Some(Self::Raw),
+            "OUTPUT_VIEW_TAIL" => Some(Self::Tail),
+            "OUTPUT_VIEW_ERRORS" => Some(Self::Errors),
+            "OUTPUT_VIEW_GREP" => Some(Self::Grep),
+            "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
             _ => None,
         }
     }
@@ -2212,7 +2453,7 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "GetTask"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists tasks, newest first.
+        /// Lists tasks in pages, newest or oldest first.
         pub async fn list_tasks(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTasksRequest>,
@@ -2633,7 +2874,7 @@ pub mod session_task_service_server {
             &self,
             request: tonic::Request<super::GetTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::GetTaskResponse>, tonic::Status>;
-        /// Lists tasks, newest first.
+        /// Lists tasks in pages, newest or oldest first.
         async fn list_tasks(
             &self,
             request: tonic::Request<super::ListTasksRequest>,
@@ -7445,6 +7686,18 @@ pub struct Session {
     /// Its files, artifacts included.
     #[prost(int64, tag = "31")]
     pub files: i64,
+    /// Tasks that have succeeded so far.
+    #[prost(int64, tag = "20")]
+    pub succeeded_tasks: i64,
+    /// Tasks that have failed so far.
+    #[prost(int64, tag = "21")]
+    pub failed_tasks: i64,
+    /// Tasks that were canceled so far.
+    #[prost(int64, tag = "22")]
+    pub canceled_tasks: i64,
+    /// Open tasks that wait for an answer to a question.
+    #[prost(int64, tag = "23")]
+    pub awaiting_input_tasks: i64,
 }
 /// Request of ListSessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -12,7 +12,13 @@ use super::{
     wakes::Wakes,
 };
 use crate::store::{
-    Connection, StoreError, batch, creates, new_tasks::NewTask, task_lock, task_row::TaskRow, times,
+    Connection, StoreError,
+    batch::{self, EndedTasks},
+    creates,
+    new_tasks::NewTask,
+    task_lock,
+    task_row::TaskRow,
+    times,
 };
 use std::collections::{BTreeMap, HashMap};
 use taskyard_core::{
@@ -140,6 +146,8 @@ pub(super) struct SessionWork<'a> {
     pub(super) events: Vec<LoggedEvent>,
     pub(super) creates: Vec<&'a NewTask>,
     pub(super) open_delta: i64,
+    pub(super) ended: EndedTasks,
+    pub(super) awaiting_delta: i64,
     pub(super) virtual_time: f64,
 }
 
@@ -324,12 +332,19 @@ impl<'a> Work<'a> {
                         self.now,
                     )
                     .await?;
-                    self.sessions
-                        .entry(working.row.session)
-                        .or_default()
-                        .open_delta -= 1;
+                    let session = self.sessions.entry(working.row.session).or_default();
+                    session.open_delta -= 1;
+                    session.ended.add(state);
                 }
             }
+        }
+        let awaiting_delta =
+            i64::from(is_awaiting(&working.row.task.state)) - i64::from(is_awaiting(&before.state));
+        if awaiting_delta != 0 {
+            self.sessions
+                .entry(working.row.session)
+                .or_default()
+                .awaiting_delta += awaiting_delta;
         }
         self.aftermath.is_queue_touched |= is_claimable(&working.row);
         let posted = message
@@ -376,6 +391,10 @@ fn is_gone(event: &Event) -> bool {
         | Event::Due
         | Event::StartDeadline => false,
     }
+}
+
+fn is_awaiting(state: &State) -> bool {
+    matches!(state, State::AwaitingInput { .. })
 }
 
 fn is_claimable(row: &TaskRow) -> bool {

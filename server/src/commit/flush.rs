@@ -97,6 +97,8 @@ async fn write_sessions(
             events: count(work.events.len()),
             creates: count(work.creates.len()),
             open_delta: work.open_delta,
+            ended: work.ended,
+            awaiting_delta: work.awaiting_delta,
             virtual_time: work.virtual_time,
         })
         .filter(|change| change.events > 0 || change.open_delta != 0)

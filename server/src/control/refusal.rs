@@ -193,6 +193,14 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// More tasks fit than one call can be about.
+    #[error(
+        "more than {limit} tasks of the session fit; choose fewer by a narrower group or more labels"
+    )]
+    TooManyTasks {
+        /// The limit.
+        limit: usize,
+    },
     /// Something is larger than allowed.
     #[error("{what} has more than {limit} bytes")]
     TooLarge {

@@ -111,6 +111,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "OBJECT_STORE_UNAVAILABLE",
             Detail::Retry(RETRY_UNAVAILABLE),
         ),
+        Refusal::TooManyTasks { limit } => (
+            Code::ResourceExhausted,
+            "TOO_MANY_TASKS",
+            Detail::Facts(vec![("limit", limit.to_string())]),
+        ),
         Refusal::MessageTooLarge { limit } => (
             Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",

@@ -29,6 +29,7 @@ pub mod run_reports;
 pub mod sessions;
 pub mod standings;
 pub mod task_files;
+pub mod task_listing;
 pub mod task_lock;
 pub mod task_row;
 pub mod task_update;

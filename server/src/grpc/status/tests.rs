@@ -51,6 +51,7 @@ fn one_of_each() -> Vec<Refusal> {
             what: text(),
             limit: 1,
         },
+        Refusal::TooManyTasks { limit: 1 },
         Refusal::MessageTooLarge { limit: 1 },
         Refusal::QuotaExceeded(QuotaExceeded {
             scope: "session",
