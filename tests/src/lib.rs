@@ -6,6 +6,8 @@
 //! - [`process`]: a program under test as a child that never outlives the test
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
+//! - [`hand_worker`]: a worker that does just what a test says
+//! - [`played`]: a task whose work the test itself does, by such a worker and the calls from inside
 //! - [`command_line`]: the command line as a person or a script uses it
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -18,7 +20,9 @@ pub mod client;
 pub mod command_line;
 pub mod database;
 pub mod deployment;
+pub mod hand_worker;
 pub mod pattern;
+pub mod played;
 pub mod process;
 pub mod refusal;
 pub mod skip;
