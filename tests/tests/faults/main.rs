@@ -6,13 +6,15 @@ mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
-mod hand_worker;
 mod journal;
 mod lone_worker;
 mod postgres_stall;
 mod races;
 mod server_restart;
 mod server_stop;
+mod thread_races;
 mod two_servers;
 mod unary_worker;
 mod worker_loss;
+
+use taskyard_tests::hand_worker;
