@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    submit, wait, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -111,6 +111,7 @@ pub enum Verb {
     Files(files::FilesArguments),
     Sessions(sessions::SessionsArguments),
     Workers(workers::WorkersArguments),
+    Webhooks(webhooks::WebhooksArguments),
     Completions(completions::CompletionsArguments),
     Help(help::HelpArguments),
 }

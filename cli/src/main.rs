@@ -30,7 +30,7 @@ use clap::Parser;
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     cancel, completions, files, get, help, list, logs, migrate, retry, run, server, sessions,
-    submit, wait, watch, worker, workers,
+    submit, wait, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -77,6 +77,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Files(_)
         | Verb::Sessions(_)
         | Verb::Workers(_)
+        | Verb::Webhooks(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
     };
@@ -107,6 +108,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
+            Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),
         }

@@ -33,6 +33,8 @@ pub struct App {
     pub names: NameCache,
     /// How many files may be on their way into the store at once.
     pub file_slots: FileSlots,
+    /// Whether webhooks may be delivered to addresses that are not of the public internet.
+    pub allow_private_webhooks: bool,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

@@ -12,6 +12,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// How long leases last without a heartbeat, 1 s to 1 h; none: 30 s where another run may follow, else 120 s.
     pub lease: Option<Duration>,
+    /// Deliver webhooks to private, loopback and link-local addresses, too.
+    pub allow_private_webhooks: bool,
 }
 
 /// Leases that make sense: shorter ones are lost by any hiccup, longer ones leave lost work lying.

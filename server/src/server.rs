@@ -81,6 +81,7 @@ impl Server {
             lease,
             names: NameCache::default(),
             file_slots: FileSlots::default(),
+            allow_private_webhooks: config.allow_private_webhooks,
             shutdown: CancellationToken::new(),
         });
         Ok(Self {

@@ -24,6 +24,7 @@ const SHOWN_LOG_LINES: usize = 60;
 pub struct DeploymentBuilder {
     lease: Duration,
     servers: usize,
+    server_flags: Vec<String>,
     workers: Vec<WorkerPlan>,
     database: Option<Database>,
 }
@@ -75,6 +76,12 @@ impl DeploymentBuilder {
         self
     }
 
+    /// More flags of every server.
+    pub fn server_flags(mut self, flags: &[&str]) -> Self {
+        self.server_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
+    }
+
     /// The workers, instead of the one; none is allowed.
     pub fn workers(mut self, workers: Vec<WorkerPlan>) -> Self {
         self.workers = workers;
@@ -98,6 +105,7 @@ impl DeploymentBuilder {
             folder: tempfile::tempdir()
                 .unwrap_or_else(|error| panic!("cannot make a folder: {error}")),
             lease: self.lease,
+            server_flags: self.server_flags,
             servers: Mutex::default(),
             workers: Mutex::default(),
         };
@@ -117,6 +125,7 @@ pub struct Deployment {
     database: Database,
     folder: TempDir,
     lease: Duration,
+    server_flags: Vec<String>,
     servers: Mutex<Vec<(Process, String)>>,
     workers: Mutex<Vec<(Process, WorkerPlan)>>,
 }
@@ -127,6 +136,7 @@ impl Deployment {
         DeploymentBuilder {
             lease: Duration::from_secs(10),
             servers: 1,
+            server_flags: Vec::new(),
             workers: vec![WorkerPlan::new("w1")],
             database: None,
         }
@@ -154,6 +164,7 @@ impl Deployment {
             .get_or_init(|| {
                 Deployment::builder()
                     .lease(Duration::from_secs(600))
+                    .server_flags(&["--allow-private-webhooks"])
                     .workers(Vec::new())
                     .start()
             })
@@ -246,6 +257,7 @@ impl Deployment {
             .arg(self.database.url())
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
+            .args(&self.server_flags)
             .env("TASKYARD_LOG", log_level());
         let log = self.folder.path().join(format!("{name}.log"));
         // A restarted server says it again, so the old words must go.

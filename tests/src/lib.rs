@@ -11,6 +11,7 @@
 //! - [`command_line`]: the command line as a person or a script uses it
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
+//! - [`receiver`]: a receiver of webhooks
 //! - [`refusal`]: what a refused call must say
 //! - [`wait`]: waiting for a state instead of for time
 //! - [`pattern`]: bytes that tell where they belong
@@ -24,6 +25,7 @@ pub mod hand_worker;
 pub mod pattern;
 pub mod played;
 pub mod process;
+pub mod receiver;
 pub mod refusal;
 pub mod skip;
 pub mod wait;

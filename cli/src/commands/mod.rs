@@ -17,5 +17,6 @@ pub mod steer;
 pub mod submit;
 pub mod wait;
 pub mod watch;
+pub mod webhooks;
 pub mod worker;
 pub mod workers;

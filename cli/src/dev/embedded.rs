@@ -27,6 +27,7 @@ pub struct EmbeddedPlan {
     listen: SocketAddr,
     database: DatabaseArguments,
     lease: Option<Duration>,
+    allow_private_webhooks: bool,
 }
 
 impl EmbeddedPlan {
@@ -38,6 +39,7 @@ impl EmbeddedPlan {
             listen,
             database: arguments.database,
             lease: arguments.lease,
+            allow_private_webhooks: arguments.allow_private_webhooks,
         })
     }
 
@@ -180,6 +182,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         database_url: database.url().to_owned(),
         listen: plan.listen,
         lease: plan.lease,
+        allow_private_webhooks: plan.allow_private_webhooks,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,

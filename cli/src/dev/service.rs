@@ -25,6 +25,9 @@ pub struct ServiceArguments {
     /// Allow an address that others can reach; there is no authentication
     #[arg(long)]
     pub insecure_listen: bool,
+    /// Deliver webhooks to private and loopback addresses, too
+    #[arg(long)]
+    pub allow_private_webhooks: bool,
 }
 
 /// Which database.

@@ -38,5 +38,6 @@ pub mod update_task;
 pub mod wait_tasks;
 pub mod watch;
 pub mod watch_session;
+pub mod webhooks;
 pub mod wire_time;
 pub mod worker_files;

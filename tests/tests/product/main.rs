@@ -23,3 +23,4 @@ mod threads;
 mod timing;
 mod wakes;
 mod watch;
+mod webhooks;
