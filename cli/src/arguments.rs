@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -155,6 +155,7 @@ pub enum Verb {
     Sessions(sessions::SessionsArguments),
     Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
+    Webhooks(webhooks::WebhooksArguments),
     Completions(completions::CompletionsArguments),
     Help(help::HelpArguments),
 }

@@ -9,6 +9,7 @@ use taskyard_proto::v1::admin_service_client::AdminServiceClient;
 use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
 use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
+use taskyard_proto::v1::webhook_service_client::WebhookServiceClient;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -140,6 +141,10 @@ impl Connection {
     pub fn files(&self) -> SessionFileServiceClient<Channel> {
         SessionFileServiceClient::new(self.channel.clone())
             .max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub fn webhooks(&self) -> WebhookServiceClient<Channel> {
+        WebhookServiceClient::new(self.channel.clone())
     }
 
     pub fn admin(&self) -> AdminServiceClient<Channel> {

@@ -31,7 +31,7 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -88,6 +88,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Sessions(_)
         | Verb::Retention(_)
         | Verb::Workers(_)
+        | Verb::Webhooks(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
     };
@@ -128,6 +129,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
+            Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),
         }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "taskyard/v1/session_task.proto",
     "taskyard/v1/output.proto",
     "taskyard/v1/task_message.proto",
@@ -17,6 +17,7 @@ const FILES: [&str; 10] = [
     "taskyard/v1/worker_service.proto",
     "taskyard/v1/task_agent_service.proto",
     "taskyard/v1/admin_service.proto",
+    "taskyard/v1/webhook_service.proto",
     "taskyard/storage/v1/session_log.proto",
 ];
 

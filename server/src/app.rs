@@ -49,6 +49,8 @@ pub struct App {
     pub objects: Option<ObjectStorage>,
     /// For how long content that nobody refers to is kept.
     pub object_grace: Duration,
+    /// Whether webhooks may be delivered to addresses that are not of the public internet.
+    pub allow_private_webhooks: bool,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

@@ -27,6 +27,8 @@ pub struct ServerConfig {
     /// For how long content that no file refers to stays in the object store, 1 s to 30 days. Readers of a file that is
     /// overwritten or deleted have so long to end.
     pub object_grace: Duration,
+    /// Deliver webhooks to private, loopback and link-local addresses, too.
+    pub allow_private_webhooks: bool,
 }
 
 /// Graces that make sense.

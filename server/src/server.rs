@@ -102,6 +102,7 @@ impl Server {
             file_quotas: config.file_quotas,
             objects,
             object_grace: config.object_grace,
+            allow_private_webhooks: config.allow_private_webhooks,
             shutdown: CancellationToken::new(),
         });
         Ok(Self {

@@ -167,6 +167,21 @@ impl Deployment {
             .await
     }
 
+    /// One without a worker that all tests of this process share: they do the work by hand, each in a queue of its own,
+    /// under leases that outlast them.
+    pub async fn by_hand() -> &'static Deployment {
+        static BY_HAND: OnceCell<Deployment> = OnceCell::const_new();
+        BY_HAND
+            .get_or_init(|| {
+                Deployment::builder()
+                    .lease(Duration::from_secs(600))
+                    .server_flags(&["--allow-private-webhooks"])
+                    .workers(Vec::new())
+                    .start()
+            })
+            .await
+    }
+
     /// Where the first server serves, such as `http://127.0.0.1:40123`.
     pub fn endpoint(&self) -> String {
         self.endpoint_of(0)

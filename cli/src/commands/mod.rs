@@ -32,5 +32,6 @@ pub mod submit_batch;
 pub mod wait;
 pub mod wakes;
 pub mod watch;
+pub mod webhooks;
 pub mod worker;
 pub mod workers;

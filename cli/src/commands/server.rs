@@ -1,17 +1,12 @@
 //! `server`: the control plane.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use clap::Args;
 use taskyard_server::{Server, ServerConfig, TreeLimits};
 use tokio_util::sync::CancellationToken;
 
 use crate::console;
-use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
-use crate::dev::storage::Storage;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -50,29 +45,23 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
     let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
     let database = service.database.open().await?;
-    let ended = serve(&database, listen, service.lease, tree, storage, &mut interrupts).await;
+    let config = ServerConfig {
+        database_url: database.url().to_owned(),
+        listen,
+        lease: service.lease,
+        tree,
+        file_quotas: storage.file_quotas,
+        object_store: storage.object_store,
+        object_grace: storage.object_grace,
+        allow_private_webhooks: service.allow_private_webhooks,
+    };
+    let ended = serve(config, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
 }
 
-async fn serve(
-    database: &Database,
-    listen: SocketAddr,
-    lease: Option<Duration>,
-    tree: TreeLimits,
-    storage: Storage,
-    interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
-    let config = ServerConfig {
-        database_url: database.url().to_owned(),
-        listen,
-        lease,
-        tree,
-        file_quotas: storage.file_quotas,
-        object_store: storage.object_store,
-        object_grace: storage.object_grace,
-    };
+async fn serve(config: ServerConfig, interrupts: &mut Interrupts) -> Result<(), Failure> {
     let server = tokio::select! {
         bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,
         () = interrupts.next() => return Err(Failure::Interrupted("stopped before it served".to_owned())),

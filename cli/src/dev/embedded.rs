@@ -29,6 +29,7 @@ pub struct EmbeddedPlan {
     database: DatabaseArguments,
     lease: Option<Duration>,
     storage: Storage,
+    allow_private_webhooks: bool,
 }
 
 impl EmbeddedPlan {
@@ -44,6 +45,7 @@ impl EmbeddedPlan {
             storage,
             database: arguments.database,
             lease: arguments.lease,
+            allow_private_webhooks: arguments.allow_private_webhooks,
         })
     }
 
@@ -190,6 +192,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         file_quotas: plan.storage.file_quotas,
         object_store: plan.storage.object_store.clone(),
         object_grace: plan.storage.object_grace,
+        allow_private_webhooks: plan.allow_private_webhooks,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,

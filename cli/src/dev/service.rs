@@ -28,6 +28,9 @@ pub struct ServiceArguments {
     pub insecure_listen: bool,
     #[command(flatten)]
     pub storage: StorageArguments,
+    /// Deliver webhooks to private and loopback addresses, too
+    #[arg(long)]
+    pub allow_private_webhooks: bool,
 }
 
 /// Which database.

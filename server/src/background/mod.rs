@@ -1,5 +1,6 @@
-//! Duties that nobody asks for: recovering what lost workers held, opening gates, telling workers, forgetting, removing
-//! unused objects. Each takes no input, is safe to run on every server at once, and looks at bounded pages.
+//! Duties that nobody asks for: recovering what lost workers held, opening gates, telling workers, calling webhooks,
+//! forgetting, removing what was deleted and objects that nobody uses. Each takes no input, is safe to run on every server
+//! at once, and looks at bounded pages.
 
 mod duties;
 mod object_sweeper;
@@ -7,5 +8,6 @@ mod orders;
 mod reaper;
 mod remover;
 mod sweeper;
+mod webhooks;
 
 pub use duties::start;

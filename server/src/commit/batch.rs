@@ -10,6 +10,7 @@ use super::{
     intent::{Change, Changed, CommitError, Content, Created, Creation, RefusedCreation},
     thread::Threads,
     wakes::Wakes,
+    webhooks::Webhooks,
 };
 use crate::store::{
     Connection, StoreError,
@@ -74,6 +75,8 @@ pub(super) struct Aftermath {
     pub(super) is_queue_touched: bool,
     /// Whether there are new wakes.
     pub(super) has_wakes: bool,
+    /// Whether webhooks are to be called.
+    pub(super) has_deliveries: bool,
 }
 
 /// Runs a batch as one transaction and answers its items in order.
@@ -128,6 +131,7 @@ pub(super) struct Work<'a> {
     pub(super) children: HashMap<TaskId, u64>,
     pub(super) threads: Threads,
     pub(super) wakes: Wakes,
+    pub(super) webhooks: Webhooks,
     pub(super) sessions: BTreeMap<SessionUid, SessionWork<'a>>,
     pub(super) attempts: Vec<(TaskId, AttemptEnd, Option<Exit>)>,
     pub(super) aftermath: Aftermath,
@@ -176,11 +180,11 @@ impl<'a> Work<'a> {
         ids.extend(&parents);
         ids.sort_unstable();
         ids.dedup();
-        let (rows, now) = if ids.is_empty() {
-            (Vec::new(), creates::now(&mut *db).await?)
+        let (rows, now, has_webhooks) = if ids.is_empty() {
+            (Vec::new(), creates::now(&mut *db).await?, false)
         } else {
             let locked = task_lock::lock_tasks(db, &ids).await?;
-            (locked.rows, locked.now)
+            (locked.rows, locked.now, locked.has_webhooks)
         };
         let streams = if runs_may_end {
             let runs: Vec<(TaskId, u32)> = rows
@@ -219,6 +223,7 @@ impl<'a> Work<'a> {
             children,
             threads,
             wakes: Wakes::default(),
+            webhooks: Webhooks::new(has_webhooks),
             sessions: BTreeMap::new(),
             attempts: Vec::new(),
             aftermath: Aftermath::default(),
@@ -353,6 +358,8 @@ impl<'a> Work<'a> {
         let updated = is_announced.then(|| event::updated(&working.row));
         let woken = self
             .wakes
+            .note(&before, &working.row, message.as_ref(), self.now);
+        self.webhooks
             .note(&before, &working.row, message.as_ref(), self.now);
         let logged: Vec<LoggedEvent> = [posted, updated, woken].into_iter().flatten().collect();
         if !logged.is_empty() {

@@ -253,6 +253,9 @@ impl Committer {
         if aftermath.has_wakes {
             self.events.wakes_touched();
         }
+        if aftermath.has_deliveries {
+            self.events.webhooks_touched();
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) async fn write(
     settle_groups(work, db).await?;
     let placements = write_sessions(work, db, creations).await?;
     work.aftermath.has_wakes = work.wakes.write(db).await?;
+    work.aftermath.has_deliveries = work.webhooks.write(db).await?;
     Ok(placements)
 }
 

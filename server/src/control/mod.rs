@@ -57,5 +57,6 @@ pub mod watch;
 pub mod watch_filter;
 pub mod watch_session;
 mod watch_snapshot;
+pub mod webhooks;
 pub mod wire_time;
 pub mod worker_files;

@@ -295,6 +295,10 @@ pub enum Resource {
     File,
     /// A question of a task.
     Question,
+    /// A webhook.
+    Webhook,
+    /// A delivery of a webhook.
+    WebhookDelivery,
 }
 
 impl std::fmt::Display for Resource {
@@ -306,6 +310,8 @@ impl std::fmt::Display for Resource {
             Self::Run => "run",
             Self::File => "file",
             Self::Question => "question",
+            Self::Webhook => "webhook",
+            Self::WebhookDelivery => "delivery",
         })
     }
 }

@@ -135,6 +135,8 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 Resource::Run => ("RUN_NOT_FOUND", "run"),
                 Resource::File => ("FILE_NOT_FOUND", "file"),
                 Resource::Question => ("QUESTION_NOT_FOUND", "question"),
+                Resource::Webhook => ("WEBHOOK_NOT_FOUND", "webhook"),
+                Resource::WebhookDelivery => ("DELIVERY_NOT_FOUND", "delivery"),
             };
             let name = name.clone();
             (Code::NotFound, reason, Detail::Resource { kind, name })

@@ -36,6 +36,8 @@ pub mod task_update;
 pub mod times;
 pub mod trees;
 pub mod wakes;
+pub mod webhook_deliveries;
+pub mod webhooks;
 pub mod workers;
 pub mod workers_read;
 

@@ -29,6 +29,8 @@ pub struct Locked {
     pub rows: Vec<TaskRow>,
     /// The database's clock.
     pub now: Timestamp,
+    /// Whether there is any webhook.
+    pub has_webhooks: bool,
 }
 
 /// Locks tasks in the order of their ids: their live rows, or the end rows of those that have ended.
@@ -164,12 +166,15 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
     if !missing.is_empty() {
         lock_ended(db, &missing, &mut rows).await?;
     }
-    let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
-        .fetch_one(db)
-        .await?;
+    let moment = sqlx::query!(
+        r#"select clock_timestamp() as "now!", exists (select 1 from webhook) as "has_webhooks!""#
+    )
+    .fetch_one(db)
+    .await?;
     Ok(Locked {
         rows,
-        now: times::to_core(now),
+        now: times::to_core(moment.now),
+        has_webhooks: moment.has_webhooks,
     })
 }
 

@@ -7,7 +7,6 @@ mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
-mod hand_worker;
 mod journal;
 mod list_plan;
 mod lone_worker;
@@ -16,7 +15,10 @@ mod races;
 mod server_restart;
 mod server_stop;
 mod tree_race;
+mod thread_races;
 mod two_servers;
 mod unary_worker;
 mod watchers;
 mod worker_loss;
+
+use taskyard_tests::hand_worker;

@@ -38,3 +38,7 @@ mod tree_cancel;
 mod wait_conditions;
 mod watch;
 mod watch_filters;
+mod questions;
+mod threads;
+mod wakes;
+mod webhooks;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::client::Client;
+use crate::wait::{SOON, within};
 use taskyard_proto::v1::attach_request::Message as Up;
 use taskyard_proto::v1::attach_response::Message as Down;
 use taskyard_proto::v1::report_item::Report;
@@ -10,8 +12,6 @@ use taskyard_proto::v1::{
     OutputChunk, OutputStream, Pong, PushOutputRequest, PushOutputResponse, ReportItem,
     ReportRequest, Slots, StartReport, StreamReport, Verdict, WriteFileRequest,
 };
-use taskyard_tests::client::Client;
-use taskyard_tests::wait::{SOON, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
