@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -146,6 +145,10 @@ pub enum Verb {
     Messages(messages::MessagesArguments),
     Answer(answer::AnswerArguments),
     Wakes(wakes::WakesArguments),
+    Restart(restart::RestartArguments),
+    Clone(clone::CloneArguments),
+    Hold(hold::HoldArguments),
+    Release(hold::ReleaseArguments),
     Files(files::FilesArguments),
     #[command(name = "self")]
     Inside(Box<inside::arguments::InsideArguments>),

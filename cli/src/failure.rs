@@ -70,6 +70,8 @@ impl Failure {
             | ServeError::AddressNotPermitted { .. }
             | ServeError::Listen { .. }
             | ServeError::LeaseOutOfRange { .. }
+            | ServeError::ObjectStore(_)
+            | ServeError::ObjectGraceOutOfRange { .. }
             | ServeError::Endpoint(_)
             | ServeError::LoopEnded => Failure::own(error),
         }

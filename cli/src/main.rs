@@ -31,8 +31,7 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -80,6 +79,10 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Messages(_)
         | Verb::Answer(_)
         | Verb::Wakes(_)
+        | Verb::Restart(_)
+        | Verb::Clone(_)
+        | Verb::Hold(_)
+        | Verb::Release(_)
         | Verb::Files(_)
         | Verb::Inside(_)
         | Verb::Sessions(_)
@@ -116,6 +119,10 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Messages(arguments) => messages::execute(arguments, &global).await,
             Verb::Answer(arguments) => answer::execute(arguments, &global).await,
             Verb::Wakes(arguments) => wakes::execute(arguments, &global).await,
+            Verb::Restart(arguments) => restart::execute(arguments, &global).await,
+            Verb::Clone(arguments) => clone::execute(arguments, &global).await,
+            Verb::Hold(arguments) => hold::execute(arguments.held, true, &global).await,
+            Verb::Release(arguments) => hold::execute(arguments.held, false, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Inside(arguments) => inside::dispatch::execute(*arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,

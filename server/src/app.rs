@@ -2,11 +2,16 @@
 
 use crate::{
     commit::Commits,
-    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    control::{
+        files::{FileSlots, GrepSlots},
+        namespace::NameCache,
+        task_sessions::TaskSessions,
+    },
     dispatch::{Registry, Routes},
     events::Events,
+    objects::ObjectStorage,
     output::OutputWriters,
-    store::Store,
+    store::{Store, file_usage::FileQuotas},
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +38,14 @@ pub struct App {
     pub names: NameCache,
     /// How many files may be on their way into the store at once.
     pub file_slots: FileSlots,
+    /// How many searches in files may go on at once.
+    pub grep_slots: GrepSlots,
+    /// How much files may take.
+    pub file_quotas: FileQuotas,
+    /// Where large content is kept; none: in the database.
+    pub objects: Option<ObjectStorage>,
+    /// For how long content that nobody refers to is kept.
+    pub object_grace: Duration,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

@@ -24,8 +24,10 @@ const SHOWN_LOG_LINES: usize = 60;
 pub struct DeploymentBuilder {
     lease: Duration,
     servers: usize,
+    server_flags: Vec<String>,
     workers: Vec<WorkerPlan>,
     database: Option<Database>,
+    server_env: Vec<(String, String)>,
 }
 
 /// One worker to start.
@@ -75,6 +77,19 @@ impl DeploymentBuilder {
         self
     }
 
+    /// More flags of every server.
+    pub fn server_flags(mut self, flags: &[&str]) -> Self {
+        self.server_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
+    }
+
+    /// More variables in the environment of every server.
+    pub fn server_env(mut self, pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.server_env = pairs.iter().map(owned).collect();
+        self
+    }
+
     /// The workers, instead of the one; none is allowed.
     pub fn workers(mut self, workers: Vec<WorkerPlan>) -> Self {
         self.workers = workers;
@@ -98,6 +113,8 @@ impl DeploymentBuilder {
             folder: tempfile::tempdir()
                 .unwrap_or_else(|error| panic!("cannot make a folder: {error}")),
             lease: self.lease,
+            server_flags: self.server_flags,
+            server_env: self.server_env,
             servers: Mutex::default(),
             workers: Mutex::default(),
         };
@@ -117,6 +134,8 @@ pub struct Deployment {
     database: Database,
     folder: TempDir,
     lease: Duration,
+    server_flags: Vec<String>,
+    server_env: Vec<(String, String)>,
     servers: Mutex<Vec<(Process, String)>>,
     workers: Mutex<Vec<(Process, WorkerPlan)>>,
 }
@@ -127,8 +146,10 @@ impl Deployment {
         DeploymentBuilder {
             lease: Duration::from_secs(10),
             servers: 1,
+            server_flags: Vec::new(),
             workers: vec![WorkerPlan::new("w1")],
             database: None,
+            server_env: Vec::new(),
         }
     }
 
@@ -232,6 +253,8 @@ impl Deployment {
             .arg(self.database.url())
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
+            .args(&self.server_flags)
+            .envs(self.server_env.iter().cloned())
             .env("TASKYARD_LOG", log_level());
         let log = self.folder.path().join(format!("{name}.log"));
         // A restarted server says it again, so the old words must go.

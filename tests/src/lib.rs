@@ -8,6 +8,8 @@
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`inside`]: scripts that run as tasks and speak for themselves
 //! - [`command_line`]: the command line as a person or a script uses it
+//! - [`s3_server`]: a real S3 server, which can be away
+//! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
 //! - [`refusal`]: what a refused call must say
@@ -23,6 +25,8 @@ pub mod inside;
 pub mod pattern;
 pub mod process;
 pub mod refusal;
+pub mod s3_server;
+pub mod session_files;
 pub mod skip;
 pub mod wait;
 pub mod watcher;

@@ -35,7 +35,7 @@ pub struct ListArguments {
     /// Only with this tag; `team.*` takes all below `team`; repeatable
     #[arg(long)]
     pub tag: Vec<String>,
-    /// Only children of this task, by its whole id
+    /// Only children of this task: a whole id, or with --session also t12 or a name
     #[arg(long, value_name = "ID")]
     pub parent: Option<String>,
     /// Most tasks to show

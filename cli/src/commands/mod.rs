@@ -1,15 +1,19 @@
 //! One file per verb. `create` and `steer` hold what several verbs do with a task, `command_options` what
 //! they say of a command, `parts` of a message; [`inside`] has the verbs of `taskyard self`.
+//! One file per verb. `create`, `submit_batch` and `steer` hold what verbs do with tasks.
 
 pub mod answer;
 pub mod cancel;
 pub mod command_options;
+pub mod clone;
 pub mod completions;
 pub mod create;
 pub mod files;
+pub mod files_grep;
 pub mod get;
 pub mod help;
 pub mod inside;
+pub mod hold;
 pub mod list;
 pub mod logs;
 pub mod message;
@@ -17,12 +21,14 @@ pub mod messages;
 pub mod migrate;
 pub mod parts;
 pub mod retention;
+pub mod restart;
 pub mod retry;
 pub mod run;
 pub mod server;
 pub mod sessions;
 pub mod steer;
 pub mod submit;
+pub mod submit_batch;
 pub mod wait;
 pub mod wakes;
 pub mod watch;

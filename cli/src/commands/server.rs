@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_server::{Server, ServerConfig};
+use taskyard_server::{Server, ServerConfig, TreeLimits};
 use tokio_util::sync::CancellationToken;
 
 use crate::console;
 use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
+use crate::dev::storage::Storage;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -27,16 +28,29 @@ at the level of TASKYARD_LOG.")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
+    /// Most ancestors of a task
+    #[arg(long, value_name = "N", env = "TASKYARD_MAX_TREE_DEPTH", hide_env_values = true,
+        default_value_t = TreeLimits::DEFAULT.max_depth, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub max_tree_depth: u32,
+    /// Most children of a task, ended ones included
+    #[arg(long, value_name = "N", env = "TASKYARD_MAX_CHILDREN", hide_env_values = true,
+        default_value_t = TreeLimits::DEFAULT.max_children, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    pub max_children: u64,
 }
 
 /// Serves until it is told to stop.
 pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
+    let tree = TreeLimits {
+        max_depth: arguments.max_tree_depth,
+        max_children: arguments.max_children,
+    };
     let service = arguments.service;
     let listen = service.address("127.0.0.1:8275")?;
     ensure_free(listen)?;
+    let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
     let database = service.database.open().await?;
-    let ended = serve(&database, listen, service.lease, &mut interrupts).await;
+    let ended = serve(&database, listen, service.lease, tree, storage, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
@@ -46,12 +60,18 @@ async fn serve(
     database: &Database,
     listen: SocketAddr,
     lease: Option<Duration>,
+    tree: TreeLimits,
+    storage: Storage,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let config = ServerConfig {
         database_url: database.url().to_owned(),
         listen,
         lease,
+        tree,
+        file_quotas: storage.file_quotas,
+        object_store: storage.object_store,
+        object_grace: storage.object_grace,
     };
     let server = tokio::select! {
         bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,

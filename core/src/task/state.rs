@@ -88,7 +88,10 @@ pub enum Gate {
     /// Not before this time: delayed, or backing off after a run.
     Until(Timestamp),
     /// Not before it is released.
-    Held,
+    Held {
+        /// Nor before this time: what it waited for when it was held; none: nothing.
+        until: Option<Timestamp>,
+    },
 }
 
 /// The right of one worker session to work on one attempt.

@@ -174,6 +174,42 @@ pub struct TaskSpec {
     /// does not is refused.
     #[prost(string, tag = "8")]
     pub message_schema_json: ::prost::alloc::string::String,
+    /// Files of the session that a run finds in its working directory; at most 64, and 1,000 files of 1 GiB in all once
+    /// folders are opened. Where one is missing or too large the run fails with `start_failed` and is not repeated. For the
+    /// executor `command` only, and with a working directory of the task's own.
+    #[prost(message, repeated, tag = "30")]
+    pub files: ::prost::alloc::vec::Vec<TaskInput>,
+    /// What a run leaves in its working directory that is stored in the session's files, whether it succeeds or fails; at
+    /// most 32, and 200 files of 16 MiB, 256 MiB in all. `/.tasks/<id>/collect.json` says what was stored and what was
+    /// left out. For the executor `command` only, and with a working directory of the task's own.
+    #[prost(message, repeated, tag = "31")]
+    pub collect: ::prost::alloc::vec::Vec<TaskCollect>,
+}
+/// A file or folder of the session that a run finds in its working directory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskInput {
+    /// File, or folder with all that is below it, in the session's files; not `/`.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Where to put it, relative to the working directory; no `..`. Empty: a file under its own name, the files of a folder
+    /// in the working directory itself.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// Permission bits of each file, at most 0o777; absent: 0o644.
+    #[prost(uint32, optional, tag = "3")]
+    pub mode: ::core::option::Option<u32>,
+}
+/// Files of the working directory that are stored in the session's files after a run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskCollect {
+    /// Which ones: a path relative to the working directory with `*`, `?`, `\[...\]` and `{a,b}` within a part, and `**` for any
+    /// number of parts; at most 256 bytes, no `..`. Symbolic links are never followed.
+    #[prost(string, tag = "1")]
+    pub glob: ::prost::alloc::string::String,
+    /// Folder in the session's files below which they are stored, by their path relative to the working directory; not in
+    /// `/.tasks`. What is there under the same path is overwritten.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
 }
 /// A process to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1033,7 +1069,7 @@ pub struct TaskDefinition {
     /// What to run.
     #[prost(message, optional, tag = "5")]
     pub spec: ::core::option::Option<TaskSpec>,
-    /// Task below which this one belongs; empty: none.
+    /// Task of the same session below which this one belongs: an id, an ordinal, or the name of a live task. Empty: none.
     #[prost(string, tag = "6")]
     pub parent_task_id: ::prost::alloc::string::String,
     /// Name shared by tasks that belong together, at most 128 bytes; empty: none.
@@ -1156,7 +1192,7 @@ pub struct ListTasksRequest {
     /// Only tasks with all of these tags; `team.*` matches every tag below `team`.
     #[prost(string, repeated, tag = "5")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only children of this task, given by whole id; empty: all.
+    /// Only children of this task: an id, an ordinal or a name; all but the whole id need `session_id`. Empty: all.
     #[prost(string, tag = "6")]
     pub parent_task_id: ::prost::alloc::string::String,
     /// Only tasks created at or after this time; absent: no bound.
@@ -1268,7 +1304,9 @@ pub struct CancelTaskResponse {
     #[prost(int32, tag = "3")]
     pub descendants: i32,
 }
-/// Request of CancelTasks.
+/// Request of CancelTasks. It reaches the tasks that are there when the call begins and everything below them, whatever
+/// is created there meanwhile included. New tasks that others create meanwhile, below none of them, are left alone. A call
+/// that breaks off can be repeated.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelTasksRequest {
     /// Tenant; empty: `default`.
@@ -1303,7 +1341,8 @@ pub struct RetryTaskRequest {
     /// Session; required unless `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Id or ordinal of a terminal task.
+    /// Id or ordinal of a terminal task. Where its parent has ended or is being canceled, the new task is a root of its
+    /// own; what runs inside a task is refused then.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
     /// As in CreateTaskRequest.
@@ -1329,10 +1368,11 @@ pub struct BatchCreateTasksRequest {
     /// Session that will own the tasks; created on first use. Required.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 200.
+    /// The tasks, 1 to 200. A `parent_task_id` names a task that is there before the call, not one of the same batch.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<TaskDefinition>,
-    /// True: all of them are stored in one transaction, or none is. False: each for itself.
+    /// True: all of them are stored in one transaction, or none is; the refusal names the first task that is to blame, such
+    /// as `tasks\[3\].name`. False: each for itself.
     #[prost(bool, tag = "4")]
     pub atomic: bool,
     /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it.
@@ -1388,7 +1428,8 @@ pub struct CloneTaskRequest {
     #[prost(message, optional, tag = "4")]
     pub changes: ::core::option::Option<TaskDefinition>,
     /// Fields of `changes` to take, such as `spec.command.argv` or `labels`; named and unset clears. `name`, `key`,
-    /// `not_before`, `start_deadline` and `hold` are never copied.
+    /// `not_before`, `start_deadline` and `hold` are never copied. Where the parent has ended or is being canceled and is
+    /// not named here, the new task is a root of its own.
     #[prost(message, optional, tag = "5")]
     pub change_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// As in CreateTaskRequest.
@@ -2119,6 +2160,33 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CreateTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stores many tasks of one session: all of them or none, or each for itself.
+        pub async fn batch_create_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BatchCreateTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchCreateTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/BatchCreateTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "BatchCreateTasks"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Reads one task.
         pub async fn get_task(
             &mut self,
@@ -2220,6 +2288,33 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CancelTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Cancels all tasks of a session or of a group, with everything below them.
+        pub async fn cancel_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/CancelTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "CancelTasks"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Creates a new task with the spec of a terminal one.
         pub async fn retry_task(
             &mut self,
@@ -2243,6 +2338,31 @@ pub mod session_task_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "RetryTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Creates a new task like an existing one, with some fields changed.
+        pub async fn clone_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloneTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloneTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/CloneTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CloneTask"));
             self.inner.unary(req, path, codec).await
         }
         /// Follows the events of sessions: a snapshot, then every change, without a gap; resumable.
@@ -2500,6 +2620,14 @@ pub mod session_task_service_server {
             tonic::Response<super::CreateTaskResponse>,
             tonic::Status,
         >;
+        /// Stores many tasks of one session: all of them or none, or each for itself.
+        async fn batch_create_tasks(
+            &self,
+            request: tonic::Request<super::BatchCreateTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchCreateTasksResponse>,
+            tonic::Status,
+        >;
         /// Reads one task.
         async fn get_task(
             &self,
@@ -2530,12 +2658,28 @@ pub mod session_task_service_server {
             tonic::Response<super::CancelTaskResponse>,
             tonic::Status,
         >;
+        /// Cancels all tasks of a session or of a group, with everything below them.
+        async fn cancel_tasks(
+            &self,
+            request: tonic::Request<super::CancelTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTasksResponse>,
+            tonic::Status,
+        >;
         /// Creates a new task with the spec of a terminal one.
         async fn retry_task(
             &self,
             request: tonic::Request<super::RetryTaskRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetryTaskResponse>,
+            tonic::Status,
+        >;
+        /// Creates a new task like an existing one, with some fields changed.
+        async fn clone_task(
+            &self,
+            request: tonic::Request<super::CloneTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloneTaskResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Watch method.
@@ -2745,6 +2889,55 @@ pub mod session_task_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/taskyard.v1.SessionTaskService/BatchCreateTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct BatchCreateTasksSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::BatchCreateTasksRequest>
+                    for BatchCreateTasksSvc<T> {
+                        type Response = super::BatchCreateTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BatchCreateTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::batch_create_tasks(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BatchCreateTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/taskyard.v1.SessionTaskService/GetTask" => {
                     #[allow(non_camel_case_types)]
                     struct GetTaskSvc<T: SessionTaskService>(pub Arc<T>);
@@ -2927,6 +3120,52 @@ pub mod session_task_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/taskyard.v1.SessionTaskService/CancelTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelTasksSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::CancelTasksRequest>
+                    for CancelTasksSvc<T> {
+                        type Response = super::CancelTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::cancel_tasks(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/taskyard.v1.SessionTaskService/RetryTask" => {
                     #[allow(non_camel_case_types)]
                     struct RetryTaskSvc<T: SessionTaskService>(pub Arc<T>);
@@ -2957,6 +3196,51 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetryTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/CloneTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloneTaskSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::CloneTaskRequest>
+                    for CloneTaskSvc<T> {
+                        type Response = super::CloneTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloneTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::clone_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloneTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3466,7 +3750,7 @@ pub struct WriteRequest {
     /// Required in the first message, refused in others.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<WriteHeader>,
-    /// The next bytes; the whole file at most 16 MiB.
+    /// The next bytes; the whole file at most 16 MiB, or 1 GiB where the server has an object store.
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
 }
@@ -3544,11 +3828,15 @@ pub struct ListRequest {
     /// `next_page_token` of the answer before; empty: from the start.
     #[prost(string, tag = "5")]
     pub page_token: ::prost::alloc::string::String,
+    /// List all files below the folder instead of its entries: no folders, in the order of Grep. Below `/` without
+    /// `/.tasks`, which is listed by its own path.
+    #[prost(bool, tag = "30")]
+    pub recursive: bool,
 }
 /// Answer of List.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
-    /// Entries of the folder, by name; a folder counts as `name/`.
+    /// Entries of the folder, by name; a folder counts as `name/`. With `recursive`: the files below it.
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<FileInfo>,
     /// Token for the next page; empty: this was the last.
@@ -3581,6 +3869,104 @@ pub struct DeleteResponse {
     #[prost(int64, tag = "1")]
     pub deleted: i64,
 }
+/// Request of Grep.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrepRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// File, or folder whose files are searched at any depth; empty: `/`. Below `/` without `/.tasks`, which is searched
+    /// by its own path: the logs, the result and the files of each task.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+    /// Regular expression in the syntax of Rust's `regex` (no look-around, no back-references), matched within each line;
+    /// 1 to 1,000 bytes.
+    #[prost(string, tag = "4")]
+    pub pattern: ::prost::alloc::string::String,
+    /// Take the pattern as plain text.
+    #[prost(bool, tag = "5")]
+    pub literal: bool,
+    /// Make no difference between upper and lower case.
+    #[prost(bool, tag = "6")]
+    pub ignore_case: bool,
+    /// Lines to show before and after each match, 0 to 20.
+    #[prost(int32, tag = "7")]
+    pub context_lines: i32,
+    /// Most matches, 1 to 1,000; 0: 100.
+    #[prost(int32, tag = "8")]
+    pub max_matches: i32,
+    /// Most files to look into, 1 to 10,000; 0: 1,000.
+    #[prost(int32, tag = "9")]
+    pub max_files: i32,
+    /// Most bytes to look through, 1 to 64 MiB; 0: 5 MiB.
+    #[prost(int64, tag = "10")]
+    pub max_scan_bytes: i64,
+    /// `next_page_token` of an answer to the same search; empty: from the start.
+    #[prost(string, tag = "11")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of Grep.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GrepResponse {
+    /// Lines that match, by file, then by line. Together with their context at most 64 KiB of text.
+    #[prost(message, repeated, tag = "1")]
+    pub matches: ::prost::alloc::vec::Vec<GrepMatch>,
+    /// Why the search stopped before the end; unspecified: it did not, everything was searched.
+    #[prost(enumeration = "GrepStop", tag = "2")]
+    pub stopped_by: i32,
+    /// The file at which it stopped; empty: it did not.
+    #[prost(string, tag = "3")]
+    pub stopped_path: ::prost::alloc::string::String,
+    /// First byte of that file that was not searched.
+    #[prost(int64, tag = "4")]
+    pub stopped_offset: i64,
+    /// Goes on from there; empty: everything was searched.
+    #[prost(string, tag = "5")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// Files that were looked into by this call, binary ones included.
+    #[prost(int64, tag = "6")]
+    pub files_scanned: i64,
+    /// Bytes that were looked through by this call.
+    #[prost(int64, tag = "7")]
+    pub bytes_scanned: i64,
+    /// Files among them that were left out as binary: they have a NUL in their first 8 KiB.
+    #[prost(int64, tag = "8")]
+    pub binary_files: i64,
+    /// Files that were overwritten or deleted while they were being searched; the rest of them was left out.
+    #[prost(int64, tag = "9")]
+    pub changed_files: i64,
+    /// Lines of more than 64 KiB, of which only the first 64 KiB were searched.
+    #[prost(int64, tag = "10")]
+    pub long_lines: i64,
+}
+/// One line that matches.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrepMatch {
+    /// The file.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Number of the line, from 1.
+    #[prost(int64, tag = "2")]
+    pub line_number: i64,
+    /// Place of the line's first byte in the file.
+    #[prost(int64, tag = "3")]
+    pub offset: i64,
+    /// The line without its end, as text; what is no UTF-8 is replaced. Of a long line 1,000 bytes around the match.
+    #[prost(string, tag = "4")]
+    pub line: ::prost::alloc::string::String,
+    /// Whether `line` is only a part.
+    #[prost(bool, tag = "5")]
+    pub is_cut: bool,
+    /// Lines before it, the nearest last; each at most 1,000 bytes.
+    #[prost(string, repeated, tag = "6")]
+    pub before: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Lines after it, the nearest first; each at most 1,000 bytes. Those that match are matches of their own as well.
+    #[prost(string, repeated, tag = "7")]
+    pub after: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// What a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3610,6 +3996,51 @@ impl FileType {
             "FILE_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
             "FILE_TYPE_FILE" => Some(Self::File),
             "FILE_TYPE_DIRECTORY" => Some(Self::Directory),
+            _ => None,
+        }
+    }
+}
+/// Why a search stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GrepStop {
+    /// It did not.
+    Unspecified = 0,
+    /// `max_matches` were found.
+    Matches = 1,
+    /// `max_files` were looked into.
+    Files = 2,
+    /// `max_scan_bytes` were looked through.
+    Bytes = 3,
+    /// The answer has 64 KiB of text.
+    Answer = 4,
+    /// 10 seconds have passed.
+    Time = 5,
+}
+impl GrepStop {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GREP_STOP_UNSPECIFIED",
+            Self::Matches => "GREP_STOP_MATCHES",
+            Self::Files => "GREP_STOP_FILES",
+            Self::Bytes => "GREP_STOP_BYTES",
+            Self::Answer => "GREP_STOP_ANSWER",
+            Self::Time => "GREP_STOP_TIME",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GREP_STOP_UNSPECIFIED" => Some(Self::Unspecified),
+            "GREP_STOP_MATCHES" => Some(Self::Matches),
+            "GREP_STOP_FILES" => Some(Self::Files),
+            "GREP_STOP_BYTES" => Some(Self::Bytes),
+            "GREP_STOP_ANSWER" => Some(Self::Answer),
+            "GREP_STOP_TIME" => Some(Self::Time),
             _ => None,
         }
     }
@@ -3777,7 +4208,7 @@ pub mod session_file_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionFileService", "Stat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists a folder.
+        /// Lists a folder, or with `recursive` all files below it.
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRequest>,
@@ -3821,6 +4252,29 @@ pub mod session_file_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionFileService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Searches the files at and below a path for lines that match a pattern. One answer of bounded size; where it stopped
+        /// early it says why and where, and a token goes on from there.
+        pub async fn grep(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GrepRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrepResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionFileService/Grep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionFileService", "Grep"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3857,7 +4311,7 @@ pub mod session_file_service_server {
             &self,
             request: tonic::Request<super::StatRequest>,
         ) -> std::result::Result<tonic::Response<super::StatResponse>, tonic::Status>;
-        /// Lists a folder.
+        /// Lists a folder, or with `recursive` all files below it.
         async fn list(
             &self,
             request: tonic::Request<super::ListRequest>,
@@ -3867,6 +4321,12 @@ pub mod session_file_service_server {
             &self,
             request: tonic::Request<super::DeleteRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
+        /// Searches the files at and below a path for lines that match a pattern. One answer of bounded size; where it stopped
+        /// early it says why and where, and a token goes on from there.
+        async fn grep(
+            &self,
+            request: tonic::Request<super::GrepRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrepResponse>, tonic::Status>;
     }
     /// Files of a session. Paths are absolute and clean: they start with `/`, have no empty, `.` or `..` part, no NUL or
     /// control character and at most 1,024 bytes; anything else is refused, not cleaned. `/.tasks` is the system's: it can
@@ -4158,6 +4618,50 @@ pub mod session_file_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionFileService/Grep" => {
+                    #[allow(non_camel_case_types)]
+                    struct GrepSvc<T: SessionFileService>(pub Arc<T>);
+                    impl<
+                        T: SessionFileService,
+                    > tonic::server::UnaryService<super::GrepRequest> for GrepSvc<T> {
+                        type Response = super::GrepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GrepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionFileService>::grep(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GrepSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4745,13 +5249,40 @@ pub struct ReadFileResponse {
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
 }
+/// Request of ListFiles.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListFilesRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// File or folder in the session's files.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// `next_page_token` of the answer before; empty: from the start.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of ListFiles.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListFilesResponse {
+    /// The file itself, or the files below the folder; at most 500.
+    #[prost(message, repeated, tag = "1")]
+    pub files: ::prost::alloc::vec::Vec<FileInfo>,
+    /// Token for the next page; empty: this was the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// Whether the path is a folder.
+    #[prost(bool, tag = "3")]
+    pub is_folder: bool,
+}
 /// Part of a WriteFile: lease and name in the first message, bytes in any.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteFileRequest {
     /// The lease; required in the first message.
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<Lease>,
-    /// Path relative to `/.tasks/<id>/`; required in the first message.
+    /// Path relative to `/.tasks/<id>/`, or from `/` on a path that the task's `collect` allows; required in the first
+    /// message.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// The next bytes; the whole file at most 16 MiB.
@@ -5139,7 +5670,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ReadFile"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, or anything in `artifacts/`.
+        /// Lists the files of the session at and below a path, at any depth.
+        pub async fn list_files(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFilesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ListFiles",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ListFiles"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, `collect.json`, or anything in `artifacts/`; or a
+        /// file of the session that the task's `collect` allows.
         pub async fn write_file(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::WriteFileRequest>,
@@ -5235,7 +5792,16 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::ReadFileRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadFileStream>, tonic::Status>;
-        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, or anything in `artifacts/`.
+        /// Lists the files of the session at and below a path, at any depth.
+        async fn list_files(
+            &self,
+            request: tonic::Request<super::ListFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFilesResponse>,
+            tonic::Status,
+        >;
+        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, `collect.json`, or anything in `artifacts/`; or a
+        /// file of the session that the task's `collect` allows.
         async fn write_file(
             &self,
             request: tonic::Request<tonic::Streaming<super::WriteFileRequest>>,
@@ -5596,6 +6162,51 @@ pub mod worker_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ListFiles" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListFilesSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ListFilesRequest>
+                    for ListFilesSvc<T> {
+                        type Response = super::ListFilesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListFilesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::list_files(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -6828,6 +7439,12 @@ pub struct Session {
     /// When its newest event was committed; absent: none yet.
     #[prost(message, optional, tag = "7")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Bytes of its files, artifacts included.
+    #[prost(int64, tag = "30")]
+    pub file_bytes: i64,
+    /// Its files, artifacts included.
+    #[prost(int64, tag = "31")]
+    pub files: i64,
 }
 /// Request of ListSessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -23,5 +23,5 @@ mod wakes;
 pub use committer::Commits;
 pub use intent::{
     Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, Post,
-    StreamFacts,
+    RefusedCreation, StreamFacts,
 };

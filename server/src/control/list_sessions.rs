@@ -54,5 +54,7 @@ fn to_session(namespace: &str, row: SessionRow) -> Session {
         last_seq: row.last_seq,
         created_at: Some(row.created_at),
         updated_at: row.updated_at,
+        file_bytes: row.file_bytes,
+        files: row.files,
     }
 }

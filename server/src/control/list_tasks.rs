@@ -1,16 +1,9 @@
 //! ListTasks: tasks of a session or a namespace, newest first, in pages.
 
-use super::{
-    namespace, page_token,
-    refusal::{Refusal, Resource},
-    wire_time,
-};
+use super::{namespace, page_token, refusal::Refusal, resolve, wire_time};
 use crate::{
     app::App,
-    store::{
-        records::{self, TaskFilter},
-        resolve,
-    },
+    store::records::{self, TaskFilter},
 };
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use prost::Message;
@@ -52,12 +45,15 @@ pub async fn list_tasks(
         filter.session =
             Some(namespace::find_session(app, &request.namespace, &request.session_id).await?);
     }
-    if let Some(parent) = filter.parent {
-        let found = resolve::find_by_id(app.store.pool(), filter.namespace_id, parent).await?;
-        found.ok_or_else(|| Refusal::NotFound {
-            resource: Resource::Task,
-            name: request.parent_task_id.clone(),
-        })?;
+    if !request.parent_task_id.is_empty() {
+        let parent = resolve::resolve_field(
+            app,
+            &request.namespace,
+            &request.session_id,
+            "parent_task_id",
+            &request.parent_task_id,
+        );
+        filter.parent = Some(parent.await?.id);
     }
 
     let limit = i64::try_from(page_size + 1).unwrap_or(i64::MAX);
@@ -144,15 +140,6 @@ fn read_filter(request: &ListTasksRequest) -> Result<TaskFilter, Refusal> {
                 return Err(Refusal::invalid("tags", problem));
             }
         }
-    }
-    if !request.parent_task_id.is_empty() {
-        let parent = request.parent_task_id.parse().map_err(|_| {
-            Refusal::invalid(
-                "parent_task_id",
-                "must be a whole id: `task_` and 32 hexadecimal digits",
-            )
-        })?;
-        filter.parent = Some(parent);
     }
     Ok(filter)
 }

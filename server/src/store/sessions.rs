@@ -22,6 +22,10 @@ pub struct SessionRow {
     pub created_at: Timestamp,
     /// When its newest event was committed.
     pub updated_at: Option<Timestamp>,
+    /// Bytes of its files.
+    pub file_bytes: i64,
+    /// Its files.
+    pub files: i64,
 }
 
 /// The number of a namespace.
@@ -126,8 +130,10 @@ pub async fn list_sessions(
     limit: i64,
 ) -> Result<Vec<SessionRow>, StoreError> {
     let rows = sqlx::query!(
-        r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", next_seq - 1 as "last_seq!", created_at, updated_at
-           from session where namespace_id = $1 and uid < $2 and deleted_at is null order by uid desc limit $3"#,
+        r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", next_seq - 1 as "last_seq!", created_at, updated_at,
+             coalesce(u.bytes, 0) as "file_bytes!", coalesce(u.files, 0) as "files!"
+           from session left join file_usage u on u.session_uid = session.uid
+           where session.namespace_id = $1 and uid < $2 and deleted_at is null order by uid desc limit $3"#,
         namespace_id,
         before.map_or(i64::MAX, |uid| uid.0),
         limit
@@ -144,6 +150,8 @@ pub async fn list_sessions(
             last_seq: row.last_seq,
             created_at: times::to_proto(row.created_at),
             updated_at: row.updated_at.map(times::to_proto),
+            file_bytes: row.file_bytes,
+            files: row.files,
         })
         .collect())
 }

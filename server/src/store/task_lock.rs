@@ -74,7 +74,9 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                 gate: match (row.gate, row.not_before) {
                     (0, _) => Gate::Open,
                     (1, Some(due)) => Gate::Until(times::to_core(due)),
-                    (2, _) => Gate::Held,
+                    (2, until) => Gate::Held {
+                        until: until.map(times::to_core),
+                    },
                     (gate, _) => return Err(StoreError::corrupt("gate", gate)),
                 },
                 offer,

@@ -268,9 +268,14 @@ pub async fn push(
 
 /// Writes an artifact under a lease.
 pub async fn write_artifact(client: &mut Client, lease: &Lease) -> Result<(), Status> {
+    write_file(client, lease, "artifacts/late.txt").await
+}
+
+/// Writes a file under a lease.
+pub async fn write_file(client: &mut Client, lease: &Lease, name: &str) -> Result<(), Status> {
     let request = WriteFileRequest {
         lease: Some(lease.clone()),
-        name: "artifacts/late.txt".to_owned(),
+        name: name.to_owned(),
         data: b"late"[..].into(),
     };
     client

@@ -2,6 +2,7 @@
 //! control plane of its own.
 
 mod claim_plan;
+mod collected_paths;
 mod fairness;
 mod fencing;
 mod firehose;
@@ -13,6 +14,7 @@ mod postgres_stall;
 mod races;
 mod server_restart;
 mod server_stop;
+mod tree_race;
 mod two_servers;
 mod unary_worker;
 mod worker_loss;
