@@ -18,7 +18,8 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
 use crate::failure::{
-    CLOSED, Failure, connection_cause, is_lost_connection, is_transient, unreachable_endpoint,
+    CLOSED, Failure, connection_cause, is_lost_connection, is_transient, is_unknown_task,
+    unreachable_endpoint,
 };
 
 /// Longest time to connect.
@@ -165,6 +166,12 @@ impl Connection {
     pub fn explain(&self, status: &Status) -> Failure {
         if self.socket.is_some() && is_lost_connection(status) {
             return gone(&self.endpoint, status.message());
+        }
+        if self.socket.is_some() && is_unknown_task(status) {
+            let message = status.message();
+            return Failure::Refused(format!(
+                "{message} below this task; `taskyard self list` shows its children"
+            ));
         }
         Failure::of_status(status, &self.endpoint)
     }
