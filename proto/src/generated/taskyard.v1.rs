@@ -538,7 +538,7 @@ pub enum ResultSource {
     Unspecified = 0,
     /// The file named by $TASKYARD_RESULT, if the work wrote it.
     File = 1,
-    /// All of standard output, which must then be one JSON value.
+    /// All of standard output, which must then be one JSON value; an empty one is no result.
     Stdout = 2,
 }
 impl ResultSource {

@@ -7,6 +7,7 @@ mod fencing;
 mod firehose;
 mod flow;
 mod hand_worker;
+mod inside_result;
 mod journal;
 mod lone_worker;
 mod postgres_stall;
