@@ -7,6 +7,8 @@ mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
+mod hand_worker;
+mod inside_result;
 mod journal;
 mod list_plan;
 mod lone_worker;

@@ -166,6 +166,39 @@ async fn a_key_counts_below_its_parent_only() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_child_takes_no_key_and_no_name_from_another() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("refused");
+    let parent = client.create(&session, held()).await;
+    let cancel = CancelTaskRequest {
+        task: parent.id.clone(),
+        ..CancelTaskRequest::default()
+    };
+    client.tasks.cancel_task(cancel).await.expect("canceled");
+    let child = TaskDefinition {
+        key: "k".to_owned(),
+        name: "n".to_owned(),
+        ..below(&parent.id)
+    };
+    // Together, so that some of them are decided in one commit.
+    let creates: Vec<_> = (0..24)
+        .map(|_| {
+            let (mut client, session, child) = (client.clone(), session.clone(), child.clone());
+            tokio::spawn(async move { client.try_create(&session, child).await })
+        })
+        .collect();
+    for create in creates {
+        let refused = create.await.expect("a create does not panic");
+        expect_refused(
+            "a child of an ended task",
+            refused,
+            Code::FailedPrecondition,
+            "PARENT_ENDED",
+        );
+    }
+}
+
 fn held() -> TaskDefinition {
     TaskDefinition {
         hold: true,

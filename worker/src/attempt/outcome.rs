@@ -215,6 +215,7 @@ fn collect_output(
     }
 }
 
+/// Standard output as the result; an empty one is no result, as an empty file is none.
 fn read_stdout(workspace: &Workspace, total: u64) -> Result<Collected, ResultProblem> {
     if total > RESULT_BYTES_MAX {
         return Err(ResultProblem::TooLarge);
@@ -234,6 +235,9 @@ fn read_stdout(workspace: &Workspace, total: u64) -> Result<Collected, ResultPro
             }
             ReadOutcome::Nothing => break,
         }
+    }
+    if content.is_empty() {
+        return Ok(Collected::Nothing);
     }
     check_json(content).map(Collected::Json)
 }
