@@ -2,9 +2,11 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::{Abandoned, FILE_BYTES_MAX, FileFailure, announce, deliver_file};
@@ -17,6 +19,8 @@ use crate::workspace::{Workspace, open_beneath};
 /// Where it is said, below the task's own folder.
 const REPORT_NAME: &str = "collect.json";
 const REPORT_FORMAT: i32 = 1;
+/// After so long no further file is begun, so that a slot comes free where nothing can be stored.
+const COLLECT_BOUND: Duration = Duration::from_secs(10 * 60);
 
 /// What `collect.json` says.
 #[derive(Serialize)]
@@ -26,6 +30,16 @@ struct CollectReport<'a> {
     collected: Vec<&'a CollectedFile>,
     skipped: Vec<SkippedFile>,
     skipped_count: u64,
+}
+
+impl CollectReport<'_> {
+    fn skip(&mut self, file: &CollectedFile, reason: String) {
+        self.skipped_count += 1;
+        self.skipped.push(SkippedFile {
+            from: file.from.clone(),
+            reason,
+        });
+    }
 }
 
 /// Stores the files one by one; what cannot be stored is told, and fails nothing.
@@ -48,7 +62,15 @@ pub(super) async fn deliver_collection(
         skipped_count: collection.skipped_count,
     };
     let mut reports = Vec::new();
+    let started_at = Instant::now();
     for (index, file) in collection.files.iter().enumerate() {
+        if started_at.elapsed() > COLLECT_BOUND {
+            report.skip(
+                file,
+                "storing the files took longer than 10 minutes".to_owned(),
+            );
+            continue;
+        }
         let (directory, from) = (directory.clone(), PathBuf::from(&file.from));
         let read = move || read_beneath(&directory, &from);
         match deliver_file(services, lease, read, &file.to, lost).await {
@@ -62,13 +84,7 @@ pub(super) async fn deliver_collection(
                 reports.push(services.reporter.report(lease, item_no, artifact));
             }
             Err(FileFailure::Abandoned(abandoned)) => return Err(abandoned),
-            Err(FileFailure::Failed { message }) => {
-                report.skipped_count += 1;
-                report.skipped.push(SkippedFile {
-                    from: file.from.clone(),
-                    reason: message,
-                });
-            }
+            Err(FileFailure::Failed { message }) => report.skip(file, message),
         }
     }
     if report.skipped_count > 0 {
