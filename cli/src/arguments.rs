@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message, messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
+    messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes,
+    watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;

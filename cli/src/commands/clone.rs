@@ -7,8 +7,8 @@ use taskyard_proto::v1::{CloneTaskRequest, CommandSpec, RetryPolicy, TaskDefinit
 use uuid::Uuid;
 
 use crate::arguments::GlobalArguments;
-use crate::commands::retry::print_repeated;
 use crate::commands::command_options::variable;
+use crate::commands::retry::print_repeated;
 use crate::connection::Connection;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;

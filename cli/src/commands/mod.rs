@@ -4,24 +4,24 @@
 
 pub mod answer;
 pub mod cancel;
-pub mod command_options;
 pub mod clone;
+pub mod command_options;
 pub mod completions;
 pub mod create;
 pub mod files;
 pub mod files_grep;
 pub mod get;
 pub mod help;
-pub mod inside;
 pub mod hold;
+pub mod inside;
 pub mod list;
 pub mod logs;
 pub mod message;
 pub mod messages;
 pub mod migrate;
 pub mod parts;
-pub mod retention;
 pub mod restart;
+pub mod retention;
 pub mod retry;
 pub mod run;
 pub mod server;

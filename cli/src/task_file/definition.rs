@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec, WakePolicy,
+    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskCollect, TaskDefinition,
+    TaskInput, TaskSpec, WakePolicy,
 };
 
 use crate::quantity::to_wire;

@@ -1,7 +1,8 @@
 //! The words for the wire's enums, as design and JSON spell them.
 
 use taskyard_proto::v1::{
-    CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, OutputStream, ResultSource, SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
+    CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, OutputStream, ResultSource,
+    SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {

@@ -4,13 +4,25 @@ use super::{deadline, inside};
 use crate::{
     app::App,
     control::{
-    batch_create_tasks::{BatchOutcome, self}, cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks, outbox::Outgoing, read_output, retry_task, tail_output, take_wakes, thread, update_task, wait_tasks, watch,
+        batch_create_tasks::{self, BatchOutcome},
+        cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks,
+        outbox::Outgoing,
+        read_output, retry_task, tail_output, take_wakes, thread, update_task, wait_tasks, watch,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    AnswerTaskRequest, AnswerTaskResponse, BatchCreateError, BatchCreateResult, BatchCreateTasksRequest, BatchCreateTasksResponse, CancelTaskRequest, CancelTaskResponse, CancelTasksRequest, CancelTasksResponse, CloneTaskRequest, CloneTaskResponse, CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse, GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest, ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse, session_task_service_server::SessionTaskService,
+    AnswerTaskRequest, AnswerTaskResponse, BatchCreateError, BatchCreateResult,
+    BatchCreateTasksRequest, BatchCreateTasksResponse, CancelTaskRequest, CancelTaskResponse,
+    CancelTasksRequest, CancelTasksResponse, CloneTaskRequest, CloneTaskResponse,
+    CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
+    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
+    ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
+    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse,
+    TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest,
+    WaitTasksResponse, WatchRequest, WatchResponse,
+    session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;

@@ -7,7 +7,6 @@ mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
-mod hand_worker;
 mod inside_result;
 mod journal;
 mod list_plan;
