@@ -24,7 +24,7 @@ const DEFAULT_PAGE: u32 = 500;
 const LARGEST_PAGE: u32 = 1_000;
 
 /// Lists a folder by name, where a folder's name counts with a `/` at its end; `/.tasks` lists its tasks oldest first,
-/// which is by name too. With `recursive` all files below it are listed, as [`list_below`] does.
+/// which is by name too. With `recursive` all files below it are listed, as [`list_below()`] does.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] for the session or the folder, [`Refusal::InvalidPath`], [`Refusal::WrongFileType`] for a
