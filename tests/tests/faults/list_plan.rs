@@ -2,8 +2,12 @@
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use taskyard_proto::v1::ListTasksRequest;
 use taskyard_tests::binaries;
+use taskyard_tests::client::pairs;
 use taskyard_tests::database::Database;
+use taskyard_tests::deployment::Deployment;
+use taskyard_tests::wait::{SOON, within};
 
 /// What every statement of a listing begins with.
 const MARK: &str = "/* listing */";
@@ -82,6 +86,37 @@ fn expect_frugal(statement: &str, (plan, buffers): (Value, i64), modes: (bool, b
         !of_tasks && buffers <= MOST_BUFFERS,
         "(analysed, generic): {modes:?}: scans of {scanned:?}, {buffers} buffers: {statement}\n{plan:#}"
     );
+}
+
+#[tokio::test]
+async fn a_long_search_is_answered_in_parts_and_finds_the_last_of_all() {
+    let deployment = Deployment::builder().workers(Vec::new()).start().await;
+    let mut connection = deployment.database().connect().await;
+    execute(&mut connection, ID_OF).await;
+    execute(&mut connection, &FILL.replace("ROWS", &ROWS.to_string())).await;
+    let mark = r#"update task set labels = '{"only": "one"}' where id = pg_temp.id_of(7)"#;
+    execute(&mut connection, mark).await;
+    let mut client = deployment.client().await;
+    let mut request = ListTasksRequest {
+        labels: pairs(&[("only", "one")]),
+        ..ListTasksRequest::default()
+    };
+    let (mut found, mut empty_pages) = (Vec::new(), 0);
+    loop {
+        let answer = within("a page", SOON, client.tasks.list_tasks(request.clone())).await;
+        let page = answer.expect("listed").into_inner();
+        empty_pages += usize::from(page.tasks.is_empty());
+        found.extend(page.tasks);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert!(empty_pages > 0, "it is too far away for one call");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].ordinal, 8);
+    drop(connection);
+    deployment.remove().await;
 }
 
 /// The statements as they were compiled into the server, each with whether its place is an id.
