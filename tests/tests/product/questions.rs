@@ -17,7 +17,7 @@ use taskyard_tests::watcher::Watcher;
 use tonic::{Code, Status};
 
 /// Far less than the waits of the calls that must be answered within it, far more than a busy machine needs.
-const PROMPTLY: Duration = Duration::from_secs(10);
+const PROMPTLY: Duration = Duration::from_secs(30);
 
 fn to(task: &str, question_id: &str, text: &str) -> AnswerTaskRequest {
     AnswerTaskRequest {
@@ -48,6 +48,15 @@ async fn cancel(client: &mut Client, task: &str) {
         ..CancelTaskRequest::default()
     };
     client.tasks.cancel_task(request).await.expect("canceled");
+}
+
+/// The time of a task's pending question passes.
+async fn lapse(deployment: &Deployment, task: &str) {
+    let mut database = deployment.database().connect().await;
+    let id: uuid::Uuid = task["task_".len()..].parse().expect("an id");
+    let lapse = "update task_live set question_expires_at = clock_timestamp() where id = $1";
+    let lapsed = sqlx::query(lapse).bind(id).execute(&mut database).await;
+    lapsed.expect("its time passes");
 }
 
 #[tokio::test]
@@ -303,14 +312,7 @@ async fn an_answer_that_comes_too_late_is_late_before_anybody_notices() {
     };
     let asked = played.inside.ask(request).await.expect("asked").question_id;
     // Whether the answer comes before the sweep or after it: both say the same.
-    let mut database = deployment.database().connect().await;
-    let id: uuid::Uuid = played.id()["task_".len()..].parse().expect("an id");
-    let lapse = "update task_live set question_expires_at = clock_timestamp() where id = $1";
-    sqlx::query(lapse)
-        .bind(id)
-        .execute(&mut database)
-        .await
-        .expect("its time passes");
+    lapse(deployment, played.id()).await;
     let refused = answer(&mut client, to(played.id(), &asked, "yes")).await;
     expect_refused(
         "late",
@@ -380,16 +382,18 @@ async fn a_question_outlives_its_worker_and_its_answer_queues_the_next_run() {
 
 #[tokio::test]
 async fn an_unattended_question_that_lapses_ends_its_task() {
-    let mut client = Deployment::by_hand().await.client().await;
+    let deployment = Deployment::by_hand().await;
+    let mut client = deployment.client().await;
     let session = new_session("ask");
     let definition = retried(command(&["work"]), 3);
     let mut played = Played::start(&client, &session, definition).await;
     let request = AskRequest {
-        expires_in: Some(milliseconds(2_000)),
+        expires_in: Some(milliseconds(3_600_000)),
         ..question("which", "Which one?")
     };
     let asked = played.inside.ask(request).await.expect("asked").question_id;
     played.lose_worker(&client).await;
+    lapse(deployment, played.id()).await;
     let ended = client.ended(played.id()).await;
     assert_eq!(
         (ended.state(), error_kind(&ended)),

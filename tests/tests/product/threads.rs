@@ -17,7 +17,7 @@ use taskyard_tests::watcher::Watcher;
 use tonic::{Code, Status};
 
 /// Far less than the waits of the calls that must be answered within it, far more than a busy machine needs.
-const PROMPTLY: Duration = Duration::from_secs(10);
+const PROMPTLY: Duration = Duration::from_secs(30);
 
 fn file(path: &str) -> MessagePart {
     let file = FilePart {
