@@ -23,7 +23,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for a call with one answer, unless the call itself waits for something.
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a call that is safe to repeat is repeated while the server does not answer.
-const RETRY_BUDGET: Duration = Duration::from_secs(10);
+pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 /// A ping on a silent connection this often, and the time for its answer: dead peers are noticed in streams, too.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_LIMIT: Duration = Duration::from_secs(10);
