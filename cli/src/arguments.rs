@@ -30,8 +30,7 @@ Examples:
   taskyard run --session demo -- make test        run a command and follow it
   taskyard watch demo                             see everything that happens in a session
 
-Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed,
-130 interrupted; `run` passes the command's own, `taskyard help VERB` has the rest"
+Exit codes: 0 done, 1 refused, 2 usage, 125 failed, 130 interrupted; `taskyard help VERB` has more"
 )]
 pub struct CommandLine {
     #[command(flatten)]
@@ -127,7 +126,7 @@ impl GlobalArguments {
     }
 }
 
-/// What to do.
+/// What to do. Hidden are verbs that the help of another one, or of the whole tool, names: the list must fit a screen.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Dev(dev::DevArguments),
@@ -150,6 +149,7 @@ pub enum Verb {
     Restart(restart::RestartArguments),
     Clone(clone::CloneArguments),
     Hold(hold::HoldArguments),
+    #[command(hide = true)]
     Release(hold::ReleaseArguments),
     Files(files::FilesArguments),
     #[command(name = "self")]
@@ -158,7 +158,9 @@ pub enum Verb {
     Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
     Webhooks(webhooks::WebhooksArguments),
+    #[command(hide = true)]
     Completions(completions::CompletionsArguments),
+    #[command(hide = true)]
     Help(help::HelpArguments),
 }
 

@@ -27,7 +27,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for a call with one answer, unless the call itself waits for something.
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a call that is safe to repeat is repeated while the server does not answer.
-const RETRY_BUDGET: Duration = Duration::from_secs(10);
+pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 /// The same inside a task: work should outlast a server that is being replaced.
 const RETRY_BUDGET_INSIDE: Duration = Duration::from_secs(300);
 /// How long a wait goes on while the server cannot be reached.

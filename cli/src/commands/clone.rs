@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::quantity::{parse_duration, to_wire};
 use crate::view::output_format::OutputArguments;
 
-/// Create a task like an existing one, in whatever state that is, with some things changed
+/// Create a task like an existing one, with some things changed
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard clone t12 --session demo

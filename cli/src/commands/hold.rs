@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::task_reference::TaskReference;
 use crate::view::output_format::{OutputArguments, OutputFormat};
 
-/// Hold queued tasks back until they are released
+/// Hold queued tasks back until `taskyard release TASK`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard hold t12 --session demo

@@ -167,7 +167,7 @@ async fn print_views(
             ..request.clone()
         };
         let answer = connection
-            .call_within(CALL_LIMIT, PATIENCE, || {
+            .call_within(CALL_LIMIT, connection.waiting_patience(), || {
                 let mut tasks = connection.tasks();
                 let request = request.clone();
                 async move { tasks.read_output(request).await }

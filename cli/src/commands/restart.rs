@@ -53,13 +53,7 @@ pub async fn execute(
     let connection = Connection::open(global).await?;
     let told = cancel_task(&connection, &reference, arguments.grace, CancelScope::Task).await?;
     let reference = TaskReference::new(&told.task.id, None);
-    let wait = Wait {
-        session_id: String::new(),
-        tasks: vec![told.task.id],
-        is_any: false,
-        until: Until::Terminal,
-        timeout: Some(arguments.timeout),
-    };
+    let wait = Wait::for_end(String::new(), vec![told.task.id]);
     let (_, ended) = wait_for(&connection, &wait).await?;
     if ended == ExitCode::WaitExpired {
         console::note("it has not ended yet, so it was not started again");

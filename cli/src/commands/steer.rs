@@ -7,10 +7,13 @@ use taskyard_proto::v1::{
     SessionTask,
 };
 
-use crate::connection::Connection;
+use crate::connection::{CALL_LIMIT, Connection, RETRY_BUDGET};
 use crate::failure::Failure;
 use crate::quantity::to_wire;
 use crate::task_reference::TaskReference;
+
+/// What a cancel of many tasks may take.
+const WALK_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// What a cancel found.
 #[derive(Debug)]
@@ -29,8 +32,12 @@ pub async fn cancel_task(
     grace: Option<Duration>,
     scope: CancelScope,
 ) -> Result<Canceled, Failure> {
+    let limit = match scope {
+        CancelScope::Tree => WALK_LIMIT,
+        CancelScope::Task | CancelScope::Unspecified => CALL_LIMIT,
+    };
     let answer = connection
-        .call(|| {
+        .call_within(limit, RETRY_BUDGET, || {
             let mut tasks = connection.tasks();
             let request = CancelTaskRequest {
                 namespace: connection.namespace(),
@@ -59,7 +66,7 @@ pub async fn cancel_tasks(
     grace: Option<Duration>,
 ) -> Result<CancelTasksResponse, Failure> {
     connection
-        .call(|| {
+        .call_within(WALK_LIMIT, RETRY_BUDGET, || {
             let mut tasks = connection.tasks();
             let request = CancelTasksRequest {
                 namespace: connection.namespace(),

@@ -22,7 +22,7 @@ use crate::unstarted;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_record::task_record;
 
-/// Submit a task that is written as JSON or YAML; or several, as YAML documents or a JSON array
+/// Submit a task, or several, written as JSON or YAML
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard submit --session demo -f task.yaml
@@ -37,7 +37,7 @@ retry{max_runs initial_backoff max_backoff multiplier} hold wake_policy group_wa
 Exit codes: 0 done, 1 refused, or with --wait the task did not succeed, 2 the file makes no sense,
 125 server out of reach or failed")]
 pub struct SubmitArguments {
-    /// The task; - for standard input
+    /// The task, or several as YAML documents or a JSON array; - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: String,
     /// Wait until it has ended
@@ -159,15 +159,9 @@ async fn finish_batch(
         print_tasks(&batch.tasks, &arguments.output, false)?;
         return Ok(batch.exit_code);
     }
-    let wait = Wait {
-        session_id: String::new(),
-        tasks: batch.tasks.into_iter().map(|task| task.id).collect(),
-        is_any: false,
-        until: Until::Terminal,
-        timeout: None,
-    };
-    let (tasks, exit_code) = wait_for(connection, &wait).await?;
-    print_tasks(&tasks, &arguments.output, false)?;
+    let wait = Wait::for_end(String::new(), batch.tasks.into_iter().map(|task| task.id).collect());
+    let (answer, exit_code) = wait_for(connection, &wait).await?;
+    print_tasks(&answer.tasks, &arguments.output, false)?;
     Ok(match batch.exit_code {
         ExitCode::Success => exit_code,
         refused => refused,

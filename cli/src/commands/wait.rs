@@ -97,6 +97,22 @@ pub struct Wait {
     pub timeout: Option<Duration>,
 }
 
+impl Wait {
+    /// For the end of tasks, for as long as that takes.
+    pub fn for_end(session_id: String, tasks: Vec<String>) -> Wait {
+        Wait {
+            session_id,
+            tasks,
+            group: String::new(),
+            labels: BTreeMap::new(),
+            is_any: false,
+            until: Until::Terminal,
+            output: None,
+            timeout: None,
+        }
+    }
+}
+
 /// Waits and shows the tasks as they then stand.
 pub async fn execute(
     arguments: WaitArguments,

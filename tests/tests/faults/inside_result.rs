@@ -1,10 +1,13 @@
-//! A result that is set from inside the task, by a worker that passes the call on with the lease.
+//! A result that is set, and a message that is posted, from inside the task, by a worker that passes the call on with the lease.
 
 use std::time::Duration;
 
 use prost::Message;
+use taskyard_proto::v1::message_part::Part;
 use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
-use taskyard_proto::v1::{Lease, SetResultRequest, TaskDefinition, TaskState};
+use taskyard_proto::v1::{
+    Lease, MessagePart, PostRequest, SetResultRequest, TaskDefinition, TaskState,
+};
 use taskyard_tests::client::{Client, command, error_kind, new_session};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::refusal::expect_refused;
@@ -39,6 +42,15 @@ async fn a_result_set_from_inside_is_held_against_the_schema() {
     expect_refused("no JSON", refused, Code::InvalidArgument, "INVALID_FIELD");
     let set = set_result(&client, &lease, r#"{"ok": true}"#).await;
     set.expect("a result that fits");
+    let refused = post(&client, &lease, "3").await;
+    expect_refused(
+        "a message that does not fit",
+        refused,
+        Code::InvalidArgument,
+        "SCHEMA_MISMATCH",
+    );
+    let posted = post(&client, &lease, "\"well\"").await;
+    posted.expect("a message that fits");
     worker.report(&lease, 2, exited(0, 0)).await;
     let ended = client.ended(&good.id).await;
     assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
@@ -58,21 +70,41 @@ async fn a_result_set_from_inside_is_held_against_the_schema() {
 }
 
 async fn set_result(client: &Client, lease: &Lease, output_json: &str) -> Result<(), Status> {
-    let mut request = Request::new(SetResultRequest {
+    let request = SetResultRequest {
         output_json: output_json.to_owned(),
-    });
+    };
+    let mut agent = TaskAgentServiceClient::new(client.channel.clone());
+    agent.set_result(inside(request, lease)).await?;
+    Ok(())
+}
+
+async fn post(client: &Client, lease: &Lease, data_json: &str) -> Result<(), Status> {
+    let request = PostRequest {
+        parts: vec![MessagePart {
+            part: Some(Part::DataJson(data_json.to_owned())),
+        }],
+        ..PostRequest::default()
+    };
+    let mut agent = TaskAgentServiceClient::new(client.channel.clone());
+    agent.post(inside(request, lease)).await?;
+    Ok(())
+}
+
+/// A request as a worker passes it on from inside the task.
+fn inside<T>(message: T, lease: &Lease) -> Request<T> {
+    let mut request = Request::new(message);
     let value = MetadataValue::from_bytes(&lease.encode_to_vec());
     request
         .metadata_mut()
         .insert_bin("taskyard-lease-bin", value);
-    let mut inside = TaskAgentServiceClient::new(client.channel.clone());
-    inside.set_result(request).await?;
-    Ok(())
+    request
 }
 
 fn with_schema() -> TaskDefinition {
     let mut task = command(&["true"]);
-    task.spec.get_or_insert_default().result_schema_json =
+    let spec = task.spec.get_or_insert_default();
+    spec.message_schema_json = r#"{"type": "string"}"#.to_owned();
+    spec.result_schema_json =
         r#"{"type": "object", "properties": {"ok": {"type": "boolean"}}}"#.to_owned();
     task
 }

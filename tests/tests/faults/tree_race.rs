@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use taskyard_proto::v1::{
     CancelScope, CancelTaskRequest, CancelTasksRequest, CreateTaskRequest, Lease, ListTasksRequest,
-    SessionTask, TaskDefinition, TaskState,
+    RetryTaskRequest, SessionTask, TaskDefinition, TaskState,
 };
 use taskyard_tests::client::{Client, command, new_session};
 use taskyard_tests::deployment::Deployment;
@@ -85,8 +85,9 @@ async fn running_work_that_spawns_is_fenced_by_the_cancel() {
     let root = creating.create(&session, running).await;
     let offer = worker.offer().await;
     let lease = worker.start(&offer).await;
+    let child = creating.create(&session, task(&root.id)).await;
     let begin = Arc::new(Barrier::new(3));
-    let inside: Vec<_> = clients
+    let spawning: Vec<_> = clients
         .iter()
         .cloned()
         .map(|client| {
@@ -105,14 +106,27 @@ async fn running_work_that_spawns_is_fenced_by_the_cancel() {
     };
     let answer = creating.tasks.cancel_task(cancel).await;
     answer.expect("a cancel is answered");
-    for spawning in inside {
-        let refused = spawning.await.expect("a spawner does not panic");
+    for spawner in spawning {
+        let refused = spawner.await.expect("a spawner does not panic");
         assert_eq!(refused.as_deref(), Some("PARENT_CANCELED"));
     }
     let left = live(&mut creating, &session).await;
     assert_eq!(left, std::slice::from_ref(&root.id), "the work is told");
     let told = creating.get(&root.id).await;
     assert!(told.cancel_requested_at.is_some(), "{told:?}");
+
+    // Nor can the work put a copy beside its tree; its owner can.
+    let retry = RetryTaskRequest {
+        task: child.id,
+        ..RetryTaskRequest::default()
+    };
+    let escape = inside(retry.clone(), &lease);
+    let refused = creating.tasks.retry_task(escape).await;
+    let refused = refused.map(|_| ()).map_err(|status| reason_of(&status));
+    assert_eq!(refused, Err("PARENT_CANCELED".to_owned()));
+    let retried = creating.tasks.retry_task(retry).await.expect("retried");
+    let retried = retried.into_inner().task.unwrap_or_default();
+    assert_eq!(retried.root_task_id, retried.id);
     deployment.remove().await;
 }
 
@@ -183,20 +197,26 @@ async fn spawn_on(mut client: Client, session: &str, first: SessionTask) -> usiz
 /// Creates children as what runs inside the task would, until that is refused; why it was.
 async fn spawn_inside(mut client: Client, lease: &Lease) -> Option<String> {
     for _ in 0..50_000 {
-        let mut request = Request::new(CreateTaskRequest {
+        let create = CreateTaskRequest {
             task: Some(task("")),
             ..CreateTaskRequest::default()
-        });
-        let value = MetadataValue::from_bytes(&lease.encode_to_vec());
-        request
-            .metadata_mut()
-            .insert_bin("taskyard-lease-bin", value);
-        let answer: Result<_, Status> = client.tasks.create_task(request).await;
+        };
+        let answer: Result<_, Status> = client.tasks.create_task(inside(create, lease)).await;
         if let Err(status) = answer {
             return Some(reason_of(&status));
         }
     }
     None
+}
+
+/// A request as a worker passes it on from inside the task.
+fn inside<T>(message: T, lease: &Lease) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = MetadataValue::from_bytes(&lease.encode_to_vec());
+    request
+        .metadata_mut()
+        .insert_bin("taskyard-lease-bin", value);
+    request
 }
 
 /// Ids of the session's tasks that have not ended.

@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::file_transfer::read_local;
+use crate::file_transfer::read_whole;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
 use crate::task_file::parse::parse;
@@ -68,15 +68,10 @@ pub async fn execute(
     if !is_waiting {
         return Ok(ExitCode::Success);
     }
-    let wait = Wait {
-        session_id: String::new(),
-        tasks: vec![task.id],
-        is_any: false,
-        until: Until::Terminal,
-        timeout: None,
-    };
-    let (tasks, _) = wait_for(&connection, &wait).await?;
-    let task = tasks
+    let wait = Wait::for_end(String::new(), vec![task.id]);
+    let (answer, _) = wait_for(&connection, &wait).await?;
+    let task = answer
+        .tasks
         .first()
         .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
     console::note(&summary_line(task, true));
@@ -94,7 +89,7 @@ async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
                 ));
             }
             let source = if file == "-" { "standard input" } else { file };
-            let file = parse(source, &read_local(file).await?)?;
+            let file = parse(source, &read_whole(file).await?)?;
             if file.session.is_some() || !file.parent.is_empty() {
                 return Err(Failure::Usage(format!(
                     "{source}: what is spawned belongs to this task and its session; leave `session` and `parent` out"
