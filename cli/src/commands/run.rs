@@ -35,7 +35,6 @@ use crate::view::task_record::task_record;
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'
   taskyard run --timeout 30s --retry 3 --env MODE=fast -- ./crawl.sh
   ID=$(taskyard run --detach -o name -- make release); taskyard logs -f $ID
-
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of
 reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves.")]
 pub struct RunArguments {

@@ -107,7 +107,7 @@ async fn change_each(
 async fn forget(app: &App) -> Result<(), StoreError> {
     creates::forget_requests(app.store.pool(), FORGET_PAGE).await?;
     workers::forget_workers(app.store.pool(), FORGET_PAGE).await?;
-    webhook_deliveries::forget_old(app.store.pool(), DELIVERY_AGE, FORGET_PAGE).await?;
+    webhook_deliveries::forget_old(app.store.pool(), DELIVERY_AGE, 10 * FORGET_PAGE).await?;
     webhooks::forget_ended(app.store.pool(), FORGET_PAGE).await?;
     Ok(())
 }

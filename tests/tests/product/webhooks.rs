@@ -440,3 +440,49 @@ async fn a_killed_server_loses_no_delivery() {
     .await;
     deployment.remove().await;
 }
+
+#[tokio::test]
+async fn the_command_line_makes_shows_and_removes_webhooks() {
+    let deployment = Deployment::by_hand().await;
+    let client = deployment.client().await;
+    let session = new_session("hook");
+    let receiver = Receiver::start(&[]).await;
+    let cli = deployment
+        .command_line()
+        .env("TASKYARD_SESSION", &session)
+        .env("HOOK_SECRET", SECRET);
+    let url = receiver.url();
+    let create = ["webhooks", "create", &url, "--secret-env", "HOOK_SECRET"];
+    let made = cli.run(&[&create[..], &["-o", "name"]].concat()).await;
+    let id = made.expect_code(0).text().trim().to_owned();
+    assert!(id.starts_with("hook_"), "{id}");
+    let listed = cli.run(&["webhooks", "list"]).await.expect_code(0).text();
+    assert!(listed.contains(&id) && !listed.contains(SECRET), "{listed}");
+
+    run(&client, &session, 0).await;
+    verify(&receiver.wait_for(1).await[0]);
+    let log = ["webhooks", "deliveries", &id, "--state", "delivered"];
+    let log = [&log[..], &["-o", "name"]].concat();
+    let delivery = eventually("the log to say so", SOON, async || {
+        let text = cli.run(&log).await.expect_code(0).text();
+        (!text.trim().is_empty()).then(|| text.trim().to_owned())
+    });
+    let delivery = delivery.await;
+    cli.run(&["webhooks", "redeliver", &id, &delivery])
+        .await
+        .expect_code(0);
+    receiver.wait_for(2).await;
+    cli.run(&["webhooks", "delete", &id]).await.expect_code(0);
+    cli.run(&["webhooks", "delete", &id]).await.expect_code(1);
+    cli.run(&["webhooks", "create", "nowhere"])
+        .await
+        .expect_code(1);
+    let nameless = [
+        "webhooks",
+        "create",
+        &url,
+        "--secret-env",
+        "NOBODY_SETS_THIS",
+    ];
+    cli.run(&nameless).await.expect_code(2);
+}
