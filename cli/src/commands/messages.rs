@@ -6,7 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{ListMessagesRequest, ListMessagesResponse};
 
 use crate::arguments::GlobalArguments;
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, is_terminal};

@@ -8,7 +8,7 @@ use taskyard_proto::v1::CancelScope;
 use crate::arguments::GlobalArguments;
 use crate::commands::retry::{print_repeated, retry_task};
 use crate::commands::steer::cancel_task;
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;

@@ -159,7 +159,7 @@ pub async fn delete_below(
 }
 
 async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome, StoreError> {
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     let session = match write.writer {
         Writer::Client(session) => session,
         Writer::Lease {
@@ -240,7 +240,7 @@ async fn delete_once(
     path: &SessionPath,
     if_version: Option<i64>,
 ) -> Result<DeleteOutcome, StoreError> {
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     lock_neighbourhood(&mut transaction, session, path).await?;
     let Some(file) = find_file(&mut *transaction, session, path.as_str()).await? else {
         return Ok(DeleteOutcome::NotFound);
@@ -261,7 +261,7 @@ async fn delete_below_once(
     limit: i64,
 ) -> Result<u64, StoreError> {
     let (from, to) = range_below(folder);
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     lock_neighbourhood(&mut transaction, session, folder).await?;
     let paths = sqlx::query_scalar!(
         "select path from file

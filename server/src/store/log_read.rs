@@ -245,8 +245,7 @@ impl Moment {
     /// [`StoreError::Unavailable`].
     pub async fn begin(store: &Store) -> Result<Self, StoreError> {
         let transaction = store
-            .pool()
-            .begin_with("begin isolation level repeatable read read only")
+            .begin("begin isolation level repeatable read read only")
             .await?;
         Ok(Self { transaction })
     }

@@ -66,7 +66,7 @@ pub async fn create(
     webhook: &NewWebhook,
     limit: i64,
 ) -> Result<Option<Webhook>, StoreError> {
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     // one at a time for each namespace, so that the count is true
     sqlx::query!(
         "select id from namespace where id = $1 for no key update",

@@ -6,7 +6,7 @@ use taskyard_proto::v1::TaskDefinition;
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -89,7 +89,12 @@ async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
                 ));
             }
             let source = if file == "-" { "standard input" } else { file };
-            let file = parse(source, &read_whole(file).await?)?;
+            let mut files = parse(source, &read_whole(file).await?)?;
+            let (Some(file), true) = (files.pop(), files.is_empty()) else {
+                return Err(Failure::Usage(format!(
+                    "{source}: must hold one task; spawn them one by one"
+                )));
+            };
             if file.session.is_some() || !file.parent.is_empty() {
                 return Err(Failure::Usage(format!(
                     "{source}: what is spawned belongs to this task and its session; leave `session` and `parent` out"
