@@ -304,6 +304,21 @@ async fn delete_session_row(
     sqlx::query!("delete from wake where session_uid = $1", session.0)
         .execute(&mut *db)
         .await?;
+    sqlx::query!(
+        "delete from webhook_delivery where webhook_id in (
+           select w.id from webhook w join session s on s.namespace_id = w.namespace_id and s.uid = w.session_uid
+           where s.uid = $1)",
+        session.0
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "delete from webhook w using session s
+         where s.uid = $1 and w.namespace_id = s.namespace_id and w.session_uid = s.uid",
+        session.0
+    )
+    .execute(&mut *db)
+    .await?;
     sqlx::query!("delete from retention where session_uid = $1", session.0)
         .execute(&mut *db)
         .await?;
