@@ -79,6 +79,7 @@ impl Server {
             routes: Routes::default(),
             task_sessions: TaskSessions::default(),
             lease,
+            min_monitor_interval: config.monitor_interval(),
             names: NameCache::default(),
             file_slots: FileSlots::default(),
             shutdown: CancellationToken::new(),

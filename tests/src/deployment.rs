@@ -23,6 +23,7 @@ const SHOWN_LOG_LINES: usize = 60;
 #[derive(Debug)]
 pub struct DeploymentBuilder {
     lease: Duration,
+    server_flags: Vec<String>,
     servers: usize,
     workers: Vec<WorkerPlan>,
     database: Option<Database>,
@@ -69,6 +70,12 @@ impl DeploymentBuilder {
         self
     }
 
+    /// More flags of every server.
+    pub fn server_flags(mut self, flags: &[&str]) -> Self {
+        self.server_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
+    }
+
     /// How many servers share the database; workers and clients use the first.
     pub fn servers(mut self, servers: usize) -> Self {
         self.servers = servers;
@@ -98,6 +105,7 @@ impl DeploymentBuilder {
             folder: tempfile::tempdir()
                 .unwrap_or_else(|error| panic!("cannot make a folder: {error}")),
             lease: self.lease,
+            server_flags: self.server_flags,
             servers: Mutex::default(),
             workers: Mutex::default(),
         };
@@ -117,6 +125,7 @@ pub struct Deployment {
     database: Database,
     folder: TempDir,
     lease: Duration,
+    server_flags: Vec<String>,
     servers: Mutex<Vec<(Process, String)>>,
     workers: Mutex<Vec<(Process, WorkerPlan)>>,
 }
@@ -126,6 +135,7 @@ impl Deployment {
     pub fn builder() -> DeploymentBuilder {
         DeploymentBuilder {
             lease: Duration::from_secs(10),
+            server_flags: Vec::new(),
             servers: 1,
             workers: vec![WorkerPlan::new("w1")],
             database: None,
@@ -232,6 +242,7 @@ impl Deployment {
             .arg(self.database.url())
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
+            .args(&self.server_flags)
             .env("TASKYARD_LOG", log_level());
         let log = self.folder.path().join(format!("{name}.log"));
         // A restarted server says it again, so the old words must go.

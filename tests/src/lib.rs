@@ -20,6 +20,7 @@ pub mod command_line;
 pub mod database;
 pub mod deployment;
 pub mod inside;
+pub mod monitor;
 pub mod pattern;
 pub mod process;
 pub mod refusal;

@@ -1,14 +1,10 @@
 //! `server`: the control plane.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use clap::Args;
 use taskyard_server::{Server, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::console;
-use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
 use crate::exit_code::ExitCode;
@@ -36,23 +32,19 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
     ensure_free(listen)?;
     let mut interrupts = Interrupts::listen(true)?;
     let database = service.database.open().await?;
-    let ended = serve(&database, listen, service.lease, &mut interrupts).await;
+    let config = ServerConfig {
+        database_url: database.url().to_owned(),
+        listen,
+        lease: service.lease,
+        min_monitor_interval: service.min_monitor_interval,
+    };
+    let ended = serve(config, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
 }
 
-async fn serve(
-    database: &Database,
-    listen: SocketAddr,
-    lease: Option<Duration>,
-    interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
-    let config = ServerConfig {
-        database_url: database.url().to_owned(),
-        listen,
-        lease,
-    };
+async fn serve(config: ServerConfig, interrupts: &mut Interrupts) -> Result<(), Failure> {
     let server = tokio::select! {
         bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,
         () = interrupts.next() => return Err(Failure::Interrupted("stopped before it served".to_owned())),

@@ -27,6 +27,7 @@ pub struct EmbeddedPlan {
     listen: SocketAddr,
     database: DatabaseArguments,
     lease: Option<Duration>,
+    min_monitor_interval: Option<Duration>,
 }
 
 impl EmbeddedPlan {
@@ -38,6 +39,7 @@ impl EmbeddedPlan {
             listen,
             database: arguments.database,
             lease: arguments.lease,
+            min_monitor_interval: arguments.min_monitor_interval,
         })
     }
 
@@ -180,6 +182,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         database_url: database.url().to_owned(),
         listen: plan.listen,
         lease: plan.lease,
+        min_monitor_interval: plan.min_monitor_interval,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,

@@ -41,6 +41,8 @@ pub struct Policy {
     pub start_deadline: Option<Timestamp>,
     /// Exit codes that count as success.
     pub success_exit_codes: Vec<i32>,
+    /// It is a monitor: it never runs itself, its firings are tasks below it.
+    pub is_monitor: bool,
 }
 
 /// Where a task stands, with what belongs to each state.
@@ -89,6 +91,8 @@ pub enum Gate {
     Until(Timestamp),
     /// Not before it is released.
     Held,
+    /// Never: it is a monitor, whose firings are tasks of their own.
+    Monitor,
 }
 
 /// The right of one worker session to work on one attempt.

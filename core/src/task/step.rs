@@ -166,6 +166,7 @@ impl Step {
     pub(super) fn release_hold(mut self) -> Transition {
         self.drop_offer();
         let gate = match self.task.policy.not_before {
+            _ if self.task.policy.is_monitor => Gate::Monitor,
             Some(due) if due > self.now => Gate::Until(due),
             _ => Gate::Open,
         };
@@ -222,6 +223,11 @@ impl Step {
         self.end(TerminalState::Canceled, None)
     }
 
+    /// A monitor has done all that it was made for, however its firings ended.
+    pub(super) fn complete(self) -> Transition {
+        self.end(TerminalState::Succeeded, None)
+    }
+
     pub(super) fn fail(mut self, failure: Failure) -> Transition {
         self.drop_offer();
         self.end(TerminalState::Failed, Some(failure))
@@ -240,9 +246,10 @@ impl Step {
         }
     }
 
-    /// The start deadline bounds the first run only and is inclusive.
+    /// The start deadline bounds the first run only and is inclusive; a monitor never runs.
     pub(super) fn start_deadline_passed(&self) -> bool {
         self.task.run == 0
+            && !self.task.policy.is_monitor
             && self
                 .task
                 .policy

@@ -58,6 +58,8 @@ pub fn task_in(label: &str) -> Task {
         "As" => (asking(Some(LEASE)), 3, 3, false),
         "Ax" => (asking(Some(LEASE)), 1, 3, true),
         "N" => (asking(None), 1, 3, false),
+        "M" => (queued(Gate::Monitor, None), 0, 1, false),
+        "Mh" => (queued(Gate::Held, None), 0, 1, false),
         "S" => (State::Terminal(TerminalState::Succeeded), 1, 3, false),
         "F" => (State::Terminal(TerminalState::Failed), 3, 3, false),
         "C" => (State::Terminal(TerminalState::Canceled), 1, 3, true),
@@ -75,6 +77,7 @@ pub fn task_in(label: &str) -> Task {
             not_before: Some(NOW),
             start_deadline: Some(NOW),
             success_exit_codes: vec![0, 75],
+            is_monitor: matches!(label, "M" | "Mh"),
         },
         state,
         cancel: is_canceled.then_some(Cancel {
@@ -86,7 +89,7 @@ pub fn task_in(label: &str) -> Task {
         generation: 10,
         started_at: (run > 0).then_some(STARTED),
         settled: match label {
-            "O" | "H" => None,
+            "O" | "H" | "M" | "Mh" => None,
             _ if is_leased => Some(OLD),
             _ => Some(LEASE.settle()),
         },
@@ -191,6 +194,7 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
             .flat_map(|fence| [Loss::Gone, Loss::NotStarted].map(|loss| (lost(fence, loss), now)))
             .collect(),
         ("due", _) => vec![(Event::Due, now)],
+        ("complete", _) => vec![(Event::Complete, now)],
         ("deadline", _) => vec![(Event::StartDeadline, now)],
         _ => panic!("no event is named {label}"),
     }

@@ -8,11 +8,13 @@ use super::{
     ending::{self, Streams},
     event, flush,
     intent::{Change, Changed, CommitError, Content, Created, Creation},
+    monitors::Monitors,
     thread::Threads,
     wakes::Wakes,
 };
 use crate::store::{
-    Connection, StoreError, batch, creates, new_tasks::NewTask, task_lock, task_row::TaskRow, times,
+    Connection, StoreError, batch, creates, monitors::MonitorPart, new_tasks::NewTask, task_lock,
+    task_row::TaskRow, times,
 };
 use std::collections::{BTreeMap, HashMap};
 use taskyard_core::{
@@ -113,6 +115,7 @@ pub(super) struct Work<'a> {
     /// Children of the parents below which the batch creates.
     children: HashMap<TaskId, u64>,
     pub(super) threads: Threads,
+    pub(super) monitors: Monitors,
     pub(super) wakes: Wakes,
     pub(super) sessions: BTreeMap<SessionUid, SessionWork<'a>>,
     pub(super) attempts: Vec<(TaskId, AttemptEnd, Option<Exit>)>,
@@ -184,7 +187,12 @@ impl<'a> Work<'a> {
             Item::Change(change) => Some(*change),
             Item::Create(_) => None,
         });
-        let threads = Threads::load(db, changes, may_be_stored).await?;
+        let threads = Threads::load(db, changes.clone(), may_be_stored).await?;
+        let creations = items.iter().filter_map(|item| match item {
+            Item::Create(creation) => Some(*creation),
+            Item::Change(_) => None,
+        });
+        let monitors = Monitors::load(db, creations, changes).await?;
         let working = |row: TaskRow| Working {
             was_live: row.end.is_none(),
             is_changed: false,
@@ -199,6 +207,7 @@ impl<'a> Work<'a> {
             streams,
             children,
             threads,
+            monitors,
             wakes: Wakes::default(),
             sessions: BTreeMap::new(),
             attempts: Vec::new(),
@@ -216,13 +225,21 @@ impl<'a> Work<'a> {
                     return Err(CommitError::SpawnerLost);
                 }
             }
+            let firing = match task.monitor {
+                Some(MonitorPart::Firing(firing)) => Some(firing),
+                Some(MonitorPart::Monitor(_)) | None => None,
+            };
             let siblings = self.children.entry(above.parent).or_default();
             let place = Place {
                 depth: u32::from(above.depth.unsigned_abs()),
                 siblings: *siblings,
+                is_firing: firing.is_some(),
             };
             may_spawn(&parent.row.task, place, TreeLimits::DEFAULT)
                 .map_err(CommitError::NoSpawn)?;
+            if let Some(firing) = firing {
+                self.monitors.fire(&parent.row.task, task.id, firing)?;
+            }
             *siblings += 1;
         }
         let session = self.sessions.entry(task.session).or_default();
@@ -299,6 +316,9 @@ impl<'a> Work<'a> {
         if let Err(error) = content::carry(&mut working.row, change, self.now) {
             return Ok(Err(error));
         }
+        if let Err(error) = self.monitors.judge(&before, change) {
+            return Ok(Err(error));
+        }
         let message = match self.threads.carry(&mut working.row, change, self.now) {
             Ok(message) => message,
             Err(error) => return Ok(Err(error)),
@@ -355,7 +375,8 @@ impl<'a> Work<'a> {
         let updated = is_announced.then(|| event::updated(&working.row));
         let woken = self
             .wakes
-            .note(&before, &working.row, message.as_ref(), self.now);
+            .note(&before, &working.row, message.as_ref(), self.now)
+            .or_else(|| self.wakes.note_firing(&working.row, change, self.now));
         let logged: Vec<LoggedEvent> = [posted, updated, woken].into_iter().flatten().collect();
         if !logged.is_empty() {
             let session = self.sessions.entry(working.row.session).or_default();
@@ -391,7 +412,8 @@ fn is_gone(event: &Event) -> bool {
         | Event::Note
         | Event::SetHold(_)
         | Event::Due
-        | Event::StartDeadline => false,
+        | Event::StartDeadline
+        | Event::Complete => false,
     }
 }
 

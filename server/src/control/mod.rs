@@ -18,6 +18,7 @@ pub mod lease_spec;
 pub mod list_sessions;
 pub mod list_tasks;
 pub mod list_workers;
+pub mod monitors;
 pub mod namespace;
 pub mod outage;
 pub mod outbox;

@@ -2,7 +2,9 @@
 
 use super::{
     create_task::{self, Origin, Owner},
-    definition, get_task, namespace,
+    definition, get_task,
+    monitors::plan,
+    namespace,
     refusal::Refusal,
     resolve,
 };
@@ -34,6 +36,12 @@ pub async fn retry_task(
     if !is_terminal(&old) {
         return Err(Refusal::TaskNotTerminal);
     }
+    if old.kind == plan::MONITOR {
+        return Err(Refusal::invalid(
+            "task",
+            "is a monitor: its schedule has ended with it; create a new one",
+        ));
+    }
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
     let fingerprint = Sha256::digest(
         RetryTaskRequest {
@@ -59,7 +67,7 @@ pub async fn retry_task(
     let definition = definition::parse(repeated(old))?;
     let origin = Origin {
         retry_of: Some(found.id),
-        spawner: None,
+        ..Origin::default()
     };
     let stored = create_task::store_task(app, &owner, definition, origin, key, fingerprint).await?;
     if stored.is_new {
@@ -107,5 +115,6 @@ fn repeated(task: SessionTask) -> TaskDefinition {
         hold: false,
         wake_policy: task.wake_policy,
         group_wake: task.group_wake,
+        schedule: None,
     }
 }

@@ -9,6 +9,7 @@ mod flow;
 mod hand_worker;
 mod journal;
 mod lone_worker;
+mod monitor_fires;
 mod postgres_stall;
 mod races;
 mod server_restart;

@@ -17,6 +17,7 @@ mod inside_questions;
 mod inside_reports;
 mod inside_socket;
 mod interop;
+mod monitors;
 mod output;
 mod python;
 mod retention;
