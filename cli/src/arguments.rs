@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    monitor, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -146,6 +146,7 @@ pub enum Verb {
     Messages(messages::MessagesArguments),
     Answer(answer::AnswerArguments),
     Wakes(wakes::WakesArguments),
+    Monitor(monitor::MonitorArguments),
     Files(files::FilesArguments),
     #[command(name = "self")]
     Inside(Box<inside::arguments::InsideArguments>),

@@ -32,7 +32,7 @@ use clap::Parser;
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    monitor, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -80,6 +80,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Messages(_)
         | Verb::Answer(_)
         | Verb::Wakes(_)
+        | Verb::Monitor(_)
         | Verb::Files(_)
         | Verb::Inside(_)
         | Verb::Sessions(_)
@@ -116,6 +117,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Messages(arguments) => messages::execute(arguments, &global).await,
             Verb::Answer(arguments) => answer::execute(arguments, &global).await,
             Verb::Wakes(arguments) => wakes::execute(arguments, &global).await,
+            Verb::Monitor(arguments) => monitor::execute(arguments, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Inside(arguments) => inside::dispatch::execute(*arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,

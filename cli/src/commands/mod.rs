@@ -15,6 +15,7 @@ pub mod logs;
 pub mod message;
 pub mod messages;
 pub mod migrate;
+pub mod monitor;
 pub mod parts;
 pub mod retention;
 pub mod retry;

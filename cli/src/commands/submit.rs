@@ -30,7 +30,7 @@ use crate::view::task_record::task_record;
 Fields: session name key kind display_name command{argv env inherit_env cwd stdin umask
 success_exit_codes grace} payload input result_source output_limit worker_labels parent group labels
 tags queue executor priority not_before start_deadline timeout retry{max_runs initial_backoff
-max_backoff multiplier} hold wake_policy
+max_backoff multiplier} hold wake_policy schedule{every cron time_zone at wake_on match overlap ...}
 
 Exit codes: 0 done, 1 refused, or with --wait the task did not succeed, 2 the file makes no sense,
 125 server out of reach or failed")]

@@ -359,7 +359,8 @@ pub async fn skip(
     Ok(())
 }
 
-/// Firings that have ended and were not judged, by monitor and number.
+/// Firings that have ended and were not judged, by monitor and number. One that was deleted before counts as canceled, so
+/// that its monitor does not wait for it.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -368,12 +369,14 @@ pub async fn list_ended_firings(
     limit: i64,
 ) -> Result<Vec<EndedFiring>, StoreError> {
     let rows = sqlx::query!(
-        r#"select m.task_id, m.session_uid, m.definition, m.judged, m.last_digest, f.number, f.firing_id, e.state, e.summary,
-             e.run_end
+        r#"select m.task_id, m.session_uid, m.definition, m.judged, m.last_digest, f.number, f.firing_id,
+             coalesce(e.state, 5::smallint) as "state!", coalesce(e.summary, 'deleted before it was judged') as "summary!",
+             e.run_end as "run_end?"
            from monitor_firing f
-           join task_end e on e.id = f.firing_id
            join monitor m on m.task_id = f.task_id
+           left join task_end e on e.id = f.firing_id
            where exists (select from task_live l where l.id = m.task_id)
+             and not exists (select from task_live fl where fl.id = f.firing_id)
            order by f.task_id, f.number limit $1"#,
         limit
     )

@@ -54,10 +54,7 @@ async fn an_interval_fires_tasks_below_the_monitor_until_its_limit() {
     assert_eq!(created.state(), TaskState::Queued);
     let ended = client.ended(&created.id).await;
     assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
-    assert_eq!(
-        ended.summary,
-        "fired 3 times; the last firing succeeded"
-    );
+    assert_eq!(ended.summary, "fired 3 times; the last firing succeeded");
     assert_eq!((ended.run, ended.worker_id.as_str()), (0, ""));
     let firings = client.firings(&created.id).await;
     let keys: Vec<&str> = firings.iter().map(|firing| firing.key.as_str()).collect();
@@ -243,7 +240,9 @@ async fn a_change_wakes_once_and_a_match_each_time() {
     wakes.extend(client.drain_wakes(&session).await);
     assert_eq!(wakes.len(), 1, "{wakes:?}");
     assert!(
-        wakes[0].text.contains("ended otherwise than the one before"),
+        wakes[0]
+            .text
+            .contains("ended otherwise than the one before"),
         "{wakes:?}"
     );
     cancel(&mut client, &id).await;
@@ -387,4 +386,77 @@ async fn what_makes_no_sense_is_refused() {
         ..RetryTaskRequest::default()
     };
     expect_bad_field(client.tasks.retry_task(retry).await, "task");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_makes_shows_pauses_and_resumes_monitors() {
+    let deployment = deployment().await;
+    let mut client = deployment.client().await;
+    let session = new_session("cli-monitor");
+    let cli = deployment.command_line().env("TASKYARD_SESSION", &session);
+    let words = [
+        "monitor",
+        "create",
+        "--every",
+        "200ms",
+        "--wake-on",
+        "changed",
+        "--name",
+        "ticker",
+        "-o",
+        "name",
+        "--",
+        "echo",
+        "tick",
+    ];
+    let id = cli.run(&words).await.expect_code(0).text();
+    let id = id.trim();
+    client
+        .monitor_reached(&session, |monitor| !monitor.last_task_id.is_empty())
+        .await;
+    let paused = cli.run(&["monitor", "pause", "ticker"]).await;
+    assert_eq!(paused.expect_code(0).text(), "t1 is paused\n");
+    let listed = cli.run(&["monitor", "list", "-o", "json"]).await;
+    let listed = listed.expect_code(0).json();
+    assert_eq!(listed[0]["id"], id, "{listed}");
+    assert_eq!(listed[0]["hold"], true, "{listed}");
+    assert_eq!(listed[0]["last_state"], "succeeded", "{listed}");
+    let table = cli.run(&["monitor", "list"]).await.expect_code(0).text();
+    assert!(
+        table.contains("ticker") && table.contains("paused"),
+        "{table}"
+    );
+    let before = client.monitor_reached(&session, |_| true).await.firings;
+    cli.run(&["monitor", "resume", "ticker"])
+        .await
+        .expect_code(0);
+    client
+        .monitor_reached(&session, |monitor| monitor.firings > before)
+        .await;
+    cancel(&mut client, id).await;
+
+    let file = b"command: {argv: [echo, hi]}\nschedule: {cron: '0 7 * * MON-FRI', time_zone: Europe/Zurich, overlap: allow}\n";
+    cli.run_with_input(&["submit", "-f", "-"], file)
+        .await
+        .expect_code(0);
+    let from_file = client.monitor_reached(&session, |_| true).await;
+    let schedule = from_file.schedule.unwrap_or_default();
+    assert_eq!(schedule.overlap(), MonitorOverlap::Allow);
+    assert_eq!(from_file.firings, 0);
+    for bad in [
+        &["monitor", "create", "--", "true"][..],
+        &[
+            "monitor", "create", "--every", "1s", "--at", "5m", "--", "true",
+        ],
+        &[
+            "monitor", "create", "--every", "1s", "--tz", "UTC", "--", "true",
+        ],
+    ] {
+        cli.run(bad).await.expect_code(2);
+    }
+    let refused = cli
+        .run(&["monitor", "create", "--cron", "0 0 31 2 *", "--", "true"])
+        .await
+        .expect_code(1);
+    assert!(refused.stderr.contains("never comes"), "{refused:?}");
 }
