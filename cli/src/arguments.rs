@@ -29,8 +29,7 @@ Examples:
   taskyard run --session demo -- make test        run a command and follow it
   taskyard watch demo                             see everything that happens in a session
 
-Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed,
-130 interrupted; `run` passes the command's own, `taskyard help VERB` has the rest"
+Exit codes: 0 done, 1 refused, 2 usage, 125 failed, 130 interrupted; `help VERB` has the rest"
 )]
 pub struct CommandLine {
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! `server`: the control plane.
 
+use std::time::Duration;
+
 use clap::Args;
 use taskyard_server::{Server, ServerConfig};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,7 @@ use crate::dev::service::ServiceArguments;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
+use crate::quantity::parse_monitor_interval;
 
 /// Serve the control plane; workers and clients connect to it
 #[derive(Debug, Args)]
@@ -23,6 +26,9 @@ at the level of TASKYARD_LOG.")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
+    /// No monitor may fire more often [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true)]
+    pub min_monitor_interval: Option<Duration>,
 }
 
 /// Serves until it is told to stop.
@@ -36,7 +42,7 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         database_url: database.url().to_owned(),
         listen,
         lease: service.lease,
-        min_monitor_interval: service.min_monitor_interval,
+        min_monitor_interval: arguments.min_monitor_interval,
     };
     let ended = serve(config, &mut interrupts).await;
     let stopped = database.close().await;

@@ -39,8 +39,17 @@ impl EmbeddedPlan {
             listen,
             database: arguments.database,
             lease: arguments.lease,
-            min_monitor_interval: arguments.min_monitor_interval,
+            min_monitor_interval: None,
         })
+    }
+
+    /// The same, where no monitor may fire more often than so.
+    #[must_use]
+    pub fn with_monitor_interval(self, minimum: Option<Duration>) -> EmbeddedPlan {
+        EmbeddedPlan {
+            min_monitor_interval: minimum,
+            ..self
+        }
     }
 
     /// Where the data is kept.

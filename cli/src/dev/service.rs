@@ -9,7 +9,7 @@ use clap::Args;
 use crate::dev::database::Database;
 use crate::dev::listen::{checked_listen, parse_listen};
 use crate::failure::Failure;
-use crate::quantity::{parse_lease, parse_monitor_interval};
+use crate::quantity::parse_lease;
 
 /// Flags of a server.
 #[derive(Debug, Clone, Args)]
@@ -22,9 +22,6 @@ pub struct ServiceArguments {
     /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
     #[arg(long, value_name = "DURATION", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<Duration>,
-    /// No monitor may fire more often, 100ms to 24h [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true)]
-    pub min_monitor_interval: Option<Duration>,
     /// Allow an address that others can reach; there is no authentication
     #[arg(long)]
     pub insecure_listen: bool,
