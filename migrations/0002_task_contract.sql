@@ -7,7 +7,6 @@ alter table task
     add column group_wake smallint not null default 1 check (group_wake between 1 and 3),
     -- whether the spec holds a schema for the result, so that most ends need not read it
     add column has_result_schema boolean not null default false;
-create index task_by_group on task (session_uid, group_name, id) where group_name is not null;
 
 alter table task_live
     add column group_name text collate "C",

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    monitor, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
+    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
+    wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -125,7 +126,7 @@ impl GlobalArguments {
     }
 }
 
-/// What to do.
+/// What to do. Hidden are verbs that the help of another one, or of the whole tool, names: the list must fit a screen.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Dev(dev::DevArguments),
@@ -146,13 +147,21 @@ pub enum Verb {
     Answer(answer::AnswerArguments),
     Wakes(wakes::WakesArguments),
     Monitor(monitor::MonitorArguments),
+    Restart(restart::RestartArguments),
+    Clone(clone::CloneArguments),
+    Hold(hold::HoldArguments),
+    #[command(hide = true)]
+    Release(hold::ReleaseArguments),
     Files(files::FilesArguments),
     #[command(name = "self")]
     Inside(Box<inside::arguments::InsideArguments>),
     Sessions(sessions::SessionsArguments),
     Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
+    Webhooks(webhooks::WebhooksArguments),
+    #[command(hide = true)]
     Completions(completions::CompletionsArguments),
+    #[command(hide = true)]
     Help(help::HelpArguments),
 }
 

@@ -9,6 +9,7 @@ use taskyard_proto::v1::admin_service_client::AdminServiceClient;
 use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
 use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
+use taskyard_proto::v1::webhook_service_client::WebhookServiceClient;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -17,7 +18,8 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
 use crate::failure::{
-    CLOSED, Failure, connection_cause, is_lost_connection, is_transient, unreachable_endpoint,
+    CLOSED, Failure, connection_cause, is_lost_connection, is_transient, is_unknown_task,
+    unreachable_endpoint,
 };
 
 /// Longest time to connect.
@@ -25,7 +27,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for a call with one answer, unless the call itself waits for something.
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a call that is safe to repeat is repeated while the server does not answer.
-const RETRY_BUDGET: Duration = Duration::from_secs(10);
+pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 /// The same inside a task: work should outlast a server that is being replaced.
 const RETRY_BUDGET_INSIDE: Duration = Duration::from_secs(300);
 /// How long a wait goes on while the server cannot be reached.
@@ -142,6 +144,10 @@ impl Connection {
             .max_decoding_message_size(LARGEST_ANSWER)
     }
 
+    pub fn webhooks(&self) -> WebhookServiceClient<Channel> {
+        WebhookServiceClient::new(self.channel.clone())
+    }
+
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
@@ -160,6 +166,12 @@ impl Connection {
     pub fn explain(&self, status: &Status) -> Failure {
         if self.socket.is_some() && is_lost_connection(status) {
             return gone(&self.endpoint, status.message());
+        }
+        if self.socket.is_some() && is_unknown_task(status) {
+            let message = status.message();
+            return Failure::Refused(format!(
+                "{message} below this task; `taskyard self list` shows its children"
+            ));
         }
         Failure::of_status(status, &self.endpoint)
     }

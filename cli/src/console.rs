@@ -19,6 +19,14 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::of_output(&error))
 }
 
+/// Writes data that a task wrote to its standard error to ours.
+pub fn print_error(text: &str) -> Result<(), Failure> {
+    let mut errors = io::stderr().lock();
+    errors
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::of_output(&error))
+}
+
 /// Tells a person something, on standard error. Nobody listening there is no failure.
 pub fn note(text: &str) {
     let mut errors = io::stderr().lock();

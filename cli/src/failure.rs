@@ -70,6 +70,8 @@ impl Failure {
             | ServeError::AddressNotPermitted { .. }
             | ServeError::Listen { .. }
             | ServeError::LeaseOutOfRange { .. }
+            | ServeError::ObjectStore(_)
+            | ServeError::ObjectGraceOutOfRange { .. }
             | ServeError::Endpoint(_)
             | ServeError::LoopEnded => Failure::own(error),
         }
@@ -173,6 +175,15 @@ pub fn is_transient(status: &Status) -> bool {
         | Code::DataLoss
         | Code::Unauthenticated => false,
     }
+}
+
+/// Whether the call named a task that is not there, or not to be seen from here.
+pub fn is_unknown_task(status: &Status) -> bool {
+    let details = status.get_error_details();
+    status.code() == Code::NotFound
+        && details
+            .error_info()
+            .is_some_and(|info| info.reason == "TASK_NOT_FOUND")
 }
 
 /// Whether the attempt inside which this runs has lost its lease: nothing that it says counts any more.

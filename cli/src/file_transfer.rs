@@ -8,17 +8,22 @@ use std::time::Duration;
 use taskyard_proto::v1::{FileInfo, ReadRequest, ReadResponse, WriteHeader, WriteRequest};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
 
-/// Most bytes of a file in a session.
-const LARGEST_FILE: u64 = 16 << 20;
+/// What is larger is streamed, and not sent again where the connection breaks.
+const LARGEST_WHOLE: u64 = 16 << 20;
+/// Messages that wait to be sent.
+const MESSAGES_AHEAD: usize = 8;
 pub const CHUNK_LEN: usize = 256 << 10;
 /// Longest time for a whole write, and for the next piece of a read.
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
+const STREAMED_WRITE_LIMIT: Duration = Duration::from_secs(30 * 60);
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where a file is to be written.
@@ -30,45 +35,124 @@ pub struct Target {
     pub if_version: Option<i64>,
 }
 
-/// Reads a local file, or standard input for `-`, whole: what cannot be read to its end is not written in part.
-pub async fn read_local(local: &str) -> Result<Vec<u8>, Failure> {
-    let content = if local == "-" {
-        read_whole(tokio::io::stdin()).await
+/// What is to be written.
+pub enum Local {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Its start, and where the rest comes from.
+    Large {
+        name: String,
+        start: Vec<u8>,
+        rest: Box<dyn AsyncRead + Send + Unpin>,
+    },
+}
+
+/// Reads a local file, or standard input for `-`: whole, so that what cannot be read to its end is not written in part,
+/// or its start where it is large.
+pub async fn read_local(local: &str) -> Result<Local, Failure> {
+    let unreadable = |error: io::Error| Failure::Refused(format!("cannot read {local}: {error}"));
+    let mut source: Box<dyn AsyncRead + Send + Unpin> = if local == "-" {
+        Box::new(tokio::io::stdin())
     } else {
-        match File::open(local).await {
-            Ok(file) => read_whole(file).await,
-            Err(error) => Err(error),
-        }
+        Box::new(File::open(local).await.map_err(unreadable)?)
     };
-    let content =
-        content.map_err(|error| Failure::Refused(format!("cannot read {local}: {error}")))?;
-    if content.len() as u64 > LARGEST_FILE {
-        return Err(Failure::Refused(format!(
-            "{local} is larger than 16 MiB, the most that a file of a session can hold"
-        )));
+    let mut start = Vec::new();
+    (&mut source)
+        .take(LARGEST_WHOLE + 1)
+        .read_to_end(&mut start)
+        .await
+        .map_err(unreadable)?;
+    if start.len() as u64 <= LARGEST_WHOLE {
+        return Ok(Local::Whole(start));
     }
-    Ok(content)
+    Ok(Local::Large {
+        name: local.to_owned(),
+        start,
+        rest: source,
+    })
+}
+
+/// Reads a local file, or standard input for `-`, whole; a large one is refused.
+pub async fn read_whole(local: &str) -> Result<Vec<u8>, Failure> {
+    match read_local(local).await? {
+        Local::Whole(content) => Ok(content),
+        Local::Large { name, .. } => Err(Failure::Refused(format!("{name} is larger than 16 MiB"))),
+    }
+}
+
+/// Writes a session's file.
+pub async fn write(
+    connection: &Connection,
+    target: Target,
+    local: Local,
+) -> Result<FileInfo, Failure> {
+    match local {
+        Local::Whole(content) => write_whole(connection, target, content).await,
+        Local::Large { name, start, rest } => {
+            write_streamed(connection, target, &name, start, rest).await
+        }
+    }
+}
+
+/// Streams up, once. A source that breaks off breaks the call off, and nothing is written.
+async fn write_streamed(
+    connection: &Connection,
+    target: Target,
+    name: &str,
+    start: Vec<u8>,
+    mut rest: impl AsyncRead + Unpin,
+) -> Result<FileInfo, Failure> {
+    let (messages, stream) = mpsc::channel(MESSAGES_AHEAD);
+    let mut files = connection.files();
+    let call = files.write(ReceiverStream::new(stream));
+    let sending = async {
+        let header = WriteRequest {
+            header: Some(header(connection, &target)),
+            data: Default::default(),
+        };
+        let mut is_wanted = messages.send(header).await.is_ok();
+        for piece in start.chunks(CHUNK_LEN) {
+            is_wanted = is_wanted && messages.send(data(piece.to_vec())).await.is_ok();
+        }
+        drop(start);
+        while is_wanted {
+            let mut piece = Vec::with_capacity(CHUNK_LEN);
+            if (&mut rest)
+                .take(CHUNK_LEN as u64)
+                .read_to_end(&mut piece)
+                .await?
+                == 0
+            {
+                break;
+            }
+            is_wanted = messages.send(data(piece)).await.is_ok();
+        }
+        drop(messages);
+        Ok::<_, io::Error>(())
+    };
+    let call = connection.call_once(STREAMED_WRITE_LIMIT, call);
+    tokio::pin!(call);
+    let answer = tokio::select! {
+        answer = &mut call => answer?,
+        sent = sending => match sent {
+            Ok(()) => call.await?,
+            Err(error) => return Err(Failure::Refused(format!("cannot read {name}: {error}"))),
+        },
+    };
+    written(answer.file)
 }
 
 /// Writes a session's file whole.
-pub async fn write(
+async fn write_whole(
     connection: &Connection,
     target: Target,
     content: Vec<u8>,
 ) -> Result<FileInfo, Failure> {
     let mut messages = vec![WriteRequest {
-        header: Some(WriteHeader {
-            namespace: connection.namespace(),
-            session_id: target.session_id,
-            path: target.path,
-            if_version: target.if_version,
-        }),
+        header: Some(header(connection, &target)),
         data: Default::default(),
     }];
-    messages.extend(content.chunks(CHUNK_LEN).map(|chunk| WriteRequest {
-        header: None,
-        data: chunk.to_vec().into(),
-    }));
+    messages.extend(content.chunks(CHUNK_LEN).map(|chunk| data(chunk.to_vec())));
     let make_call = || {
         let mut files = connection.files();
         let messages = messages.clone();
@@ -82,9 +166,27 @@ pub async fn write(
         // A repeated write whose first answer was lost would find the version that it made itself.
         connection.call_once(WRITE_LIMIT, make_call()).await?
     };
-    answer
-        .file
-        .ok_or_else(|| Failure::Own("the server answered without a file".to_owned()))
+    written(answer.file)
+}
+
+fn header(connection: &Connection, target: &Target) -> WriteHeader {
+    WriteHeader {
+        namespace: connection.namespace(),
+        session_id: target.session_id.clone(),
+        path: target.path.clone(),
+        if_version: target.if_version,
+    }
+}
+
+fn data(piece: Vec<u8>) -> WriteRequest {
+    WriteRequest {
+        header: None,
+        data: piece.into(),
+    }
+}
+
+fn written(file: Option<FileInfo>) -> Result<FileInfo, Failure> {
+    file.ok_or_else(|| Failure::Own("the server answered without a file".to_owned()))
 }
 
 /// Prints a file, or the (offset, limit) of it; limit 0 is to the end.
@@ -193,15 +295,6 @@ async fn next_piece(
             connection.endpoint()
         ))),
     }
-}
-
-async fn read_whole(source: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    source
-        .take(LARGEST_FILE + 1)
-        .read_to_end(&mut content)
-        .await?;
-    Ok(content)
 }
 
 async fn write_piece(sink: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {

@@ -6,7 +6,7 @@ use taskyard_proto::v1::{CancelOutcome, CancelScope, SessionTask, TaskDefinition
 use tokio::task::JoinSet;
 
 use crate::commands::create::create_task;
-use crate::commands::steer::cancel_task;
+use crate::commands::steer::{Canceled, cancel_task};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -79,7 +79,7 @@ struct Steering<'a> {
     task: TaskReference,
     label: String,
     n_interrupts: u32,
-    requests: JoinSet<Result<(SessionTask, CancelOutcome), Failure>>,
+    requests: JoinSet<Result<Canceled, Failure>>,
     goes_on_without_us: bool,
 }
 
@@ -170,12 +170,9 @@ impl Steering<'_> {
             .spawn(async move { cancel_task(&connection, &task, grace, CancelScope::Task).await });
     }
 
-    fn tell_answer(
-        &self,
-        answer: Result<Result<(SessionTask, CancelOutcome), Failure>, tokio::task::JoinError>,
-    ) {
+    fn tell_answer(&self, answer: Result<Result<Canceled, Failure>, tokio::task::JoinError>) {
         let text = match answer {
-            Ok(Ok((_, outcome))) => match outcome {
+            Ok(Ok(canceled)) => match canceled.outcome {
                 // The end of the task itself is told in a moment.
                 CancelOutcome::Canceled
                 | CancelOutcome::AlreadyTerminal

@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 use crate::failure::Failure;
-use crate::file_transfer::read_local;
+use crate::file_transfer::read_whole;
 
 /// The value as it came: the argument itself, standard input for `-`, a file for `@FILE`. `what` names it in complaints.
 pub async fn read_json(what: &str, argument: &str) -> Result<String, Failure> {
@@ -28,7 +28,7 @@ pub fn check_json(what: &str, text: &str) -> Result<(), Failure> {
 }
 
 async fn read_text(what: &str, file: &str) -> Result<String, Failure> {
-    String::from_utf8(read_local(file).await?)
+    String::from_utf8(read_whole(file).await?)
         .map_err(|_| Failure::Usage(format!("{what} is not valid UTF-8")))
 }
 

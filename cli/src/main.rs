@@ -31,8 +31,9 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, completions, files, get, help, inside, list, logs, message, messages, migrate,
-    monitor, retention, retry, run, server, sessions, submit, wait, wakes, watch, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
+    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
+    wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -81,11 +82,16 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Answer(_)
         | Verb::Wakes(_)
         | Verb::Monitor(_)
+        | Verb::Restart(_)
+        | Verb::Clone(_)
+        | Verb::Hold(_)
+        | Verb::Release(_)
         | Verb::Files(_)
         | Verb::Inside(_)
         | Verb::Sessions(_)
         | Verb::Retention(_)
         | Verb::Workers(_)
+        | Verb::Webhooks(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
     };
@@ -118,11 +124,16 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Answer(arguments) => answer::execute(arguments, &global).await,
             Verb::Wakes(arguments) => wakes::execute(arguments, &global).await,
             Verb::Monitor(arguments) => monitor::execute(arguments, &global).await,
+            Verb::Restart(arguments) => restart::execute(arguments, &global).await,
+            Verb::Clone(arguments) => clone::execute(arguments, &global).await,
+            Verb::Hold(arguments) => hold::execute(arguments.held, true, &global).await,
+            Verb::Release(arguments) => hold::execute(arguments.held, false, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,
             Verb::Inside(arguments) => inside::dispatch::execute(*arguments, &global).await,
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
+            Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),
         }

@@ -5,8 +5,8 @@
 //! through [`task::apply`].
 //!
 //! Reading order: [`id`], [`time`], [`task::state`], [`task::event`], [`task::transition`]; then [`task::outcome`]
-//! (how a run is judged), [`task::retry`] (when it runs again), [`output`] (which bytes are kept) and [`vfs`] (which
-//! paths exist).
+//! (how a run is judged), [`task::retry`] (when it runs again), [`output`] (which bytes are kept), [`vfs`] (which
+//! paths exist) and [`webhook`] (which addresses are called, and when again).
 //!
 //! What always holds:
 //! 1. A terminal task stays in its terminal state.
@@ -20,5 +20,6 @@ pub mod output;
 pub mod task;
 pub mod time;
 pub mod vfs;
+pub mod webhook;
 
 pub use time::Timestamp;

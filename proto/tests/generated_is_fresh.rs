@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "taskyard/v1/session_task.proto",
     "taskyard/v1/monitor.proto",
     "taskyard/v1/output.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 11] = [
     "taskyard/v1/worker_service.proto",
     "taskyard/v1/task_agent_service.proto",
     "taskyard/v1/admin_service.proto",
+    "taskyard/v1/webhook_service.proto",
     "taskyard/storage/v1/session_log.proto",
 ];
 

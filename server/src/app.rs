@@ -2,11 +2,17 @@
 
 use crate::{
     commit::Commits,
-    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    control::{
+        files::{FileSlots, GrepSlots},
+        namespace::NameCache,
+        task_sessions::TaskSessions,
+        task_traits::TraitCache,
+    },
     dispatch::{Registry, Routes},
     events::Events,
+    objects::ObjectStorage,
     output::OutputWriters,
-    store::Store,
+    store::{Store, file_usage::FileQuotas},
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +33,8 @@ pub struct App {
     pub routes: Routes,
     /// Sessions of tasks that were seen lately.
     pub task_sessions: TaskSessions,
+    /// Kind and group of tasks that were seen lately.
+    pub task_traits: TraitCache,
     /// How long leases last.
     pub lease: LeaseDurations,
     /// No monitor fires more often.
@@ -35,6 +43,16 @@ pub struct App {
     pub names: NameCache,
     /// How many files may be on their way into the store at once.
     pub file_slots: FileSlots,
+    /// How many searches in files may go on at once.
+    pub grep_slots: GrepSlots,
+    /// How much files may take.
+    pub file_quotas: FileQuotas,
+    /// Where large content is kept; none: in the database.
+    pub objects: Option<ObjectStorage>,
+    /// For how long content that nobody refers to is kept.
+    pub object_grace: Duration,
+    /// Whether webhooks may be delivered to addresses that are not of the public internet.
+    pub allow_private_webhooks: bool,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

@@ -1,7 +1,13 @@
 //! What a server must be told.
 
+pub use crate::{
+    objects::ObjectLocation,
+    store::file_usage::{FileQuota, FileQuotas},
+};
+
 use crate::app::LeaseDurations;
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use taskyard_core::task::TreeLimits;
 
 /// What a server must be told.
 #[derive(Clone, Debug)]
@@ -14,7 +20,22 @@ pub struct ServerConfig {
     pub lease: Option<Duration>,
     /// No monitor fires more often, 100 ms to 24 h; none: 10 s.
     pub min_monitor_interval: Option<Duration>,
+    /// How large a tree of tasks may grow; servers of one database should agree.
+    pub tree: TreeLimits,
+    /// How much files may take.
+    pub file_quotas: FileQuotas,
+    /// Where content of more than 1 MiB is kept; none: in the database.
+    pub object_store: Option<ObjectLocation>,
+    /// For how long content that no file refers to stays in the object store, 1 s to 30 days. Readers of a file that is
+    /// overwritten or deleted have so long to end.
+    pub object_grace: Duration,
+    /// Deliver webhooks to private, loopback and link-local addresses, too.
+    pub allow_private_webhooks: bool,
 }
+
+/// Graces that make sense.
+pub(crate) const OBJECT_GRACE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Leases that make sense: shorter ones are lost by any hiccup, longer ones leave lost work lying.
 pub(crate) const LEASE_RANGE: RangeInclusive<Duration> =

@@ -1,7 +1,7 @@
 //! The control plane: one server of a deployment, which may have many on one database.
 //!
 //! A call enters through [`grpc`], is decided in [`control`], and changes a task through [`commit`] only; [`dispatch`]
-//! brings tasks to workers, [`output`] stores what they print, [`events`] tells who waits, [`background`] recovers what
+//! brings tasks to workers, [`output`] stores what they print, [`objects`] keeps large files, [`events`] tells who waits, [`background`] recovers what
 //! was lost, and [`store`] is the only folder that speaks SQL. [`Server`] joins them.
 
 pub mod app;
@@ -13,12 +13,14 @@ pub mod dispatch;
 mod error_chain;
 pub mod events;
 pub mod grpc;
+pub mod objects;
 pub mod output;
 mod serve_error;
 mod server;
 pub mod store;
 
-pub use config::ServerConfig;
+pub use config::{FileQuota, FileQuotas, ObjectLocation, ServerConfig};
 pub use serve_error::ServeError;
 pub use server::{Server, migrate};
 pub use store::migrate::MigrateReport;
+pub use taskyard_core::task::TreeLimits;

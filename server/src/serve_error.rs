@@ -1,6 +1,11 @@
 //! Why a server does not start, or stops serving, in words for whoever started it.
 
-use crate::{config::LEASE_RANGE, grpc::endpoint::EndpointError, store::StoreError};
+use crate::{
+    config::{LEASE_RANGE, OBJECT_GRACE_RANGE},
+    grpc::endpoint::EndpointError,
+    objects::ObjectError,
+    store::StoreError,
+};
 use std::{io, net::SocketAddr, time::Duration};
 
 /// Why a server does not start, or stops serving.
@@ -42,6 +47,18 @@ pub enum ServeError {
     LeaseOutOfRange {
         /// The lease.
         lease: Duration,
+    },
+    /// The object store cannot be used.
+    #[error("the object store cannot be used; check --object-store and the AWS_ variables")]
+    ObjectStore(#[from] ObjectError),
+    /// The grace for unused objects is out of range.
+    #[error(
+        "a grace of {grace:?} for unused objects makes no sense; it must be {:?} to {:?}",
+        OBJECT_GRACE_RANGE.start(), OBJECT_GRACE_RANGE.end()
+    )]
+    ObjectGraceOutOfRange {
+        /// The grace.
+        grace: Duration,
     },
     /// The port could not be served.
     #[error("the port could not be served")]

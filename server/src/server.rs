@@ -4,11 +4,17 @@ use crate::{
     app::App,
     background,
     commit::Commits,
-    config::ServerConfig,
-    control::{files::FileSlots, namespace::NameCache, task_sessions::TaskSessions},
+    config::{OBJECT_GRACE_RANGE, ServerConfig},
+    control::{
+        files::{FileSlots, GrepSlots},
+        namespace::NameCache,
+        task_sessions::TaskSessions,
+        task_traits::TraitCache,
+    },
     dispatch::{self, Registry, Routes},
     events::Events,
     grpc::endpoint,
+    objects::ObjectStorage,
     output::OutputWriters,
     serve_error::ServeError,
     store::{self, Store, migrate::MigrateReport},
@@ -55,6 +61,16 @@ impl Server {
             .ok_or(ServeError::LeaseOutOfRange {
                 lease: config.lease.unwrap_or_default(),
             })?;
+        if !OBJECT_GRACE_RANGE.contains(&config.object_grace) {
+            return Err(ServeError::ObjectGraceOutOfRange {
+                grace: config.object_grace,
+            });
+        }
+        let objects = config
+            .object_store
+            .as_ref()
+            .map(ObjectStorage::open)
+            .transpose()?;
         let store = Store::connect(&config.database_url).await?;
         let report = store::migrate::migrate(&store).await?;
         for migration in &report.applied {
@@ -68,7 +84,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let events = Events::new(store.clone(), identity);
         let mut writers = JoinSet::new();
-        let commits = Commits::start(&store, &events, &mut writers).await?;
+        let commits = Commits::start(&store, &events, config.tree, &mut writers).await?;
         let outputs = OutputWriters::start(&store, &events, &mut writers).await?;
         let app = Arc::new(App {
             store,
@@ -78,10 +94,16 @@ impl Server {
             registry: Registry::default(),
             routes: Routes::default(),
             task_sessions: TaskSessions::default(),
+            task_traits: TraitCache::default(),
             lease,
             min_monitor_interval: config.monitor_interval(),
             names: NameCache::default(),
             file_slots: FileSlots::default(),
+            grep_slots: GrepSlots::default(),
+            file_quotas: config.file_quotas,
+            objects,
+            object_grace: config.object_grace,
+            allow_private_webhooks: config.allow_private_webhooks,
             shutdown: CancellationToken::new(),
         });
         Ok(Self {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use taskyard_proto::v1::admin_service_client::AdminServiceClient;
 use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
+use taskyard_proto::v1::webhook_service_client::WebhookServiceClient;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
 use taskyard_proto::v1::{
     CommandSpec, CreateTaskRequest, GetTaskRequest, ReadRequest, SessionTask, TaskDefinition,
@@ -27,6 +28,7 @@ pub struct Client {
     pub files: SessionFileServiceClient<Channel>,
     pub admin: AdminServiceClient<Channel>,
     pub worker: WorkerServiceClient<Channel>,
+    pub webhooks: WebhookServiceClient<Channel>,
     pub channel: Channel,
 }
 
@@ -48,6 +50,7 @@ impl Client {
             files: SessionFileServiceClient::new(channel.clone()),
             admin: AdminServiceClient::new(channel.clone()),
             worker: WorkerServiceClient::new(channel.clone()),
+            webhooks: WebhookServiceClient::new(channel.clone()),
             channel,
         })
     }

@@ -23,10 +23,11 @@ const SHOWN_LOG_LINES: usize = 60;
 #[derive(Debug)]
 pub struct DeploymentBuilder {
     lease: Duration,
-    server_flags: Vec<String>,
     servers: usize,
+    server_flags: Vec<String>,
     workers: Vec<WorkerPlan>,
     database: Option<Database>,
+    server_env: Vec<(String, String)>,
 }
 
 /// One worker to start.
@@ -70,15 +71,22 @@ impl DeploymentBuilder {
         self
     }
 
+    /// How many servers share the database; workers and clients use the first.
+    pub fn servers(mut self, servers: usize) -> Self {
+        self.servers = servers;
+        self
+    }
+
     /// More flags of every server.
     pub fn server_flags(mut self, flags: &[&str]) -> Self {
         self.server_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self
     }
 
-    /// How many servers share the database; workers and clients use the first.
-    pub fn servers(mut self, servers: usize) -> Self {
-        self.servers = servers;
+    /// More variables in the environment of every server.
+    pub fn server_env(mut self, pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.server_env = pairs.iter().map(owned).collect();
         self
     }
 
@@ -106,6 +114,7 @@ impl DeploymentBuilder {
                 .unwrap_or_else(|error| panic!("cannot make a folder: {error}")),
             lease: self.lease,
             server_flags: self.server_flags,
+            server_env: self.server_env,
             servers: Mutex::default(),
             workers: Mutex::default(),
         };
@@ -126,6 +135,7 @@ pub struct Deployment {
     folder: TempDir,
     lease: Duration,
     server_flags: Vec<String>,
+    server_env: Vec<(String, String)>,
     servers: Mutex<Vec<(Process, String)>>,
     workers: Mutex<Vec<(Process, WorkerPlan)>>,
 }
@@ -135,10 +145,11 @@ impl Deployment {
     pub fn builder() -> DeploymentBuilder {
         DeploymentBuilder {
             lease: Duration::from_secs(10),
-            server_flags: Vec::new(),
             servers: 1,
+            server_flags: Vec::new(),
             workers: vec![WorkerPlan::new("w1")],
             database: None,
+            server_env: Vec::new(),
         }
     }
 
@@ -152,6 +163,21 @@ impl Deployment {
                     .env("YARD_INHERITED", "from the worker")
                     .env("YARD_PRIVATE", "never seen");
                 Deployment::builder().workers(vec![worker]).start()
+            })
+            .await
+    }
+
+    /// One without a worker that all tests of this process share: they do the work by hand, each in a queue of its own,
+    /// under leases that outlast them.
+    pub async fn by_hand() -> &'static Deployment {
+        static BY_HAND: OnceCell<Deployment> = OnceCell::const_new();
+        BY_HAND
+            .get_or_init(|| {
+                Deployment::builder()
+                    .lease(Duration::from_secs(600))
+                    .server_flags(&["--allow-private-webhooks"])
+                    .workers(Vec::new())
+                    .start()
             })
             .await
     }
@@ -243,6 +269,7 @@ impl Deployment {
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
             .args(&self.server_flags)
+            .envs(self.server_env.iter().cloned())
             .env("TASKYARD_LOG", log_level());
         let log = self.folder.path().join(format!("{name}.log"));
         // A restarted server says it again, so the old words must go.

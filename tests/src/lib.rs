@@ -7,9 +7,14 @@
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`inside`]: scripts that run as tasks and speak for themselves
+//! - [`hand_worker`]: a worker that does just what a test says
+//! - [`played`]: a task whose work the test itself does, by such a worker and the calls from inside
 //! - [`command_line`]: the command line as a person or a script uses it
+//! - [`s3_server`]: a real S3 server, which can be away
+//! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
+//! - [`receiver`]: a receiver of webhooks
 //! - [`refusal`]: what a refused call must say
 //! - [`wait`]: waiting for a state instead of for time
 //! - [`pattern`]: bytes that tell where they belong
@@ -19,11 +24,16 @@ pub mod client;
 pub mod command_line;
 pub mod database;
 pub mod deployment;
+pub mod hand_worker;
 pub mod inside;
 pub mod monitor;
 pub mod pattern;
+pub mod played;
 pub mod process;
+pub mod receiver;
 pub mod refusal;
+pub mod s3_server;
+pub mod session_files;
 pub mod skip;
 pub mod wait;
 pub mod watcher;

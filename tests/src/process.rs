@@ -131,6 +131,11 @@ pub fn is_alive(pid: u32) -> bool {
     stat_fields(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
 }
 
+/// The parent of a process that is there.
+pub fn parent(pid: u32) -> Option<u32> {
+    stat_fields(pid).map(|(_, parent)| parent)
+}
+
 /// All processes below `pid`, zombies left out.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")

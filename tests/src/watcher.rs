@@ -27,13 +27,34 @@ impl Watcher {
         session: &str,
         cursor: &str,
     ) -> Result<Watcher, Status> {
+        Watcher::try_start_with(client, session, cursor, WatchRequest::default()).await
+    }
+
+    /// As [`Watcher::start`], with the filters of a request.
+    pub async fn start_with(
+        client: &mut Client,
+        session: &str,
+        cursor: &str,
+        filters: WatchRequest,
+    ) -> Watcher {
+        let opened = Watcher::try_start_with(client, session, cursor, filters).await;
+        opened.unwrap_or_else(|status| panic!("the watch was refused: {status:?}"))
+    }
+
+    /// As [`Watcher::try_start`], with the filters of a request.
+    pub async fn try_start_with(
+        client: &mut Client,
+        session: &str,
+        cursor: &str,
+        filters: WatchRequest,
+    ) -> Result<Watcher, Status> {
         let request = WatchRequest {
             sessions: vec![WatchedSession {
                 session_id: session.to_owned(),
                 cursor: cursor.to_owned(),
             }],
             keepalive: Some(milliseconds(1000)),
-            ..WatchRequest::default()
+            ..filters
         };
         let answer = within("a watch to open", SOON, client.tasks.watch(request)).await?;
         Ok(Watcher {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::{CommandSpec, RetryPolicy, TaskDefinition, TaskSpec};
+use taskyard_proto::v1::{
+    CommandSpec, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec,
+};
 
 use crate::failure::Failure;
 use crate::quantity::{parse_duration, to_wire};
@@ -28,6 +30,12 @@ pub struct CommandOptions {
     /// Run again after a failure or a loss, this many runs in all
     #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]
     pub retry: Option<i32>,
+    /// File or folder of the session to find in the working directory
+    #[arg(long = "file", value_name = "PATH[:TO]")]
+    pub files: Vec<String>,
+    /// Store these in the session's folder TO afterwards: 'out/**:/results'
+    #[arg(long = "collect", value_name = "GLOB:TO")]
+    pub collect: Vec<String>,
 }
 
 impl CommandOptions {
@@ -50,6 +58,8 @@ impl CommandOptions {
             && self.timeout.is_none()
             && self.name.is_none()
             && self.retry.is_none()
+            && self.files.is_empty()
+            && self.collect.is_empty()
     }
 
     /// The task that runs `argv`.
@@ -68,6 +78,12 @@ impl CommandOptions {
             name: self.name.unwrap_or_default(),
             spec: Some(TaskSpec {
                 command: Some(command),
+                files: self.files.iter().map(|text| input(text)).collect(),
+                collect: self
+                    .collect
+                    .iter()
+                    .map(|text| collect(text))
+                    .collect::<Result<_, _>>()?,
                 ..TaskSpec::default()
             }),
             timeout: self.timeout.map(to_wire),
@@ -80,6 +96,29 @@ impl CommandOptions {
     }
 }
 
+/// `PATH`, or `PATH:TO`.
+fn input(text: &str) -> TaskInput {
+    let (path, to) = text.rsplit_once(':').unwrap_or((text, ""));
+    TaskInput {
+        path: path.to_owned(),
+        to: to.to_owned(),
+        mode: None,
+    }
+}
+
+/// `GLOB:TO`.
+fn collect(text: &str) -> Result<TaskCollect, Failure> {
+    let (glob, to) = text.rsplit_once(':').ok_or_else(|| {
+        Failure::Usage(format!(
+            "--collect {text}: name the session's folder too, such as '{text}:/results'"
+        ))
+    })?;
+    Ok(TaskCollect {
+        glob: glob.to_owned(),
+        to: to.to_owned(),
+    })
+}
+
 fn working_directory(directory: Option<PathBuf>) -> Result<String, Failure> {
     directory
         .unwrap_or_default()
@@ -89,7 +128,7 @@ fn working_directory(directory: Option<PathBuf>) -> Result<String, Failure> {
 }
 
 /// `KEY=VALUE`, or `KEY` for the value that it has here; one that is not set here is left out.
-fn variable(text: &str) -> Result<Option<(String, String)>, Failure> {
+pub fn variable(text: &str) -> Result<Option<(String, String)>, Failure> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(value.to_owned())),
         None => match env::var(text) {

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use taskyard_proto::v1::{DeleteRequest, FileInfo, FileType, ListRequest};
 
 use crate::arguments::GlobalArguments;
+use crate::commands::files_grep::{GrepArguments, grep};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -44,6 +45,7 @@ pub enum FilesVerb {
     Put(PutArguments),
     Get(GetFileArguments),
     Rm(RmArguments),
+    Grep(GrepArguments),
 }
 
 /// List a folder
@@ -51,7 +53,7 @@ pub enum FilesVerb {
 #[command(after_help = "Examples:
   taskyard files ls demo
   taskyard files ls demo /.tasks
-  taskyard files ls demo /inbox -o json
+  taskyard files ls demo /inbox -r -o json
 
 Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
 pub struct LsArguments {
@@ -61,6 +63,9 @@ pub struct LsArguments {
     /// Folder
     #[arg(default_value = "/")]
     pub path: String,
+    /// All files below it; from / without /.tasks
+    #[arg(short, long)]
+    pub recursive: bool,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -87,7 +92,7 @@ pub struct CatArguments {
     pub limit: Option<i64>,
 }
 
-/// Write a file whole, at most 16 MiB
+/// Write a file whole: at most 16 MiB, or 1 GiB where the server has an object store
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard files put demo /inbox/plan.md ./plan.md
@@ -168,6 +173,7 @@ pub async fn execute(
         FilesVerb::Put(arguments) => put(&connection, arguments).await?,
         FilesVerb::Get(arguments) => get(&connection, arguments).await?,
         FilesVerb::Rm(arguments) => remove(&connection, arguments).await?,
+        FilesVerb::Grep(arguments) => return grep(&connection, arguments).await,
     }
     Ok(ExitCode::Success)
 }
@@ -185,6 +191,7 @@ async fn list(connection: &Connection, arguments: LsArguments) -> Result<(), Fai
                     path: arguments.path.clone(),
                     page_size: PAGE_SIZE,
                     page_token: page_token.clone(),
+                    recursive: arguments.recursive,
                 };
                 async move { files.list(request).await }
             })

@@ -1,13 +1,15 @@
-//! `list`: tasks, newest first.
+//! `list`: tasks, newest or oldest first.
 
 use clap::Args;
-use taskyard_proto::v1::{ListTasksRequest, ListTasksResponse, SessionTask, TaskState};
+use prost_types::Timestamp;
+use taskyard_proto::v1::{ListTasksRequest, ListTasksResponse, SessionTask, TaskOrder, TaskState};
 
-use crate::arguments::GlobalArguments;
+use crate::arguments::{GlobalArguments, parse_pair};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::view::moment::parse_past;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::record::Record;
 use crate::view::task_record::task_record;
@@ -17,12 +19,12 @@ use crate::view::words;
 /// Tasks in one call.
 const PAGE_SIZE: i32 = 500;
 
-/// List tasks, newest first, of one session or of all
+/// List tasks of one session or of all, newest first
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard list
   taskyard list --session demo --state running --state queued
-  taskyard list --tag 'team.*' --all-pages -o json
+  taskyard list --tag 'team.*' --label env=prod --since 2h --all-pages -o json
 
 Exit codes: 0 done, 1 refused, 2 usage, 125 server out of reach or failed")]
 pub struct ListArguments {
@@ -35,9 +37,33 @@ pub struct ListArguments {
     /// Only with this tag; `team.*` takes all below `team`; repeatable
     #[arg(long)]
     pub tag: Vec<String>,
-    /// Only children of this task, by its whole id
+    /// Only with this label; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub label: Vec<(String, String)>,
+    /// Only of this group
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Only children of this task: a whole id, or with --session also t12 or a name
     #[arg(long, value_name = "ID")]
     pub parent: Option<String>,
+    /// Only what is below this root, by its whole id
+    #[arg(long, value_name = "ID")]
+    pub root: Option<String>,
+    /// Only what this worker holds, or held at the end
+    #[arg(long)]
+    pub worker: Option<String>,
+    /// Only with this key; needs --session
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Only created at or after this time, or so long ago (`2h`)
+    #[arg(long, value_name = "TIME", value_parser = parse_past, allow_hyphen_values = true)]
+    pub since: Option<Timestamp>,
+    /// Only created before this time, or so long ago
+    #[arg(long, value_name = "TIME", value_parser = parse_past, allow_hyphen_values = true)]
+    pub until: Option<Timestamp>,
+    /// Show the oldest first
+    #[arg(long)]
+    pub oldest_first: bool,
     /// Most tasks to show
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub limit: u32,
@@ -71,7 +97,20 @@ pub async fn execute(
         kinds: arguments.kind,
         tags: arguments.tag,
         parent_task_id: arguments.parent.unwrap_or_default(),
+        created_after: arguments.since,
+        created_before: arguments.until,
         include_spec: has_spec,
+        group: arguments.group.unwrap_or_default(),
+        labels: arguments.label.into_iter().collect(),
+        root_task_id: arguments.root.unwrap_or_default(),
+        worker: arguments.worker.unwrap_or_default(),
+        key: arguments.key.unwrap_or_default(),
+        order: if arguments.oldest_first {
+            TaskOrder::OldestFirst
+        } else {
+            TaskOrder::NewestFirst
+        }
+        .into(),
         ..ListTasksRequest::default()
     };
     let mut tasks: Vec<SessionTask> = Vec::new();
@@ -80,10 +119,10 @@ pub async fn execute(
         let missing = i32::try_from(limit - tasks.len()).unwrap_or(i32::MAX);
         request.page_size = missing.min(PAGE_SIZE);
         let page = list_page(&connection, &request).await?;
-        let was_empty = page.tasks.is_empty();
         tasks.extend(page.tasks);
+        // A page may be empty where the server has looked far and found nothing yet.
         has_more = !page.next_page_token.is_empty();
-        if !has_more || was_empty {
+        if !has_more {
             break;
         }
         request.page_token = page.next_page_token;

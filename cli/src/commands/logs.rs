@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use taskyard_proto::v1::{OutputPosition, OutputStream, ReadOutputRequest};
+use taskyard_proto::v1::text_pattern::Pattern;
+use taskyard_proto::v1::{
+    OutputGrep, OutputPosition, OutputStream, OutputView, ReadOutputRequest, ReadOutputResponse,
+    TextPattern,
+};
 
 use crate::arguments::GlobalArguments;
 use crate::connection::{CALL_LIMIT, Connection};
+use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::output_follower::{FollowPlan, follow, position, read_task};
@@ -19,8 +24,9 @@ use crate::task_reference::TaskReference;
 #[command(after_help = "Examples:
   taskyard logs t12 --session demo
   taskyard logs -f task_0193a5f0c0de7000800000000000abcd
-  taskyard logs t12 --session demo --stream stderr --tail 4KiB
+  taskyard logs t12 --session demo --view errors --max-bytes 4KiB
 
+Views show text within a budget, for readers with little room; what they leave out is told on stderr.
 Exit codes: 0 all was printed (whatever the task did), 1 refused or not found, 2 usage,
 125 server out of reach or failed")]
 pub struct LogsArguments {
@@ -41,6 +47,26 @@ pub struct LogsArguments {
     /// Begin this many bytes before the end of each stream, such as 4KiB
     #[arg(long, value_name = "BYTES", value_parser = parse_size, allow_hyphen_values = true)]
     pub tail: Option<u64>,
+    /// Show text: tail, errors (what looks like them), or grep
+    #[arg(long, hide_possible_values = true, conflicts_with_all = ["follow", "offset", "tail"])]
+    pub view: Option<ViewName>,
+    /// Lines that fit this regular expression (means --view grep)
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["follow", "offset", "tail"])]
+    pub grep: Option<String>,
+    /// Lines around each of them
+    #[arg(short = 'C', long, value_name = "N", requires = "grep", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=20), allow_negative_numbers = true)]
+    pub context: i32,
+    /// Most bytes of a view's text [default: 8KiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, allow_hyphen_values = true)]
+    pub max_bytes: Option<u64>,
+}
+
+/// How to show output as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ViewName {
+    Tail,
+    Errors,
+    Grep,
 }
 
 /// One of a task's two streams.
@@ -48,6 +74,15 @@ pub struct LogsArguments {
 pub enum StreamName {
     Stdout,
     Stderr,
+}
+
+impl From<StreamName> for OutputStream {
+    fn from(name: StreamName) -> OutputStream {
+        match name {
+            StreamName::Stdout => OutputStream::Stdout,
+            StreamName::Stderr => OutputStream::Stderr,
+        }
+    }
 }
 
 /// Prints what was asked for.
@@ -66,6 +101,9 @@ pub async fn execute(
         None => &[OutputStream::Stdout, OutputStream::Stderr],
     };
     let run = arguments.run.unwrap_or(0);
+    if let Some(request) = view_request(&arguments)? {
+        return print_views(&connection, &reference, streams, request).await;
+    }
     let mut positions = Vec::new();
     for &stream in streams {
         let offset = match arguments.tail {
@@ -75,6 +113,100 @@ pub async fn execute(
         positions.push(position(stream, offset));
     }
     print_output(&connection, reference, run, positions, arguments.follow).await
+}
+
+/// What is asked for where output is shown as text; none where it is not.
+fn view_request(arguments: &LogsArguments) -> Result<Option<ReadOutputRequest>, Failure> {
+    let view = match (arguments.view, &arguments.grep) {
+        (None, None) if arguments.max_bytes.is_some() => {
+            return Err(Failure::Usage(
+                "--max-bytes is for --view and --grep".to_owned(),
+            ));
+        }
+        (None, None) => return Ok(None),
+        (Some(ViewName::Tail), None) => OutputView::Tail,
+        (Some(ViewName::Errors), None) => OutputView::Errors,
+        (None | Some(ViewName::Grep), Some(_)) => OutputView::Grep,
+        (Some(ViewName::Grep), None) => {
+            return Err(Failure::Usage("--view grep needs --grep REGEX".to_owned()));
+        }
+        (Some(ViewName::Tail | ViewName::Errors), Some(_)) => {
+            return Err(Failure::Usage("--grep is for --view grep".to_owned()));
+        }
+    };
+    let max_bytes = arguments.max_bytes.unwrap_or(0);
+    Ok(Some(ReadOutputRequest {
+        run: arguments.run.unwrap_or(0),
+        max_bytes: i32::try_from(max_bytes).unwrap_or(i32::MAX),
+        view: view.into(),
+        grep: arguments.grep.as_ref().map(|expression| OutputGrep {
+            pattern: Some(TextPattern {
+                pattern: Some(Pattern::Regex(expression.clone())),
+                ignore_case: false,
+            }),
+            before: arguments.context,
+            after: arguments.context,
+            max_matches: 1_000,
+        }),
+        ..ReadOutputRequest::default()
+    }))
+}
+
+async fn print_views(
+    connection: &Connection,
+    task: &TaskReference,
+    streams: &[OutputStream],
+    request: ReadOutputRequest,
+) -> Result<ExitCode, Failure> {
+    for &stream in streams {
+        let request = ReadOutputRequest {
+            namespace: connection.namespace(),
+            session_id: task.session_id.clone(),
+            task: task.task.clone(),
+            stream: stream.into(),
+            ..request.clone()
+        };
+        let answer = connection
+            .call_within(CALL_LIMIT, connection.waiting_patience(), || {
+                let mut tasks = connection.tasks();
+                let request = request.clone();
+                async move { tasks.read_output(request).await }
+            })
+            .await?;
+        print_view(stream, &answer)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Prints a view to the stream of the same name, and what is not in it to stderr.
+fn print_view(stream: OutputStream, answer: &ReadOutputResponse) -> Result<(), Failure> {
+    let mut text = answer.text.clone();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let name = match stream {
+        OutputStream::Stderr => {
+            console::print_error(&text)?;
+            "stderr"
+        }
+        OutputStream::Stdout | OutputStream::Unspecified => {
+            console::print(&text)?;
+            "stdout"
+        }
+    };
+    if answer.omitted_bytes > 0 {
+        console::note(&format!(
+            "{name}: {} lines with {} bytes are not shown",
+            answer.omitted_lines, answer.omitted_bytes
+        ));
+    }
+    if answer.unavailable_bytes > 0 {
+        console::note(&format!(
+            "{name}: {} bytes were not kept",
+            answer.unavailable_bytes
+        ));
+    }
+    Ok(())
 }
 
 async fn print_output(
@@ -114,6 +246,7 @@ async fn start_of_tail(
                 offset: 0,
                 tail: true,
                 max_bytes: 1,
+                ..ReadOutputRequest::default()
             };
             async move { tasks.read_output(request).await }
         })

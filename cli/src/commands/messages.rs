@@ -6,7 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{ListMessagesRequest, ListMessagesResponse};
 
 use crate::arguments::GlobalArguments;
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, is_terminal};
@@ -69,13 +69,7 @@ pub async fn execute(
     let state = task.state();
     let reference = TaskReference::new(&task.id, None);
     let mut after = arguments.after;
-    let wait = Wait {
-        session_id: String::new(),
-        tasks: vec![task.id],
-        is_any: false,
-        until: Until::Terminal,
-        timeout: None,
-    };
+    let wait = Wait::for_end(String::new(), vec![task.id]);
     let ending = wait_for(&connection, &wait);
     tokio::pin!(ending);
     // Of a task that has ended by then, the messages that are there are all.

@@ -1,7 +1,7 @@
 //! `retry`: a new task with the spec of one that has ended.
 
 use clap::Args;
-use taskyard_proto::v1::RetryTaskRequest;
+use taskyard_proto::v1::{RetryTaskRequest, SessionTask};
 use uuid::Uuid;
 
 use crate::arguments::GlobalArguments;
@@ -9,6 +9,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::task_reference::TaskReference;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_record::task_record;
 
@@ -35,6 +36,16 @@ pub async fn execute(
 ) -> Result<ExitCode, Failure> {
     let reference = global.task(&arguments.task)?;
     let connection = Connection::open(global).await?;
+    let task = retry_task(&connection, reference).await?;
+    print_repeated(&task, "repeats", &arguments.task, &arguments.output)?;
+    Ok(ExitCode::Success)
+}
+
+/// Runs a task again that has ended; safe to repeat.
+pub async fn retry_task(
+    connection: &Connection,
+    reference: TaskReference,
+) -> Result<SessionTask, Failure> {
     let request = RetryTaskRequest {
         namespace: connection.namespace(),
         session_id: reference.session_id,
@@ -48,23 +59,28 @@ pub async fn execute(
             async move { tasks.retry_task(request).await }
         })
         .await?;
-    let task = answer
+    answer
         .task
-        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
-    match arguments.output.output {
+        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))
+}
+
+/// Shows a new task and what it came from, as the caller called that.
+pub fn print_repeated(
+    task: &SessionTask,
+    relation: &str,
+    source: &str,
+    output: &OutputArguments,
+) -> Result<(), Failure> {
+    match output.output {
         OutputFormat::Table | OutputFormat::Wide => console::print(&format!(
-            "t{} {} repeats {}\n",
+            "t{} {} {relation} {}\n",
             task.ordinal,
             task.id,
-            console::clean(&arguments.task)
-        ))?,
+            console::clean(source)
+        )),
         OutputFormat::Json | OutputFormat::Yaml => {
-            print_record(
-                arguments.output.output,
-                &task_record(&task, arguments.output.full),
-            )?;
+            print_record(output.output, &task_record(task, output.full))
         }
-        OutputFormat::Name => console::print(&format!("{}\n", task.id))?,
+        OutputFormat::Name => console::print(&format!("{}\n", task.id)),
     }
-    Ok(ExitCode::Success)
 }

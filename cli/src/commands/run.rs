@@ -20,11 +20,21 @@ use crate::view::task_record::task_record;
 
 /// Run a command as a task, follow its output, and end with its exit code
 #[derive(Debug, Args)]
+// they serve here as well, and the help has its size
+#[command(
+    mut_arg("database_url", |argument| argument.hide_env(true)),
+    mut_arg("lease", |argument| argument.help("Lease of every task, 1s to 1h")),
+    mut_arg("object_store", |argument| argument.hide(true)),
+    mut_arg("object_grace", |argument| argument.hide(true)),
+    mut_arg("session_file_bytes", |argument| argument.hide(true)),
+    mut_arg("session_files", |argument| argument.hide(true)),
+    mut_arg("namespace_file_bytes", |argument| argument.hide(true)),
+    mut_arg("namespace_files", |argument| argument.hide(true))
+)]
 #[command(after_help = "Examples:
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'
   taskyard run --timeout 30s --retry 3 --env MODE=fast -- ./crawl.sh
   ID=$(taskyard run --detach -o name -- make release); taskyard logs -f $ID
-
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of
 reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves.")]
 pub struct RunArguments {

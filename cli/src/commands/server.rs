@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_server::{Server, ServerConfig};
+use taskyard_server::{Server, ServerConfig, TreeLimits};
 use tokio_util::sync::CancellationToken;
 
 use crate::console;
@@ -29,13 +29,26 @@ pub struct ServerArguments {
     /// No monitor may fire more often [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true)]
     pub min_monitor_interval: Option<Duration>,
+    /// Most ancestors of a task
+    #[arg(long, value_name = "N", env = "TASKYARD_MAX_TREE_DEPTH", hide_env_values = true,
+        default_value_t = TreeLimits::DEFAULT.max_depth, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub max_tree_depth: u32,
+    /// Most children of a task, ended ones included
+    #[arg(long, value_name = "N", env = "TASKYARD_MAX_CHILDREN", hide_env_values = true,
+        default_value_t = TreeLimits::DEFAULT.max_children, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    pub max_children: u64,
 }
 
 /// Serves until it is told to stop.
 pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
+    let tree = TreeLimits {
+        max_depth: arguments.max_tree_depth,
+        max_children: arguments.max_children,
+    };
     let service = arguments.service;
     let listen = service.address("127.0.0.1:8275")?;
     ensure_free(listen)?;
+    let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
     let database = service.database.open().await?;
     let config = ServerConfig {
@@ -43,6 +56,11 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         listen,
         lease: service.lease,
         min_monitor_interval: arguments.min_monitor_interval,
+        tree,
+        file_quotas: storage.file_quotas,
+        object_store: storage.object_store,
+        object_grace: storage.object_grace,
+        allow_private_webhooks: service.allow_private_webhooks,
     };
     let ended = serve(config, &mut interrupts).await;
     let stopped = database.close().await;

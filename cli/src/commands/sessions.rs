@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::quantity::{parse_duration, to_wire};
+use crate::quantity::{parse_duration, short_size, to_wire};
 use crate::view::moment;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::record::Record;
@@ -125,8 +125,20 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
             Ok(())
         }
         OutputFormat::Table | OutputFormat::Wide => {
-            let mut table =
-                TextTable::new(&["session", "open", "tasks", "events", "age", "last change"]);
+            let mut table = TextTable::new(&[
+                "session",
+                "open",
+                "asking",
+                "succeeded",
+                "failed",
+                "canceled",
+                "tasks",
+                "events",
+                "files",
+                "size",
+                "age",
+                "last change",
+            ]);
             for session in sessions {
                 let last_change = match &session.updated_at {
                     Some(at) => format!("{} ago", moment::age(Some(at))),
@@ -135,14 +147,20 @@ fn print_sessions(sessions: &[Session], output: &OutputArguments) -> Result<(), 
                 let cells = vec![
                     session.session_id.clone(),
                     session.open_tasks.to_string(),
+                    session.awaiting_input_tasks.to_string(),
+                    session.succeeded_tasks.to_string(),
+                    session.failed_tasks.to_string(),
+                    session.canceled_tasks.to_string(),
                     session.total_tasks.to_string(),
                     session.last_seq.to_string(),
+                    session.files.to_string(),
+                    short_size(session.file_bytes.unsigned_abs()),
                     moment::age(session.created_at.as_ref()),
                     last_change,
                 ];
                 table.add(cells, None);
             }
-            for column_idx in 1..=3 {
+            for column_idx in 1..=9 {
                 table.align_right(column_idx);
             }
             console::print(&table.text())
@@ -166,8 +184,14 @@ fn record(session: &Session) -> Record {
         .with_text("namespace", &session.namespace)
         .with_text("session_id", &session.session_id)
         .with("open_tasks", session.open_tasks)
+        .with("awaiting_input_tasks", session.awaiting_input_tasks)
+        .with("succeeded_tasks", session.succeeded_tasks)
+        .with("failed_tasks", session.failed_tasks)
+        .with("canceled_tasks", session.canceled_tasks)
         .with("total_tasks", session.total_tasks)
         .with("last_seq", session.last_seq)
+        .with("files", session.files)
+        .with("file_bytes", session.file_bytes)
         .with("created_at", time(&session.created_at))
         .with("updated_at", time(&session.updated_at))
 }

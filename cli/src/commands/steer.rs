@@ -2,23 +2,42 @@
 
 use std::time::Duration;
 
-use taskyard_proto::v1::{CancelOutcome, CancelScope, CancelTaskRequest, SessionTask};
+use taskyard_proto::v1::{
+    CancelOutcome, CancelScope, CancelTaskRequest, CancelTasksRequest, CancelTasksResponse,
+    SessionTask,
+};
 
-use crate::connection::Connection;
+use crate::connection::{CALL_LIMIT, Connection, RETRY_BUDGET};
 use crate::failure::Failure;
 use crate::quantity::to_wire;
 use crate::task_reference::TaskReference;
 
-/// Asks for a cancel; without `grace` the task's own counts, with zero it is killed at once. Safe to repeat. Answers with
-/// the task as it stands and what the cancel found.
+/// What a cancel of many tasks may take.
+const WALK_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// What a cancel found.
+#[derive(Debug)]
+pub struct Canceled {
+    /// The task as it stands.
+    pub task: SessionTask,
+    pub outcome: CancelOutcome,
+    /// Tasks below it that were canceled or told so; 0 unless the whole tree was meant.
+    pub descendants: i32,
+}
+
+/// Asks for a cancel; without `grace` the task's own counts, with zero it is killed at once. Safe to repeat.
 pub async fn cancel_task(
     connection: &Connection,
     task: &TaskReference,
     grace: Option<Duration>,
     scope: CancelScope,
-) -> Result<(SessionTask, CancelOutcome), Failure> {
+) -> Result<Canceled, Failure> {
+    let limit = match scope {
+        CancelScope::Tree => WALK_LIMIT,
+        CancelScope::Task | CancelScope::Unspecified => CALL_LIMIT,
+    };
     let answer = connection
-        .call(|| {
+        .call_within(limit, RETRY_BUDGET, || {
             let mut tasks = connection.tasks();
             let request = CancelTaskRequest {
                 namespace: connection.namespace(),
@@ -30,9 +49,32 @@ pub async fn cancel_task(
             async move { tasks.cancel_task(request).await }
         })
         .await?;
-    let outcome = answer.outcome();
-    let task = answer
-        .task
-        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
-    Ok((task, outcome))
+    Ok(Canceled {
+        outcome: answer.outcome(),
+        descendants: answer.descendants,
+        task: answer
+            .task
+            .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?,
+    })
+}
+
+/// Asks for the cancel of all tasks of a session, or of a group of it. Safe to repeat.
+pub async fn cancel_tasks(
+    connection: &Connection,
+    session_id: &str,
+    group: &str,
+    grace: Option<Duration>,
+) -> Result<CancelTasksResponse, Failure> {
+    connection
+        .call_within(WALK_LIMIT, RETRY_BUDGET, || {
+            let mut tasks = connection.tasks();
+            let request = CancelTasksRequest {
+                namespace: connection.namespace(),
+                session_id: session_id.to_owned(),
+                group: group.to_owned(),
+                grace: grace.map(to_wire),
+            };
+            async move { tasks.cancel_tasks(request).await }
+        })
+        .await
 }

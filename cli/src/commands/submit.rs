@@ -6,41 +6,50 @@ use taskyard_proto::v1::SessionTask;
 use crate::arguments::GlobalArguments;
 use crate::commands::create::create_task;
 use crate::commands::list::print_tasks;
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::submit_batch::{Batch, create_batch};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::file_transfer::read_local;
+use crate::file_transfer::read_whole;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
+use crate::task_file::model::TaskFile;
 use crate::task_file::parse::parse;
 use crate::task_reference::TaskReference;
 use crate::unstarted;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_record::task_record;
 
-/// Submit a task that is written as JSON or YAML
+/// Submit a task, or several, written as JSON or YAML
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard submit --session demo -f task.yaml
   echo '{\"command\": {\"argv\": [\"make\", \"test\"]}, \"timeout\": \"10m\"}' | taskyard submit -f -
-  taskyard submit -f task.yaml --wait -o json
+  taskyard submit -f tasks.yaml --atomic --wait -o json
 
 Fields: session name key kind display_name command{argv env inherit_env cwd stdin umask
-success_exit_codes grace} payload input result_source output_limit worker_labels parent group labels
-tags queue executor priority not_before start_deadline timeout retry{max_runs initial_backoff
-max_backoff multiplier} hold wake_policy schedule{every cron time_zone at wake_on match overlap ...}
+success_exit_codes grace} payload input result_source output_limit result_schema message_schema
+worker_labels parent group labels tags queue executor priority not_before start_deadline timeout
+retry{max_runs initial_backoff max_backoff multiplier} hold wake_policy group_wake
+schedule{every cron time_zone at wake_on match overlap max_firings keep_firings jitter kind}
 
 Exit codes: 0 done, 1 refused, or with --wait the task did not succeed, 2 the file makes no sense,
 125 server out of reach or failed")]
 pub struct SubmitArguments {
-    /// The task; - for standard input
+    /// The task, or several as YAML documents or a JSON array; - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: String,
     /// Wait until it has ended
     #[arg(long)]
     pub wait: bool,
+    /// Do not start it before `taskyard release`
+    #[arg(long)]
+    pub hold: bool,
+    /// Of several tasks create all or none
+    #[arg(long)]
+    pub atomic: bool,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -55,13 +64,19 @@ pub async fn execute(
     } else {
         &arguments.file
     };
-    let file = parse(source, &read_local(&arguments.file).await?)?;
-    let session_id = match (global.session(), &file.session) {
-        (Some(session), _) => session.to_owned(),
-        (None, Some(session)) => session.clone(),
-        (None, None) => global.session_or_default(),
-    };
+    let mut files = parse(source, &read_whole(&arguments.file).await?)?;
+    for file in &mut files {
+        file.hold |= arguments.hold;
+    }
+    let session_id = session_id(source, &files, global)?;
     let connection = Connection::open(global).await?;
+    if files.len() > 1 {
+        let batch = create_batch(&connection, &session_id, files, arguments.atomic).await?;
+        return finish_batch(&connection, batch, &arguments).await;
+    }
+    let Some(file) = files.pop() else {
+        return Err(Failure::Usage(format!("{source}: holds no task")));
+    };
     let (task, is_new) = create_task(&connection, &session_id, definition(file)).await?;
     if !is_new {
         console::note(&format!("t{} was there before, by its key", task.ordinal));
@@ -78,13 +93,10 @@ pub async fn execute(
     ));
     let reference = TaskReference::new(&task.id, None);
     let wait = Wait {
-        session_id: String::new(),
         tasks: vec![task.id],
-        is_any: false,
-        until: Until::Terminal,
-        timeout: None,
+        ..Wait::default()
     };
-    let (tasks, exit_code) = {
+    let (answer, exit_code) = {
         let waiting = wait_for(&connection, &wait);
         tokio::pin!(waiting);
         tokio::select! {
@@ -97,6 +109,7 @@ pub async fn execute(
             }
         }?
     };
+    let tasks = answer.tasks;
     match (arguments.output.output, tasks.first()) {
         (OutputFormat::Json | OutputFormat::Yaml | OutputFormat::Name, Some(task)) => {
             print_task(task, &arguments.output)?;
@@ -112,6 +125,51 @@ pub async fn execute(
         }
     }
     Ok(exit_code)
+}
+
+/// The one session of all the tasks; the command line wins.
+fn session_id(
+    source: &str,
+    files: &[TaskFile],
+    global: &GlobalArguments,
+) -> Result<String, Failure> {
+    if let Some(session) = global.session() {
+        return Ok(session.to_owned());
+    }
+    let mut named = files.iter().filter_map(|file| file.session.as_deref());
+    let Some(first) = named.next() else {
+        return Ok(global.session_or_default());
+    };
+    match named.find(|session| *session != first) {
+        None => Ok(first.to_owned()),
+        Some(other) => Err(Failure::Usage(format!(
+            "{source}: names the sessions `{}` and `{}`; the tasks of a batch belong to one",
+            console::clean(first),
+            console::clean(other)
+        ))),
+    }
+}
+
+/// Shows the tasks of a batch, and waits for them where that was asked for.
+async fn finish_batch(
+    connection: &Connection,
+    batch: Batch,
+    arguments: &SubmitArguments,
+) -> Result<ExitCode, Failure> {
+    if !arguments.wait || batch.tasks.is_empty() {
+        print_tasks(&batch.tasks, &arguments.output, false)?;
+        return Ok(batch.exit_code);
+    }
+    let wait = Wait::for_end(
+        String::new(),
+        batch.tasks.into_iter().map(|task| task.id).collect(),
+    );
+    let (answer, exit_code) = wait_for(connection, &wait).await?;
+    print_tasks(&answer.tasks, &arguments.output, false)?;
+    Ok(match batch.exit_code {
+        ExitCode::Success => exit_code,
+        refused => refused,
+    })
 }
 
 fn print_task(task: &SessionTask, output: &OutputArguments) -> Result<(), Failure> {

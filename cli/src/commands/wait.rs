@@ -1,22 +1,27 @@
 //! `wait`: until tasks are where they are wanted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use taskyard_proto::v1::text_pattern::Pattern;
 use taskyard_proto::v1::{
-    SessionTask, TaskState, WaitMode, WaitTasksRequest, WaitUntil, WaitedTask,
+    OutputCondition, OutputMatch, OutputStream, SessionTask, TaskState, TextPattern, WaitMode,
+    WaitTasksRequest, WaitTasksResponse, WaitUntil, WaitedTask,
 };
 use tokio::time::Instant;
 
-use crate::arguments::GlobalArguments;
+use crate::arguments::{GlobalArguments, parse_pair};
 use crate::commands::list::print_tasks;
+use crate::commands::logs::StreamName;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, is_terminal};
 use crate::quantity::{parse_duration, to_wire};
 use crate::task_reference::is_whole_id;
-use crate::view::output_format::OutputArguments;
+use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
+use crate::view::record::Record;
 
 /// What a call may take beyond the wait in it.
 const CALL_MARGIN: Duration = Duration::from_secs(15);
@@ -26,15 +31,24 @@ const CALL_MARGIN: Duration = Duration::from_secs(15);
 #[command(after_help = "Examples:
   taskyard wait t12 --session demo && echo it went well
   taskyard wait t1 t2 t3 --session demo --any --timeout 10m
-  taskyard wait t12 --session demo --until attention -o json
+  taskyard wait --group build --session demo --until attention -o json
+  taskyard wait t12 --session demo --match 'listening on [0-9]+' --timeout 1m
 
-Exit codes: 0 all that was waited for succeeded, 1 a task failed or was canceled (or is not there),
+With --match the lines that fit are printed. A group or label takes in tasks that are created later.
+Exit codes: 0 all that was waited for succeeded (or printed its line), 1 a task failed or was canceled
+(or ended without such a line, or is not there),
 3 a question is pending, 4 the wait expired (the work goes on), 2 usage,
 125 server out of reach or failed, 130 interrupted")]
 pub struct WaitArguments {
     /// Ids, starts of ids, t12 or names
-    #[arg(required = true, value_name = "TASK")]
+    #[arg(required_unless_present_any = ["group", "label"], conflicts_with_all = ["group", "label"], value_name = "TASK")]
     pub tasks: Vec<String>,
+    /// The session's tasks of this group
+    #[arg(long)]
+    pub group: Option<String>,
+    /// The session's tasks with this label; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub label: Vec<(String, String)>,
     /// One of them is enough
     #[arg(long)]
     pub any: bool,
@@ -49,26 +63,54 @@ pub struct WaitArguments {
         hide_possible_values = true
     )]
     pub until: Until,
+    /// Wait for a line of output that fits this regular expression instead
+    #[arg(long = "match", value_name = "REGEX", conflicts_with = "until")]
+    pub line: Option<String>,
+    /// Look in this stream only: stdout, stderr
+    #[arg(long, requires = "line", hide_possible_values = true)]
+    pub stream: Option<StreamName>,
     #[command(flatten)]
     pub output: OutputArguments,
 }
 
 /// What to wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Until {
+    #[default]
     Terminal,
     Attention,
 }
 
 /// One wait, whatever number of calls it takes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wait {
     /// Needed unless every task is a whole id.
     pub session_id: String,
+    /// Empty where group or labels choose the tasks.
     pub tasks: Vec<String>,
+    pub group: String,
+    pub labels: BTreeMap<String, String>,
     pub is_any: bool,
     pub until: Until,
+    /// What to look for in the output, instead of `until`.
+    pub output: Option<OutputCondition>,
     pub timeout: Option<Duration>,
+}
+
+impl Wait {
+    /// For the end of tasks, for as long as that takes.
+    pub fn for_end(session_id: String, tasks: Vec<String>) -> Wait {
+        Wait {
+            session_id,
+            tasks,
+            group: String::new(),
+            labels: BTreeMap::new(),
+            is_any: false,
+            until: Until::Terminal,
+            output: None,
+            timeout: None,
+        }
+    }
 }
 
 /// Waits and shows the tasks as they then stand.
@@ -79,7 +121,19 @@ pub async fn execute(
     for task in &arguments.tasks {
         global.task(task)?;
     }
-    let is_by_id = arguments.tasks.iter().all(|task| is_whole_id(task));
+    let is_by_id =
+        !arguments.tasks.is_empty() && arguments.tasks.iter().all(|task| is_whole_id(task));
+    let output = arguments.line.map(|line| OutputCondition {
+        pattern: Some(TextPattern {
+            pattern: Some(Pattern::Regex(line)),
+            ignore_case: false,
+        }),
+        streams: arguments
+            .stream
+            .map(|stream| OutputStream::from(stream).into())
+            .into_iter()
+            .collect(),
+    });
     let wait = Wait {
         session_id: if is_by_id {
             String::new()
@@ -87,24 +141,31 @@ pub async fn execute(
             global.session_or_default()
         },
         tasks: arguments.tasks,
+        group: arguments.group.unwrap_or_default(),
+        labels: arguments.label.into_iter().collect(),
         is_any: arguments.any,
         until: arguments.until,
+        output,
         timeout: arguments.timeout,
     };
     let connection = Connection::open(global).await?;
-    let (tasks, exit_code) = wait_for(&connection, &wait).await?;
-    print_tasks(&tasks, &arguments.output, false)?;
+    let (answer, exit_code) = wait_for(&connection, &wait).await?;
+    if wait.output.is_some() {
+        print_matches(&answer, &arguments.output)?;
+    } else {
+        print_tasks(&answer.tasks, &arguments.output, false)?;
+    }
     if exit_code == ExitCode::WaitExpired {
         console::note("the wait expired; the work goes on");
     }
     Ok(exit_code)
 }
 
-/// The tasks as they stand after the wait, and what that means.
+/// How it stands after the wait, and what that means.
 pub async fn wait_for(
     connection: &Connection,
     wait: &Wait,
-) -> Result<(Vec<SessionTask>, ExitCode), Failure> {
+) -> Result<(WaitTasksResponse, ExitCode), Failure> {
     let deadline = wait.timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let longest = connection.longest_wait();
@@ -124,11 +185,14 @@ pub async fn wait_for(
             )
             .await?;
         if !answer.timed_out {
-            let exit_code = verdict(&answer.tasks, wait);
-            return Ok((answer.tasks, exit_code));
+            let exit_code = match wait.output {
+                Some(_) => match_verdict(&answer, wait),
+                None => verdict(&answer.tasks, wait),
+            };
+            return Ok((answer, exit_code));
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok((answer.tasks, ExitCode::WaitExpired));
+            return Ok((answer, ExitCode::WaitExpired));
         }
     }
 }
@@ -148,13 +212,66 @@ fn request(connection: &Connection, wait: &Wait, timeout: Duration) -> WaitTasks
             WaitMode::All
         }
         .into(),
-        until: match wait.until {
-            Until::Terminal => WaitUntil::Terminal,
-            Until::Attention => WaitUntil::Attention,
+        until: match (&wait.output, wait.until) {
+            (Some(_), _) => WaitUntil::OutputMatch,
+            (None, Until::Terminal) => WaitUntil::Terminal,
+            (None, Until::Attention) => WaitUntil::Attention,
         }
         .into(),
         timeout: Some(to_wire(timeout)),
+        group: wait.group.clone(),
+        labels: wait.labels.clone(),
+        output: wait.output.clone(),
     }
+}
+
+/// Whether as many tasks as are wanted printed their line.
+fn match_verdict(answer: &WaitTasksResponse, wait: &Wait) -> ExitCode {
+    let wanted = if wait.is_any { 1 } else { answer.tasks.len() };
+    if answer.matches.len() < wanted {
+        ExitCode::Refused
+    } else {
+        ExitCode::Success
+    }
+}
+
+/// The lines that fit; for people and pipes nothing but them.
+fn print_matches(answer: &WaitTasksResponse, format: &OutputArguments) -> Result<(), Failure> {
+    match format.output {
+        OutputFormat::Table | OutputFormat::Wide => {
+            let lines: String = answer
+                .matches
+                .iter()
+                .map(|found| format!("{}\n", console::clean(&found.line)))
+                .collect();
+            console::print(&lines)
+        }
+        OutputFormat::Json | OutputFormat::Yaml => {
+            let records: Vec<Record> = answer.matches.iter().map(match_record).collect();
+            print_record(format.output, &records)
+        }
+        OutputFormat::Name => {
+            let ids: String = answer
+                .matches
+                .iter()
+                .map(|found| format!("{}\n", found.task_id))
+                .collect();
+            console::print(&ids)
+        }
+    }
+}
+
+fn match_record(found: &OutputMatch) -> Record {
+    let stream = match found.stream() {
+        OutputStream::Stderr => "stderr",
+        OutputStream::Stdout | OutputStream::Unspecified => "stdout",
+    };
+    Record::new()
+        .with_text("task_id", &found.task_id)
+        .with("run", found.run)
+        .with_text("stream", stream)
+        .with("offset", found.offset)
+        .with_text("line", &found.line)
 }
 
 /// A question comes before a failure: it is what can still be acted on.
@@ -185,11 +302,9 @@ mod tests {
             task
         };
         let wait = |until| Wait {
-            session_id: String::new(),
-            tasks: Vec::new(),
             is_any: true,
             until,
-            timeout: None,
+            ..Wait::default()
         };
         let good = [task(TaskState::Succeeded), task(TaskState::Running)];
         assert_eq!(verdict(&good, &wait(Until::Terminal)), ExitCode::Success);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::{WatchRequest, WatchResponse, WatchedSession};
+use taskyard_proto::v1::{SessionEventType, WatchRequest, WatchResponse, WatchedSession};
 use tonic::{Status, Streaming};
 
 use crate::arguments::GlobalArguments;
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[command(after_help = "Examples:
   taskyard watch demo
   taskyard watch demo other -o json | jq -c 'select(.change.state == \"failed\")'
-  taskyard watch demo --cursor \"$CURSOR\"
+  taskyard watch demo --cursor \"$CURSOR\" --kind subagent --type created
 
 Each JSON line and each wide line has the cursor from which to resume after it.
 Exit codes: 1 refused, 2 usage, 125 server out of reach for 10 minutes, 130 ended with Ctrl-C")]
@@ -40,6 +40,18 @@ pub struct WatchArguments {
     /// Resume after this cursor; one for each session, in their order
     #[arg(long, value_name = "CURSOR")]
     pub cursor: Vec<String>,
+    /// Only this task, by its whole id; repeatable
+    #[arg(long, value_name = "ID")]
+    pub task: Vec<String>,
+    /// Only tasks of this kind; repeatable
+    #[arg(long)]
+    pub kind: Vec<String>,
+    /// Only tasks of this group; repeatable
+    #[arg(long)]
+    pub group: Vec<String>,
+    /// Only this type of events, such as created or updated; repeatable
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    pub event_type: Vec<SessionEventType>,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -63,8 +75,23 @@ pub async fn execute(
         .iter()
         .cloned()
         .chain(std::iter::repeat(String::new()));
+    let connection = Connection::open(global).await?;
+    let filters = WatchRequest {
+        namespace: connection.namespace(),
+        keepalive: Some(to_wire(KEEPALIVE)),
+        task_ids: arguments.task,
+        kinds: arguments.kind,
+        event_types: arguments
+            .event_type
+            .iter()
+            .map(|&event_type| event_type.into())
+            .collect(),
+        groups: arguments.group,
+        ..WatchRequest::default()
+    };
     let mut watch = Watch {
-        connection: Connection::open(global).await?,
+        connection,
+        filters,
         cursors: sessions.iter().cloned().zip(cursors).collect(),
         moved: BTreeSet::new(),
         output: arguments.output,
@@ -82,6 +109,8 @@ pub async fn execute(
 
 struct Watch {
     connection: Connection,
+    /// The request but for its sessions.
+    filters: WatchRequest,
     /// Of each session the cursor of the last item that was printed, or the one that was given; empty: neither.
     cursors: BTreeMap<String, String>,
     /// The sessions whose cursor the server gave.
@@ -119,7 +148,6 @@ impl Watch {
         was_heard: &mut bool,
     ) -> Result<Status, Failure> {
         let request = WatchRequest {
-            namespace: self.connection.namespace(),
             sessions: self
                 .cursors
                 .iter()
@@ -128,7 +156,7 @@ impl Watch {
                     cursor: cursor.clone(),
                 })
                 .collect(),
-            keepalive: Some(to_wire(KEEPALIVE)),
+            ..self.filters.clone()
         };
         let mut tasks = self.connection.tasks();
         let mut stream = match tokio::time::timeout(LONGEST_SILENCE, tasks.watch(request)).await {
@@ -207,11 +235,34 @@ fn task_id(item: &taskyard_proto::v1::watch_response::Item) -> Option<&str> {
     }
 }
 
+/// `created`, `task.created` and the like, whatever types there are.
+fn parse_type(text: &str) -> Result<SessionEventType, String> {
+    let word = text.to_ascii_uppercase().replace(['.', '-'], "_");
+    ["SESSION_EVENT_TYPE_", "SESSION_EVENT_TYPE_TASK_"]
+        .into_iter()
+        .find_map(|start| SessionEventType::from_str_name(&format!("{start}{word}")))
+        .filter(|&found| found != SessionEventType::Unspecified)
+        .ok_or_else(|| format!("there is no type `{text}`; try created or updated"))
+}
+
 async fn next_item(stream: &mut Streaming<WatchResponse>) -> Result<WatchResponse, Status> {
     match tokio::time::timeout(LONGEST_SILENCE, stream.message()).await {
         Ok(Ok(Some(response))) => Ok(response),
         Ok(Ok(None)) => Err(Status::unavailable("the server ended the stream")),
         Ok(Err(status)) => Err(status),
         Err(_) => Err(Status::unavailable("the server was silent for 45 s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_named_in_short_or_in_full() {
+        for text in ["created", "task.created", "TASK_CREATED"] {
+            assert_eq!(parse_type(text), Ok(SessionEventType::TaskCreated));
+        }
+        assert!(parse_type("unspecified").is_err() && parse_type("").is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use taskyard_server::{Server, ServerConfig};
+use taskyard_server::{Server, ServerConfig, TreeLimits};
 use taskyard_worker::WorkerConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use crate::console;
 use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::{DatabaseArguments, ServiceArguments};
+use crate::dev::storage::Storage;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
@@ -28,6 +29,8 @@ pub struct EmbeddedPlan {
     database: DatabaseArguments,
     lease: Option<Duration>,
     min_monitor_interval: Option<Duration>,
+    storage: Storage,
+    allow_private_webhooks: bool,
 }
 
 impl EmbeddedPlan {
@@ -35,11 +38,16 @@ impl EmbeddedPlan {
     pub fn new(arguments: ServiceArguments, default_listen: &str) -> Result<EmbeddedPlan, Failure> {
         let listen = arguments.address(default_listen)?;
         ensure_free(listen)?;
+        let storage = arguments
+            .storage
+            .checked_with_default(&arguments.database.data_dir())?;
         Ok(EmbeddedPlan {
             listen,
+            storage,
             database: arguments.database,
             lease: arguments.lease,
             min_monitor_interval: None,
+            allow_private_webhooks: arguments.allow_private_webhooks,
         })
     }
 
@@ -192,6 +200,11 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         listen: plan.listen,
         lease: plan.lease,
         min_monitor_interval: plan.min_monitor_interval,
+        tree: TreeLimits::DEFAULT,
+        file_quotas: plan.storage.file_quotas,
+        object_store: plan.storage.object_store.clone(),
+        object_grace: plan.storage.object_grace,
+        allow_private_webhooks: plan.allow_private_webhooks,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,

@@ -4,6 +4,7 @@
 //! - [`database`] is the database, a private one or a given one;
 //! - [`embedded`] starts database, server and worker in this order and stops them in the other;
 //! - [`service`] has the flags that it shares with `server`;
+//! - [`storage`] has the flags about files;
 //! - [`serve`] is the verb `dev` itself;
 //! - [`welcome`] is the task that shows a newcomer that everything works.
 
@@ -12,6 +13,7 @@ pub mod embedded;
 pub mod listen;
 mod serve;
 pub mod service;
+pub mod storage;
 mod welcome;
 
 pub use serve::{DevArguments, execute};

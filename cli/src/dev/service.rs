@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::dev::database::Database;
 use crate::dev::listen::{checked_listen, parse_listen};
+use crate::dev::storage::StorageArguments;
 use crate::failure::Failure;
 use crate::quantity::parse_lease;
 
@@ -25,6 +26,11 @@ pub struct ServiceArguments {
     /// Allow an address that others can reach; there is no authentication
     #[arg(long)]
     pub insecure_listen: bool,
+    #[command(flatten)]
+    pub storage: StorageArguments,
+    /// Deliver webhooks to private and loopback addresses, too
+    #[arg(long)]
+    pub allow_private_webhooks: bool,
 }
 
 /// Which database.

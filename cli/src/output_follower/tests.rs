@@ -80,6 +80,21 @@ impl SessionTaskService for Scripted {
     async fn cancel_task(&self, _request: Request<CancelTaskRequest>) -> Reply<CancelTaskResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn batch_create_tasks(
+        &self,
+        _request: Request<BatchCreateTasksRequest>,
+    ) -> Reply<BatchCreateTasksResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn clone_task(&self, _request: Request<CloneTaskRequest>) -> Reply<CloneTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn cancel_tasks(
+        &self,
+        _request: Request<CancelTasksRequest>,
+    ) -> Reply<CancelTasksResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
     async fn retry_task(&self, _request: Request<RetryTaskRequest>) -> Reply<RetryTaskResponse> {
         Err(Status::unimplemented("not asked for here"))
     }

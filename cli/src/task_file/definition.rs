@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskDefinition, TaskSpec,
-    WakePolicy,
+    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskCollect, TaskDefinition,
+    TaskInput, TaskSpec, WakePolicy,
 };
 
 use crate::quantity::to_wire;
 use crate::task_file::model::{
-    Command, GroupWakeName, ResultSourceName, Retry, TaskFile, WakePolicyName,
+    Collect, Command, GroupWakeName, Input, ResultSourceName, Retry, TaskFile, WakePolicyName,
 };
 use crate::task_file::scalar::{Moment, Span};
 use crate::task_file::schedule::schedule;
@@ -32,6 +32,8 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
         worker_labels: file.worker_labels,
         result_schema_json: json(file.result_schema.as_ref()),
         message_schema_json: json(file.message_schema.as_ref()),
+        files: file.files.into_iter().map(input).collect(),
+        collect: file.collect.into_iter().map(collect).collect(),
     };
     TaskDefinition {
         name: file.name,
@@ -79,6 +81,21 @@ fn command(command: Command) -> CommandSpec {
         umask: command.umask.map(|umask| umask.0),
         success_exit_codes: command.success_exit_codes,
         grace: span(command.grace),
+    }
+}
+
+fn input(input: Input) -> TaskInput {
+    TaskInput {
+        path: input.path,
+        to: input.to,
+        mode: input.mode.map(|mode| mode.0),
+    }
+}
+
+fn collect(collect: Collect) -> TaskCollect {
+    TaskCollect {
+        glob: collect.glob,
+        to: collect.to,
     }
 }
 

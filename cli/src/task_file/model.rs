@@ -30,7 +30,9 @@ pub struct TaskFile {
     /// JSON Schema of the JSON parts of the work's messages.
     pub message_schema: Option<Value>,
     pub worker_labels: BTreeMap<String, String>,
-    /// Whole id of the task below which this one belongs.
+    pub files: Vec<Input>,
+    pub collect: Vec<Collect>,
+    /// Task of the session below which this one belongs: an id, t12 or a name.
     pub parent: String,
     pub group: String,
     pub labels: BTreeMap<String, String>,
@@ -65,6 +67,24 @@ pub struct Command {
     #[serde(default)]
     pub success_exit_codes: Vec<i32>,
     pub grace: Option<Span>,
+}
+
+/// A file or folder of the session that the work finds in its working directory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub path: String,
+    #[serde(default)]
+    pub to: String,
+    pub mode: Option<Umask>,
+}
+
+/// What the work leaves that is stored in the session's files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collect {
+    pub glob: String,
+    pub to: String,
 }
 
 /// Whether and when another run follows.

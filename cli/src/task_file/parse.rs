@@ -1,10 +1,17 @@
 //! Reading a task file, and saying what is wrong with one.
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
 use crate::failure::Failure;
 use crate::task_file::model::TaskFile;
 
-/// Reads JSON (what begins with a brace) or YAML. Errors name `source`, the line and the field.
-pub fn parse(source: &str, content: &[u8]) -> Result<TaskFile, Failure> {
+/// Most tasks of one file; the server takes no more in one batch.
+const MAX_TASKS: usize = 200;
+
+/// Reads the tasks of a file, at least one: JSON (what begins with a brace, or with a bracket for several) or YAML
+/// documents. Errors name `source`, which of several, the line and the field.
+pub fn parse(source: &str, content: &[u8]) -> Result<Vec<TaskFile>, Failure> {
     let complaint = |why: String| Failure::Usage(format!("{source}: {why}"));
     let text = std::str::from_utf8(content).map_err(|error| {
         complaint(format!(
@@ -17,24 +24,54 @@ pub fn parse(source: &str, content: &[u8]) -> Result<TaskFile, Failure> {
             "is empty; write a task as JSON or YAML".to_owned(),
         ));
     }
-    let file = if text.trim_start().starts_with('{') {
-        parse_json(text)
-    } else {
-        serde_yaml_ng::from_str(text).map_err(|error| yaml_complaint(&error))
+    let files = match text.trim_start().chars().next() {
+        Some('{') => vec![parse_json(text).map_err(complaint)?],
+        Some('[') => parse_json::<Vec<TaskFile>>(text).map_err(complaint)?,
+        Some(_) | None => parse_documents(text).map_err(complaint)?,
     };
-    let file = file.map_err(complaint)?;
-    check(&file).map_err(complaint)?;
-    Ok(file)
+    if files.is_empty() || files.len() > MAX_TASKS {
+        let count = files.len();
+        return Err(complaint(format!(
+            "holds {count} tasks; 1 to {MAX_TASKS} are possible"
+        )));
+    }
+    for (number, file) in (1..).zip(&files) {
+        check(file).map_err(|why| complaint(numbered(files.len(), number, why)))?;
+    }
+    Ok(files)
 }
 
-fn parse_json(text: &str) -> Result<TaskFile, String> {
+/// YAML documents; empty ones, as after a last `---`, are none.
+fn parse_documents(text: &str) -> Result<Vec<TaskFile>, String> {
+    let mut files = Vec::new();
+    for (number, document) in (1..).zip(serde_yaml_ng::Deserializer::from_str(text)) {
+        let file = Option::<TaskFile>::deserialize(document);
+        let file = file.map_err(|error| numbered(number, number, yaml_complaint(&error)))?;
+        files.extend(file);
+        if files.len() > MAX_TASKS {
+            break;
+        }
+    }
+    Ok(files)
+}
+
+/// Says which of several tasks is meant.
+fn numbered(count: usize, number: usize, why: String) -> String {
+    if count > 1 {
+        format!("task {number}: {why}")
+    } else {
+        why
+    }
+}
+
+fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let error = match serde_json::from_str(text) {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
     if error.is_data() {
         // JSON is YAML too, and the reader of YAML knows the path to the field that is wrong.
-        if let Err(error) = serde_yaml_ng::from_str::<TaskFile>(text) {
+        if let Err(error) = serde_yaml_ng::from_str::<T>(text) {
             return Err(yaml_complaint(&error));
         }
     }
@@ -106,6 +143,8 @@ input: {count: 3}
 result_source: stdout
 output_limit: 16MiB
 worker_labels: {os: linux}
+files: [{path: /in/plan.md, to: plan.md}, {path: /tools, mode: "755"}]
+collect: [{glob: "out/**/*.txt", to: /results}]
 group: builds
 labels: {team: core}
 tags: [team.build]
@@ -121,7 +160,7 @@ wake_policy: on_terminal
 
     #[test]
     fn a_whole_file_becomes_a_whole_task() {
-        let file = parse("task.yaml", WHOLE.as_bytes()).expect("it is sound");
+        let file = only(parse("task.yaml", WHOLE.as_bytes()));
         assert_eq!(file.session.as_deref(), Some("demo"));
         let task = definition(file);
         let spec = task.spec.as_ref().expect("there is a spec");
@@ -139,6 +178,9 @@ wake_policy: on_terminal
             spec.output_limits.map(|limits| limits.max_bytes_per_stream),
             Some(16 << 20)
         );
+        assert_eq!(spec.files[0].to, "plan.md");
+        assert_eq!(spec.files[1].mode, Some(0o755));
+        assert_eq!(spec.collect[0].to, "/results");
         assert_eq!(task.timeout, Some(to_wire(Duration::from_secs(30))));
         assert_eq!(task.retry.as_ref().map(|retry| retry.max_runs), Some(3));
         assert!(task.hold && task.not_before.is_some() && task.start_deadline.is_some());
@@ -147,11 +189,49 @@ wake_policy: on_terminal
     #[test]
     fn json_is_read_too() {
         let text = r#"{"command": {"argv": ["true"]}, "timeout": "30s", "input": "caf\u00e9 \ud83d\ude00"}"#;
-        let task = definition(parse("task.json", text.as_bytes()).expect("it is sound"));
+        let task = definition(only(parse("task.json", text.as_bytes())));
         assert_eq!(
             task.spec.map(|spec| spec.input_json),
             Some("\"café 😀\"".to_owned())
         );
+    }
+
+    fn only(files: Result<Vec<TaskFile>, Failure>) -> TaskFile {
+        let mut files = files.expect("it is sound");
+        assert_eq!(files.len(), 1);
+        files.remove(0)
+    }
+
+    #[test]
+    fn several_documents_or_an_array_are_several_tasks() {
+        let names = |text: &str| -> Vec<String> {
+            let files = parse("tasks", text.as_bytes()).expect("it is sound");
+            files.into_iter().map(|file| file.name).collect()
+        };
+        let document = |name: &str| format!("name: {name}\ncommand: {{argv: [a]}}\n");
+        let documents = format!("---\n{}---\n{}---\n", document("a"), document("b"));
+        assert_eq!(names(&documents), ["a", "b"]);
+        let json = r#"[{"name": "a", "command": {"argv": ["a"]}}, {"command": {"argv": ["b"]}}]"#;
+        assert_eq!(names(json), ["a", ""]);
+        for (text, expected) in [
+            (format!("{}---\nnmae: b\n", document("a")), "task 2"),
+            (
+                format!("{}---\nname: b\n", document("a")),
+                "task 2: command",
+            ),
+            ("[]".to_owned(), "holds 0 tasks"),
+            ("---\n".to_owned(), "holds 0 tasks"),
+            (
+                format!(
+                    "[{}]",
+                    vec![r#"{"command": {"argv": ["a"]}}"#; 201].join(",")
+                ),
+                "holds 201",
+            ),
+        ] {
+            let failure = parse("tasks", text.as_bytes()).expect_err(&text);
+            assert!(failure.to_string().contains(expected), "{failure}");
+        }
     }
 
     #[test]

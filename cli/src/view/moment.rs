@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use prost_types::Timestamp;
 
-use crate::quantity::short_duration;
+use crate::quantity::{parse_duration, short_duration};
 
 /// RFC 3339 in UTC with as many digits as there are: `2026-01-31T12:00:00.250Z`.
 pub fn exact(at: &Timestamp) -> String {
@@ -44,6 +44,22 @@ pub fn between(from: &Timestamp, to: &Timestamp) -> Duration {
     (to_utc(to) - to_utc(from))
         .to_std()
         .unwrap_or(Duration::ZERO)
+}
+
+/// Reads a time such as `2026-01-31T12:00:00Z`, or how long ago it was, such as `90m`.
+pub fn parse_past(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text.trim()) {
+        return Ok(from_utc(at.with_timezone(&Utc)));
+    }
+    let ago = parse_duration(text)
+        .ok()
+        .and_then(|duration| chrono::Duration::from_std(duration).ok())
+        .and_then(|duration| Utc::now().checked_sub_signed(duration));
+    ago.map(from_utc).ok_or_else(|| {
+        format!(
+            "`{text}` is neither a time such as 2026-01-31T12:00:00Z nor how long ago, such as 90m"
+        )
+    })
 }
 
 pub fn now() -> Timestamp {

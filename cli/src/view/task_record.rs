@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use taskyard_proto::v1::{
     Artifact, CommandSpec, Exit, InputRequest, Links, Progress, RetryPolicy, SessionTask,
-    TaskError, TaskSpec, Usage,
+    TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
 };
 
 use crate::quantity::{exact_duration, from_wire};
@@ -189,6 +189,24 @@ fn spec(spec: &TaskSpec) -> Record {
         .with("result_source", words::result_source(spec.result_source()))
         .with("output_limit", limit)
         .with("worker_labels", pairs(&spec.worker_labels))
+        .with("files", spec.files.iter().map(input).collect::<Vec<_>>())
+        .with(
+            "collect",
+            spec.collect.iter().map(collect).collect::<Vec<_>>(),
+        )
+}
+
+fn input(input: &TaskInput) -> Record {
+    Record::new()
+        .with_text("path", &input.path)
+        .with_text("to", &input.to)
+        .with("mode", input.mode.map(|mode| format!("{mode:04o}")))
+}
+
+fn collect(collect: &TaskCollect) -> Record {
+    Record::new()
+        .with_text("glob", &collect.glob)
+        .with_text("to", &collect.to)
 }
 
 fn command(command: &CommandSpec) -> Record {

@@ -1,7 +1,7 @@
 //! The words for the wire's enums, as design and JSON spell them.
 
 use taskyard_proto::v1::{
-    CancelOutcome, FileType, GroupWake, MessageDirection, OutputStream, ResultSource,
+    CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, OutputStream, ResultSource,
     SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
 };
 
@@ -114,6 +114,17 @@ pub fn event_type(event_type: SessionEventType) -> &'static str {
         SessionEventType::TaskWake => "task.wake",
         SessionEventType::TaskDeleted => "task.deleted",
         SessionEventType::SessionDeleted => "session.deleted",
+    }
+}
+
+pub fn grep_stop(stop: GrepStop) -> &'static str {
+    match stop {
+        GrepStop::Unspecified => "",
+        GrepStop::Matches => "matches",
+        GrepStop::Files => "files",
+        GrepStop::Bytes => "bytes",
+        GrepStop::Answer => "answer",
+        GrepStop::Time => "time",
     }
 }
 

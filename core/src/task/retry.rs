@@ -40,16 +40,20 @@ impl RetryPolicy {
         runs < self.max_runs
     }
 
-    /// Wait after this many runs: grows by the multiplier up to the cap, varied by up to a fifth either way. The
-    /// variation is drawn from the task and the run, so that it is the same for the same history and different
+    /// Wait after this many runs: grows by the multiplier up to the cap, varied by up to a fifth either way but never
+    /// beyond the cap. The variation is drawn from the task and the run, so that it is the same for the same history and different
     /// between tasks that failed together.
     #[must_use]
     pub fn backoff(&self, task: TaskId, runs: u32) -> Duration {
         let exponent = i32::try_from(runs.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.initial_backoff.as_secs_f64() * self.multiplier.max(1.0).powi(exponent);
         let capped = grown.min(self.max_backoff.as_secs_f64());
-        let varied = capped * (0.8 + 0.4 * unit_interval(task, runs));
-        Duration::try_from_secs_f64(varied).unwrap_or(self.max_backoff)
+        let shortest = capped * 0.8;
+        let longest = (capped * 1.2).min(self.max_backoff.as_secs_f64());
+        let varied = shortest + (longest - shortest) * unit_interval(task, runs);
+        Duration::try_from_secs_f64(varied)
+            .unwrap_or(self.max_backoff)
+            .min(self.max_backoff)
     }
 }
 
@@ -75,32 +79,31 @@ mod tests {
     };
 
     #[test]
-    fn waits_grow_to_the_cap_and_vary_by_a_fifth() {
-        for (runs, middle) in [
-            (1, 1.0),
-            (2, 2.0),
-            (3, 4.0),
-            (4, 8.0),
-            (5, 10.0),
-            (99, 10.0),
+    fn waits_grow_to_the_cap_and_vary_by_a_fifth_below_it() {
+        for (runs, shortest, longest) in [
+            (1, 0.8, 1.2),
+            (2, 1.6, 2.4),
+            (3, 3.2, 4.8),
+            (4, 6.4, 9.6),
+            (5, 8.0, 10.0),
+            (99, 8.0, 10.0),
         ] {
             for seed in 0..100u128 {
                 let wait = POLICY
                     .backoff(TaskId(seed << 70 | seed), runs)
                     .as_secs_f64();
-                assert!(
-                    (middle * 0.8..=middle * 1.2).contains(&wait),
-                    "{runs} {wait}"
-                );
+                assert!((shortest..=longest).contains(&wait), "{runs} {wait}");
             }
         }
     }
 
     #[test]
     fn tasks_that_fail_together_do_not_return_together() {
-        let waits: std::collections::BTreeSet<_> = (0..100u128)
-            .map(|seed| POLICY.backoff(TaskId(seed), 3))
-            .collect();
-        assert!(waits.len() > 90);
+        for runs in [3, 50] {
+            let waits: std::collections::BTreeSet<_> = (0..100u128)
+                .map(|seed| POLICY.backoff(TaskId(seed), runs))
+                .collect();
+            assert!(waits.len() > 90, "after {runs} runs");
+        }
     }
 }

@@ -90,7 +90,10 @@ pub enum Gate {
     /// Not before this time: delayed, or backing off after a run.
     Until(Timestamp),
     /// Not before it is released.
-    Held,
+    Held {
+        /// Nor before this time: what it waited for when it was held; none: nothing.
+        until: Option<Timestamp>,
+    },
     /// Never: it is a monitor, whose firings are tasks of their own.
     Monitor,
 }

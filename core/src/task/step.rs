@@ -156,22 +156,46 @@ impl Step {
 
     pub(super) fn hold(mut self) -> Transition {
         self.drop_offer();
+        let until = self.waits_until();
         self.task.state = State::Queued {
-            gate: Gate::Held,
+            gate: Gate::Held { until },
             offer: None,
         };
         self.announce()
     }
 
+    /// What still lies ahead of the times that the task waits for goes on: a backoff is not cut short by a hold.
     pub(super) fn release_hold(mut self) -> Transition {
         self.drop_offer();
-        let gate = match self.task.policy.not_before {
+        let due = self.waits_until().max(self.task.policy.not_before);
+        let gate = match due {
             _ if self.task.policy.is_monitor => Gate::Monitor,
             Some(due) if due > self.now => Gate::Until(due),
-            _ => Gate::Open,
+            Some(_) | None => Gate::Open,
         };
         self.task.state = State::Queued { gate, offer: None };
         self.announce()
+    }
+
+    /// The time before which the gate does not open, held or not.
+    fn waits_until(&self) -> Option<Timestamp> {
+        match self.task.state {
+            State::Queued {
+                gate: Gate::Until(due),
+                ..
+            } => Some(due),
+            State::Queued {
+                gate: Gate::Held { until },
+                ..
+            } => until,
+            State::Queued {
+                gate: Gate::Open | Gate::Monitor,
+                ..
+            }
+            | State::Running { .. }
+            | State::AwaitingInput { .. }
+            | State::Terminal(_) => None,
+        }
     }
 
     pub(super) fn open_gate(mut self) -> Transition {

@@ -141,7 +141,9 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         (State::Queued { .. }, Event::Cancel { grace }) => {
             Ok(step.flag_cancel(grace).settle_canceled())
         }
-        (State::Queued { gate, .. }, Event::SetHold(hold)) if hold == (*gate == Gate::Held) => {
+        (State::Queued { gate, .. }, Event::SetHold(hold))
+            if hold == matches!(gate, Gate::Held { .. }) =>
+        {
             Err(Rejected::Moot)
         }
         (State::Queued { .. }, Event::SetHold(true)) => Ok(step.hold()),

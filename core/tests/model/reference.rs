@@ -318,7 +318,12 @@ impl Model {
             return Err(Rejected::Moot);
         }
         self.is_held_back = hold;
-        self.waits_until = self.not_before.filter(|due| !hold && *due > now);
+        if !hold {
+            self.waits_until = self
+                .waits_until
+                .max(self.not_before)
+                .filter(|due| *due > now);
+        }
         let tells_drop = self.drop_holder();
         Ok(Follows {
             tells_drop,
@@ -328,7 +333,7 @@ impl Model {
 
     pub fn due(&mut self, now: i64) -> Said {
         match self.waits_until {
-            Some(due) if self.is_queued() && due <= now => {
+            Some(due) if self.is_queued() && !self.is_held_back && due <= now => {
                 self.waits_until = None;
                 Ok(QUIET)
             }
@@ -397,7 +402,9 @@ impl Model {
         prop_assert_eq!(task.state.as_str(), state);
         if let State::Queued { gate, .. } = &task.state {
             let expected = match (self.is_held_back, self.waits_until) {
-                (true, _) => Gate::Held,
+                (true, due) => Gate::Held {
+                    until: due.map(Timestamp),
+                },
                 (false, Some(due)) => Gate::Until(Timestamp(due)),
                 (false, None) => Gate::Open,
             };

@@ -15,6 +15,7 @@ const NOW: Timestamp = Timestamp(1_000_000);
 const LATE: Timestamp = Timestamp(1_000_001);
 const STARTED: Timestamp = Timestamp(500_000);
 const REQUESTED: Timestamp = Timestamp(600_000);
+const HELD: Gate = Gate::Held { until: None };
 const GRACE: Duration = Duration::from_secs(5);
 const QUESTION: Question = Question {
     id: QuestionId(7),
@@ -47,8 +48,9 @@ pub fn task_in(label: &str) -> Task {
         "Oo" => (queued(Gate::Open, Some(LEASE)), 0, 1, false),
         "U" => (queued(Gate::Until(NOW), None), 1, 3, false),
         "Uo" => (queued(Gate::Until(NOW), Some(LEASE)), 1, 3, false),
-        "H" => (queued(Gate::Held, None), 0, 1, false),
-        "Ho" => (queued(Gate::Held, Some(LEASE)), 0, 1, false),
+        "H" => (queued(HELD, None), 0, 1, false),
+        "Ho" => (queued(HELD, Some(LEASE)), 0, 1, false),
+        "B" => (queued(Gate::Held { until: Some(LATE) }, None), 0, 1, false),
         "R" => (running, 1, 1, false),
         "Rr" => (running, 1, 3, false),
         "Rs" => (running, 3, 3, false),
@@ -59,7 +61,7 @@ pub fn task_in(label: &str) -> Task {
         "Ax" => (asking(Some(LEASE)), 1, 3, true),
         "N" => (asking(None), 1, 3, false),
         "M" => (queued(Gate::Monitor, None), 0, 1, false),
-        "Mh" => (queued(Gate::Held, None), 0, 1, false),
+        "Mh" => (queued(Gate::Held { until: None }, None), 0, 1, false),
         "S" => (State::Terminal(TerminalState::Succeeded), 1, 3, false),
         "F" => (State::Terminal(TerminalState::Failed), 3, 3, false),
         "C" => (State::Terminal(TerminalState::Canceled), 1, 3, true),
@@ -89,7 +91,7 @@ pub fn task_in(label: &str) -> Task {
         generation: 10,
         started_at: (run > 0).then_some(STARTED),
         settled: match label {
-            "O" | "H" | "M" | "Mh" => None,
+            "O" | "H" | "B" | "M" | "Mh" => None,
             _ if is_leased => Some(OLD),
             _ => Some(LEASE.settle()),
         },

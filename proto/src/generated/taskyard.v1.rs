@@ -174,6 +174,42 @@ pub struct TaskSpec {
     /// does not is refused.
     #[prost(string, tag = "8")]
     pub message_schema_json: ::prost::alloc::string::String,
+    /// Files of the session that a run finds in its working directory; at most 64, and 1,000 files of 1 GiB in all once
+    /// folders are opened. Where one is missing or too large the run fails with `start_failed` and is not repeated. For the
+    /// executor `command` only, and with a working directory of the task's own.
+    #[prost(message, repeated, tag = "30")]
+    pub files: ::prost::alloc::vec::Vec<TaskInput>,
+    /// What a run leaves in its working directory that is stored in the session's files, whether it succeeds or fails; at
+    /// most 32, and 200 files of 16 MiB, 256 MiB in all. `/.tasks/<id>/collect.json` says what was stored and what was
+    /// left out. For the executor `command` only, and with a working directory of the task's own.
+    #[prost(message, repeated, tag = "31")]
+    pub collect: ::prost::alloc::vec::Vec<TaskCollect>,
+}
+/// A file or folder of the session that a run finds in its working directory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskInput {
+    /// File, or folder with all that is below it, in the session's files; not `/`.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Where to put it, relative to the working directory; no `..`. Empty: a file under its own name, the files of a folder
+    /// in the working directory itself.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// Permission bits of each file, at most 0o777; absent: 0o644.
+    #[prost(uint32, optional, tag = "3")]
+    pub mode: ::core::option::Option<u32>,
+}
+/// Files of the working directory that are stored in the session's files after a run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskCollect {
+    /// Which ones: a path relative to the working directory with `*`, `?`, `\[...\]` and `{a,b}` within a part, and `**` for any
+    /// number of parts; at most 256 bytes, no `..`. Symbolic links are never followed.
+    #[prost(string, tag = "1")]
+    pub glob: ::prost::alloc::string::String,
+    /// Folder in the session's files below which they are stored, by their path relative to the working directory; not in
+    /// `/.tasks`. What is there under the same path is overwritten.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
 }
 /// A process to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -538,7 +574,7 @@ pub enum ResultSource {
     Unspecified = 0,
     /// The file named by $TASKYARD_RESULT, if the work wrote it.
     File = 1,
-    /// All of standard output, which must then be one JSON value.
+    /// All of standard output, which must then be one JSON value; an empty one is no result.
     Stdout = 2,
 }
 impl ResultSource {
@@ -798,6 +834,49 @@ pub struct OutputGap {
     /// First byte after them.
     #[prost(int64, tag = "3")]
     pub to_offset: i64,
+}
+/// A text to look for, in each line by itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextPattern {
+    /// True: upper and lower case count as the same.
+    #[prost(bool, tag = "3")]
+    pub ignore_case: bool,
+    /// What it is; required.
+    #[prost(oneof = "text_pattern::Pattern", tags = "1, 2")]
+    pub pattern: ::core::option::Option<text_pattern::Pattern>,
+}
+/// Nested message and enum types in `TextPattern`.
+pub mod text_pattern {
+    /// What it is; required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Pattern {
+        /// These very characters; 1 to 1,024 bytes without a line break.
+        #[prost(string, tag = "1")]
+        Literal(::prost::alloc::string::String),
+        /// A regular expression in the syntax of RE2 (of Rust's `regex`), which takes linear time; 1 to 1,024 bytes. One that
+        /// would take too much memory is refused.
+        #[prost(string, tag = "2")]
+        Regex(::prost::alloc::string::String),
+    }
+}
+/// A line of output that fits a pattern.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputMatch {
+    /// The task.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The run.
+    #[prost(int32, tag = "2")]
+    pub run: i32,
+    /// The stream.
+    #[prost(enumeration = "OutputStream", tag = "3")]
+    pub stream: i32,
+    /// Offset of the first byte that fits.
+    #[prost(int64, tag = "4")]
+    pub offset: i64,
+    /// The line, or what is around the place in a long one; at most 1,024 bytes, with U+FFFD for what is no UTF-8.
+    #[prost(string, tag = "5")]
+    pub line: ::prost::alloc::string::String,
 }
 /// Which stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1231,7 +1310,7 @@ pub struct TaskDefinition {
     /// What to run.
     #[prost(message, optional, tag = "5")]
     pub spec: ::core::option::Option<TaskSpec>,
-    /// Task below which this one belongs; empty: none.
+    /// Task of the same session below which this one belongs: an id, an ordinal, or the name of a live task. Empty: none.
     #[prost(string, tag = "6")]
     pub parent_task_id: ::prost::alloc::string::String,
     /// Name shared by tasks that belong together, at most 128 bytes; empty: none.
@@ -1342,8 +1421,8 @@ pub struct GetTaskResponse {
     #[prost(string, tag = "2")]
     pub result_json: ::prost::alloc::string::String,
 }
-/// Request of ListTasks. Filters are combined with AND.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// Request of ListTasks. Filters are combined with AND; lists hold at most 32 values.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksRequest {
     /// Tenant; empty: `default`.
     #[prost(string, tag = "1")]
@@ -1360,7 +1439,7 @@ pub struct ListTasksRequest {
     /// Only tasks with all of these tags; `team.*` matches every tag below `team`.
     #[prost(string, repeated, tag = "5")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only children of this task, given by whole id; empty: all.
+    /// Only children of this task: an id, an ordinal or a name; all but the whole id need `session_id`. Empty: all.
     #[prost(string, tag = "6")]
     pub parent_task_id: ::prost::alloc::string::String,
     /// Only tasks created at or after this time; absent: no bound.
@@ -1372,17 +1451,40 @@ pub struct ListTasksRequest {
     /// Tasks in one answer, 1 to 500; 0: 50.
     #[prost(int32, tag = "9")]
     pub page_size: i32,
-    /// `next_page_token` of the answer before; must come with the same filters. Empty: from the start.
+    /// `next_page_token` of the answer before; must come with the same filters and order, else it is refused with
+    /// BAD_TOKEN. Empty: from the start.
     #[prost(string, tag = "10")]
     pub page_token: ::prost::alloc::string::String,
     /// Also send each task's spec.
     #[prost(bool, tag = "11")]
     pub include_spec: bool,
+    /// Only tasks of this group; empty: all.
+    #[prost(string, tag = "20")]
+    pub group: ::prost::alloc::string::String,
+    /// Only tasks with all of these labels.
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Only tasks somewhere below this root, given by whole id, without the root itself; empty: all.
+    #[prost(string, tag = "22")]
+    pub root_task_id: ::prost::alloc::string::String,
+    /// Only tasks that a worker of this name holds, or held when they ended; empty: all.
+    #[prost(string, tag = "23")]
+    pub worker: ::prost::alloc::string::String,
+    /// Only tasks with this idempotency name; needs `session_id`. Empty: all.
+    #[prost(string, tag = "24")]
+    pub key: ::prost::alloc::string::String,
+    /// Order of the answer.
+    #[prost(enumeration = "TaskOrder", tag = "25")]
+    pub order: i32,
 }
 /// Answer of ListTasks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTasksResponse {
-    /// Newest first.
+    /// In the order of the request. May be fewer than were asked for, even none, where the tasks are large or the search
+    /// was long: the listing goes on while there is a token.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// Token for the next page; empty: this was the last.
@@ -1472,7 +1574,9 @@ pub struct CancelTaskResponse {
     #[prost(int32, tag = "3")]
     pub descendants: i32,
 }
-/// Request of CancelTasks.
+/// Request of CancelTasks. It reaches the tasks that are there when the call begins and everything below them, whatever
+/// is created there meanwhile included. New tasks that others create meanwhile, below none of them, are left alone. A call
+/// that breaks off can be repeated.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelTasksRequest {
     /// Tenant; empty: `default`.
@@ -1507,7 +1611,8 @@ pub struct RetryTaskRequest {
     /// Session; required unless `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Id or ordinal of a terminal task.
+    /// Id or ordinal of a terminal task. Where its parent has ended or is being canceled, the new task is a root of its
+    /// own; what runs inside a task is refused then.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
     /// As in CreateTaskRequest.
@@ -1533,10 +1638,11 @@ pub struct BatchCreateTasksRequest {
     /// Session that will own the tasks; created on first use. Required.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 200.
+    /// The tasks, 1 to 200. A `parent_task_id` names a task that is there before the call, not one of the same batch.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<TaskDefinition>,
-    /// True: all of them are stored in one transaction, or none is. False: each for itself.
+    /// True: all of them are stored in one transaction, or none is; the refusal names the first task that is to blame, such
+    /// as `tasks\[3\].name`. False: each for itself.
     #[prost(bool, tag = "4")]
     pub atomic: bool,
     /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it.
@@ -1592,7 +1698,8 @@ pub struct CloneTaskRequest {
     #[prost(message, optional, tag = "4")]
     pub changes: ::core::option::Option<TaskDefinition>,
     /// Fields of `changes` to take, such as `spec.command.argv` or `labels`; named and unset clears. `name`, `key`,
-    /// `not_before`, `start_deadline` and `hold` are never copied.
+    /// `not_before`, `start_deadline` and `hold` are never copied. Where the parent has ended or is being canceled and is
+    /// not named here, the new task is a root of its own.
     #[prost(message, optional, tag = "5")]
     pub change_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// As in CreateTaskRequest.
@@ -1641,6 +1748,19 @@ pub struct WatchRequest {
     /// Longest silence before a keepalive, 1 s to 5 min; absent: 15 s.
     #[prost(message, optional, tag = "3")]
     pub keepalive: ::core::option::Option<::prost_types::Duration>,
+    /// Only these tasks, by their whole ids, at most 1,000; empty: all. This filter and the next ones must all fit; they
+    /// hold for snapshots, progress and events, and an event that is about no task passes those that ask for tasks.
+    #[prost(string, repeated, tag = "20")]
+    pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only tasks of these kinds, at most 32; empty: all. An event of a task that is no longer stored passes.
+    #[prost(string, repeated, tag = "21")]
+    pub kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only events of these types, at most 32, and no progress; empty: all. Snapshots are not affected.
+    #[prost(enumeration = "SessionEventType", repeated, tag = "22")]
+    pub event_types: ::prost::alloc::vec::Vec<i32>,
+    /// Only tasks of these groups, at most 32; empty: all. An event of a task that is no longer stored passes.
+    #[prost(string, repeated, tag = "23")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One session to follow.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1655,10 +1775,12 @@ pub struct WatchedSession {
 /// One item of a watch. Items of one session come in order.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
-    /// Session it is about; empty for a keepalive.
+    /// Session it is about; empty for a keepalive of the whole stream.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive).
+    /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive of
+    /// the whole stream). Where filters keep events back, a keepalive with the session and a cursor that is past them
+    /// comes after the time of a keepalive, so that a resumed watch does not read them all again.
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
     /// What it is.
@@ -1685,7 +1807,7 @@ pub mod watch_response {
         /// The cursor could not be resumed; drop what is known of the session, a new snapshot follows.
         #[prost(message, tag = "7")]
         Resync(super::Resync),
-        /// Nothing happened.
+        /// Nothing happened that is to be sent.
         #[prost(message, tag = "8")]
         Keepalive(super::Keepalive),
     }
@@ -1693,7 +1815,7 @@ pub mod watch_response {
 /// End of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotComplete {
-    /// Tasks in the snapshot.
+    /// Tasks in the snapshot, as far as the filters let them through.
     #[prost(int64, tag = "1")]
     pub tasks: i64,
 }
@@ -1843,7 +1965,9 @@ pub struct TaskIdentity {
     #[prost(string, tag = "9")]
     pub executor: ::prost::alloc::string::String,
 }
-/// Request of WaitTasks.
+/// Request of WaitTasks. The tasks are named in `tasks`, or chosen by `group` and `labels`, not both. Those that are
+/// chosen are looked for again during the wait: a task that is created later is waited for as well, and where there is
+/// none at first, the wait goes on until there is one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksRequest {
     /// Tenant; empty: `default`.
@@ -1852,7 +1976,7 @@ pub struct WaitTasksRequest {
     /// Session; required unless every `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 1,000.
+    /// The tasks, 1 to 1,000; with WAIT_UNTIL_OUTPUT_MATCH at most 64. Empty: those of `group` and `labels`.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<WaitedTask>,
     /// One or all.
@@ -1864,6 +1988,29 @@ pub struct WaitTasksRequest {
     /// Longest wait, at most 10 min; absent: 30 s. The call's own deadline, if sooner, ends it a tenth early.
     #[prost(message, optional, tag = "6")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// The session's tasks of this group, as many as `tasks` may name; empty: of any.
+    #[prost(string, tag = "20")]
+    pub group: ::prost::alloc::string::String,
+    /// The session's tasks with all of these labels, at most 32.
+    #[prost(btree_map = "string, string", tag = "21")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// With WAIT_UNTIL_OUTPUT_MATCH, and only with it: what to look for.
+    #[prost(message, optional, tag = "22")]
+    pub output: ::core::option::Option<OutputCondition>,
+}
+/// What a line of output must be like. Looked at is the newest run of each task, from its first byte that is kept; an
+/// unfinished last line counts as it stands. Of a line of more than 16 KiB, pieces are looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputCondition {
+    /// What it must hold. Required.
+    #[prost(message, optional, tag = "1")]
+    pub pattern: ::core::option::Option<TextPattern>,
+    /// Where; empty: in either stream.
+    #[prost(enumeration = "OutputStream", repeated, tag = "2")]
+    pub streams: ::prost::alloc::vec::Vec<i32>,
 }
 /// One task to wait for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1878,12 +2025,15 @@ pub struct WaitedTask {
 /// Answer of WaitTasks. An expired wait is no error and never touches the work.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksResponse {
-    /// All the tasks, as they stand, in the order of the request.
+    /// All the tasks, as they stand, in the order of the request; those that were chosen, oldest first.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// True: the time was up first.
     #[prost(bool, tag = "2")]
     pub timed_out: bool,
+    /// With WAIT_UNTIL_OUTPUT_MATCH: the first line of each task that fits, as far as there is one.
+    #[prost(message, repeated, tag = "20")]
+    pub matches: ::prost::alloc::vec::Vec<OutputMatch>,
 }
 /// Request of TailOutput.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1959,7 +2109,28 @@ pub struct TailEnd {
     #[prost(message, optional, tag = "4")]
     pub exit: ::core::option::Option<Exit>,
 }
+/// Which lines OUTPUT_VIEW_GREP shows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputGrep {
+    /// What a line must hold, looked for in the text as it is shown. Required.
+    #[prost(message, optional, tag = "1")]
+    pub pattern: ::core::option::Option<TextPattern>,
+    /// Lines to show before each that fits, at most 20.
+    #[prost(int32, tag = "2")]
+    pub before: i32,
+    /// Lines to show after each that fits, at most 20.
+    #[prost(int32, tag = "3")]
+    pub after: i32,
+    /// Most lines that fit to show, at most 1,000; 0: 100.
+    #[prost(int32, tag = "4")]
+    pub max_matches: i32,
+}
 /// Request of ReadOutput.
+///
+/// Views of text look at all that is kept of the run. Escape sequences are taken out, what a carriage return overwrote
+/// is left out, what is no UTF-8 becomes `?`; so the text is never larger than the bytes behind it. Lines of more than
+/// 4 KiB are taken in pieces. Where lines are left out between others, a line in brackets says how many, if it is
+/// shorter than they are; it counts towards the budget.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadOutputRequest {
     /// Tenant; empty: `default`.
@@ -1977,15 +2148,25 @@ pub struct ReadOutputRequest {
     /// Stream; unspecified: stdout.
     #[prost(enumeration = "OutputStream", tag = "5")]
     pub stream: i32,
-    /// First byte to read; ignored with `tail`.
+    /// First byte to read; ignored with `tail` and in views of text.
     #[prost(int64, tag = "6")]
     pub offset: i64,
-    /// True: the last `max_bytes` instead of those from `offset`.
+    /// True: the last `max_bytes` instead of those from `offset`; ignored in views of text.
     #[prost(bool, tag = "7")]
     pub tail: bool,
-    /// Most bytes in the answer, 1 to 1 MiB; 0: 64 KiB.
+    /// Most bytes of `data` or `text`, 1 to 1 MiB; 0: 64 KiB. In views of text 64 to 1 MiB; 0: 8 KiB.
     #[prost(int32, tag = "8")]
     pub max_bytes: i32,
+    /// How to show it.
+    #[prost(enumeration = "OutputView", tag = "20")]
+    pub view: i32,
+    /// For OUTPUT_VIEW_SINCE_LAST only: `cursor` of an earlier answer for this task and stream. Empty: from the start. If
+    /// a newer run has begun since, and `run` is 0, it is read from its start.
+    #[prost(string, tag = "21")]
+    pub cursor: ::prost::alloc::string::String,
+    /// For OUTPUT_VIEW_GREP only: which lines.
+    #[prost(message, optional, tag = "22")]
+    pub grep: ::core::option::Option<OutputGrep>,
 }
 /// Answer of ReadOutput.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2008,6 +2189,57 @@ pub struct ReadOutputResponse {
     /// True: the run has ended and there is nothing after `next_offset`.
     #[prost(bool, tag = "6")]
     pub end_of_stream: bool,
+    /// In views of text, the text; `data` is empty then, and `offset` and `next_offset` are where the view began and ended.
+    #[prost(string, tag = "20")]
+    pub text: ::prost::alloc::string::String,
+    /// In views of text: where OUTPUT_VIEW_SINCE_LAST goes on.
+    #[prost(string, tag = "21")]
+    pub cursor: ::prost::alloc::string::String,
+    /// In views of text: bytes from `offset` to `next_offset` that are kept and whose lines are not shown.
+    #[prost(int64, tag = "22")]
+    pub omitted_bytes: i64,
+    /// In views of text: lines whose ends lie in those bytes.
+    #[prost(int64, tag = "23")]
+    pub omitted_lines: i64,
+    /// In views of text: bytes from `offset` to `next_offset` that are not kept.
+    #[prost(int64, tag = "24")]
+    pub unavailable_bytes: i64,
+    /// In OUTPUT_VIEW_ERRORS and OUTPUT_VIEW_GREP: lines that fit, shown or not.
+    #[prost(int64, tag = "25")]
+    pub matched_lines: i64,
+}
+/// Order of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TaskOrder {
+    /// Treated as TASK_ORDER_NEWEST_FIRST.
+    Unspecified = 0,
+    /// Latest creation first.
+    NewestFirst = 1,
+    /// Earliest creation first.
+    OldestFirst = 2,
+}
+impl TaskOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TASK_ORDER_UNSPECIFIED",
+            Self::NewestFirst => "TASK_ORDER_NEWEST_FIRST",
+            Self::OldestFirst => "TASK_ORDER_OLDEST_FIRST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TASK_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "TASK_ORDER_NEWEST_FIRST" => Some(Self::NewestFirst),
+            "TASK_ORDER_OLDEST_FIRST" => Some(Self::OldestFirst),
+            _ => None,
+        }
+    }
 }
 /// How far a cancel reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2175,8 +2407,11 @@ pub enum WaitUntil {
     Terminal = 1,
     /// A terminal state or a pending question.
     Attention = 2,
-    /// Any change since `seen_generation`.
+    /// Any change since `seen_generation`; of a task that is chosen by group or labels, since the call, and each task that
+    /// joins them counts as changed.
     Changed = 3,
+    /// A line of output that fits `output`. A task that has ended without one is done, too: nothing more can come.
+    OutputMatch = 4,
 }
 impl WaitUntil {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2189,6 +2424,7 @@ impl WaitUntil {
             Self::Terminal => "WAIT_UNTIL_TERMINAL",
             Self::Attention => "WAIT_UNTIL_ATTENTION",
             Self::Changed => "WAIT_UNTIL_CHANGED",
+            Self::OutputMatch => "WAIT_UNTIL_OUTPUT_MATCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2198,6 +2434,52 @@ impl WaitUntil {
             "WAIT_UNTIL_TERMINAL" => Some(Self::Terminal),
             "WAIT_UNTIL_ATTENTION" => Some(Self::Attention),
             "WAIT_UNTIL_CHANGED" => Some(Self::Changed),
+            "WAIT_UNTIL_OUTPUT_MATCH" => Some(Self::OutputMatch),
+            _ => None,
+        }
+    }
+}
+/// How output is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OutputView {
+    /// Treated as OUTPUT_VIEW_RAW.
+    Unspecified = 0,
+    /// Bytes as they were written.
+    Raw = 1,
+    /// Text: the last lines.
+    Tail = 2,
+    /// Text: lines that look like errors, with a few around them, and the last lines.
+    Errors = 3,
+    /// Text: lines that fit `grep`.
+    Grep = 4,
+    /// Text: the last lines of what came after `cursor`.
+    SinceLast = 5,
+}
+impl OutputView {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTPUT_VIEW_UNSPECIFIED",
+            Self::Raw => "OUTPUT_VIEW_RAW",
+            Self::Tail => "OUTPUT_VIEW_TAIL",
+            Self::Errors => "OUTPUT_VIEW_ERRORS",
+            Self::Grep => "OUTPUT_VIEW_GREP",
+            Self::SinceLast => "OUTPUT_VIEW_SINCE_LAST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTPUT_VIEW_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTPUT_VIEW_RAW" => Some(Self::Raw),
+            "OUTPUT_VIEW_TAIL" => Some(Self::Tail),
+            "OUTPUT_VIEW_ERRORS" => Some(Self::Errors),
+            "OUTPUT_VIEW_GREP" => Some(Self::Grep),
+            "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
             _ => None,
         }
     }
@@ -2323,6 +2605,33 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CreateTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stores many tasks of one session: all of them or none, or each for itself.
+        pub async fn batch_create_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BatchCreateTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchCreateTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/BatchCreateTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "BatchCreateTasks"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Reads one task.
         pub async fn get_task(
             &mut self,
@@ -2348,7 +2657,7 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "GetTask"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists tasks, newest first.
+        /// Lists tasks in pages, newest or oldest first.
         pub async fn list_tasks(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTasksRequest>,
@@ -2424,6 +2733,33 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CancelTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Cancels all tasks of a session or of a group, with everything below them.
+        pub async fn cancel_tasks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTasksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/CancelTasks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "CancelTasks"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Creates a new task with the spec of a terminal one.
         pub async fn retry_task(
             &mut self,
@@ -2447,6 +2783,31 @@ pub mod session_task_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "RetryTask"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Creates a new task like an existing one, with some fields changed.
+        pub async fn clone_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloneTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloneTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/CloneTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "CloneTask"));
             self.inner.unary(req, path, codec).await
         }
         /// Follows the events of sessions: a snapshot, then every change, without a gap; resumable.
@@ -2704,12 +3065,20 @@ pub mod session_task_service_server {
             tonic::Response<super::CreateTaskResponse>,
             tonic::Status,
         >;
+        /// Stores many tasks of one session: all of them or none, or each for itself.
+        async fn batch_create_tasks(
+            &self,
+            request: tonic::Request<super::BatchCreateTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BatchCreateTasksResponse>,
+            tonic::Status,
+        >;
         /// Reads one task.
         async fn get_task(
             &self,
             request: tonic::Request<super::GetTaskRequest>,
         ) -> std::result::Result<tonic::Response<super::GetTaskResponse>, tonic::Status>;
-        /// Lists tasks, newest first.
+        /// Lists tasks in pages, newest or oldest first.
         async fn list_tasks(
             &self,
             request: tonic::Request<super::ListTasksRequest>,
@@ -2734,12 +3103,28 @@ pub mod session_task_service_server {
             tonic::Response<super::CancelTaskResponse>,
             tonic::Status,
         >;
+        /// Cancels all tasks of a session or of a group, with everything below them.
+        async fn cancel_tasks(
+            &self,
+            request: tonic::Request<super::CancelTasksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelTasksResponse>,
+            tonic::Status,
+        >;
         /// Creates a new task with the spec of a terminal one.
         async fn retry_task(
             &self,
             request: tonic::Request<super::RetryTaskRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetryTaskResponse>,
+            tonic::Status,
+        >;
+        /// Creates a new task like an existing one, with some fields changed.
+        async fn clone_task(
+            &self,
+            request: tonic::Request<super::CloneTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CloneTaskResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Watch method.
@@ -2949,6 +3334,55 @@ pub mod session_task_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/taskyard.v1.SessionTaskService/BatchCreateTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct BatchCreateTasksSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::BatchCreateTasksRequest>
+                    for BatchCreateTasksSvc<T> {
+                        type Response = super::BatchCreateTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BatchCreateTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::batch_create_tasks(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BatchCreateTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/taskyard.v1.SessionTaskService/GetTask" => {
                     #[allow(non_camel_case_types)]
                     struct GetTaskSvc<T: SessionTaskService>(pub Arc<T>);
@@ -3131,6 +3565,52 @@ pub mod session_task_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/taskyard.v1.SessionTaskService/CancelTasks" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelTasksSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::CancelTasksRequest>
+                    for CancelTasksSvc<T> {
+                        type Response = super::CancelTasksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelTasksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::cancel_tasks(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelTasksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/taskyard.v1.SessionTaskService/RetryTask" => {
                     #[allow(non_camel_case_types)]
                     struct RetryTaskSvc<T: SessionTaskService>(pub Arc<T>);
@@ -3161,6 +3641,51 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetryTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/CloneTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloneTaskSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::CloneTaskRequest>
+                    for CloneTaskSvc<T> {
+                        type Response = super::CloneTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloneTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::clone_task(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloneTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3670,7 +4195,7 @@ pub struct WriteRequest {
     /// Required in the first message, refused in others.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<WriteHeader>,
-    /// The next bytes; the whole file at most 16 MiB.
+    /// The next bytes; the whole file at most 16 MiB, or 1 GiB where the server has an object store.
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
 }
@@ -3748,11 +4273,15 @@ pub struct ListRequest {
     /// `next_page_token` of the answer before; empty: from the start.
     #[prost(string, tag = "5")]
     pub page_token: ::prost::alloc::string::String,
+    /// List all files below the folder instead of its entries: no folders, in the order of Grep. Below `/` without
+    /// `/.tasks`, which is listed by its own path.
+    #[prost(bool, tag = "30")]
+    pub recursive: bool,
 }
 /// Answer of List.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
-    /// Entries of the folder, by name; a folder counts as `name/`.
+    /// Entries of the folder, by name; a folder counts as `name/`. With `recursive`: the files below it.
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<FileInfo>,
     /// Token for the next page; empty: this was the last.
@@ -3785,6 +4314,104 @@ pub struct DeleteResponse {
     #[prost(int64, tag = "1")]
     pub deleted: i64,
 }
+/// Request of Grep.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrepRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// File, or folder whose files are searched at any depth; empty: `/`. Below `/` without `/.tasks`, which is searched
+    /// by its own path: the logs, the result and the files of each task.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+    /// Regular expression in the syntax of Rust's `regex` (no look-around, no back-references), matched within each line;
+    /// 1 to 1,000 bytes.
+    #[prost(string, tag = "4")]
+    pub pattern: ::prost::alloc::string::String,
+    /// Take the pattern as plain text.
+    #[prost(bool, tag = "5")]
+    pub literal: bool,
+    /// Make no difference between upper and lower case.
+    #[prost(bool, tag = "6")]
+    pub ignore_case: bool,
+    /// Lines to show before and after each match, 0 to 20.
+    #[prost(int32, tag = "7")]
+    pub context_lines: i32,
+    /// Most matches, 1 to 1,000; 0: 100.
+    #[prost(int32, tag = "8")]
+    pub max_matches: i32,
+    /// Most files to look into, 1 to 10,000; 0: 1,000.
+    #[prost(int32, tag = "9")]
+    pub max_files: i32,
+    /// Most bytes to look through, 1 to 64 MiB; 0: 5 MiB.
+    #[prost(int64, tag = "10")]
+    pub max_scan_bytes: i64,
+    /// `next_page_token` of an answer to the same search; empty: from the start.
+    #[prost(string, tag = "11")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of Grep.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GrepResponse {
+    /// Lines that match, by file, then by line. Together with their context at most 64 KiB of text.
+    #[prost(message, repeated, tag = "1")]
+    pub matches: ::prost::alloc::vec::Vec<GrepMatch>,
+    /// Why the search stopped before the end; unspecified: it did not, everything was searched.
+    #[prost(enumeration = "GrepStop", tag = "2")]
+    pub stopped_by: i32,
+    /// The file at which it stopped; empty: it did not.
+    #[prost(string, tag = "3")]
+    pub stopped_path: ::prost::alloc::string::String,
+    /// First byte of that file that was not searched.
+    #[prost(int64, tag = "4")]
+    pub stopped_offset: i64,
+    /// Goes on from there; empty: everything was searched.
+    #[prost(string, tag = "5")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// Files that were looked into by this call, binary ones included.
+    #[prost(int64, tag = "6")]
+    pub files_scanned: i64,
+    /// Bytes that were looked through by this call.
+    #[prost(int64, tag = "7")]
+    pub bytes_scanned: i64,
+    /// Files among them that were left out as binary: they have a NUL in their first 8 KiB.
+    #[prost(int64, tag = "8")]
+    pub binary_files: i64,
+    /// Files that were overwritten or deleted while they were being searched; the rest of them was left out.
+    #[prost(int64, tag = "9")]
+    pub changed_files: i64,
+    /// Lines of more than 64 KiB, of which only the first 64 KiB were searched.
+    #[prost(int64, tag = "10")]
+    pub long_lines: i64,
+}
+/// One line that matches.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrepMatch {
+    /// The file.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Number of the line, from 1.
+    #[prost(int64, tag = "2")]
+    pub line_number: i64,
+    /// Place of the line's first byte in the file.
+    #[prost(int64, tag = "3")]
+    pub offset: i64,
+    /// The line without its end, as text; what is no UTF-8 is replaced. Of a long line 1,000 bytes around the match.
+    #[prost(string, tag = "4")]
+    pub line: ::prost::alloc::string::String,
+    /// Whether `line` is only a part.
+    #[prost(bool, tag = "5")]
+    pub is_cut: bool,
+    /// Lines before it, the nearest last; each at most 1,000 bytes.
+    #[prost(string, repeated, tag = "6")]
+    pub before: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Lines after it, the nearest first; each at most 1,000 bytes. Those that match are matches of their own as well.
+    #[prost(string, repeated, tag = "7")]
+    pub after: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// What a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3814,6 +4441,51 @@ impl FileType {
             "FILE_TYPE_UNSPECIFIED" => Some(Self::Unspecified),
             "FILE_TYPE_FILE" => Some(Self::File),
             "FILE_TYPE_DIRECTORY" => Some(Self::Directory),
+            _ => None,
+        }
+    }
+}
+/// Why a search stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GrepStop {
+    /// It did not.
+    Unspecified = 0,
+    /// `max_matches` were found.
+    Matches = 1,
+    /// `max_files` were looked into.
+    Files = 2,
+    /// `max_scan_bytes` were looked through.
+    Bytes = 3,
+    /// The answer has 64 KiB of text.
+    Answer = 4,
+    /// 10 seconds have passed.
+    Time = 5,
+}
+impl GrepStop {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GREP_STOP_UNSPECIFIED",
+            Self::Matches => "GREP_STOP_MATCHES",
+            Self::Files => "GREP_STOP_FILES",
+            Self::Bytes => "GREP_STOP_BYTES",
+            Self::Answer => "GREP_STOP_ANSWER",
+            Self::Time => "GREP_STOP_TIME",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GREP_STOP_UNSPECIFIED" => Some(Self::Unspecified),
+            "GREP_STOP_MATCHES" => Some(Self::Matches),
+            "GREP_STOP_FILES" => Some(Self::Files),
+            "GREP_STOP_BYTES" => Some(Self::Bytes),
+            "GREP_STOP_ANSWER" => Some(Self::Answer),
+            "GREP_STOP_TIME" => Some(Self::Time),
             _ => None,
         }
     }
@@ -3981,7 +4653,7 @@ pub mod session_file_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionFileService", "Stat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists a folder.
+        /// Lists a folder, or with `recursive` all files below it.
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRequest>,
@@ -4025,6 +4697,29 @@ pub mod session_file_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionFileService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Searches the files at and below a path for lines that match a pattern. One answer of bounded size; where it stopped
+        /// early it says why and where, and a token goes on from there.
+        pub async fn grep(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GrepRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrepResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionFileService/Grep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionFileService", "Grep"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4061,7 +4756,7 @@ pub mod session_file_service_server {
             &self,
             request: tonic::Request<super::StatRequest>,
         ) -> std::result::Result<tonic::Response<super::StatResponse>, tonic::Status>;
-        /// Lists a folder.
+        /// Lists a folder, or with `recursive` all files below it.
         async fn list(
             &self,
             request: tonic::Request<super::ListRequest>,
@@ -4071,6 +4766,12 @@ pub mod session_file_service_server {
             &self,
             request: tonic::Request<super::DeleteRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
+        /// Searches the files at and below a path for lines that match a pattern. One answer of bounded size; where it stopped
+        /// early it says why and where, and a token goes on from there.
+        async fn grep(
+            &self,
+            request: tonic::Request<super::GrepRequest>,
+        ) -> std::result::Result<tonic::Response<super::GrepResponse>, tonic::Status>;
     }
     /// Files of a session. Paths are absolute and clean: they start with `/`, have no empty, `.` or `..` part, no NUL or
     /// control character and at most 1,024 bytes; anything else is refused, not cleaned. `/.tasks` is the system's: it can
@@ -4362,6 +5063,50 @@ pub mod session_file_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionFileService/Grep" => {
+                    #[allow(non_camel_case_types)]
+                    struct GrepSvc<T: SessionFileService>(pub Arc<T>);
+                    impl<
+                        T: SessionFileService,
+                    > tonic::server::UnaryService<super::GrepRequest> for GrepSvc<T> {
+                        type Response = super::GrepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GrepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionFileService>::grep(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GrepSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4949,13 +5694,40 @@ pub struct ReadFileResponse {
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
 }
+/// Request of ListFiles.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListFilesRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// File or folder in the session's files.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// `next_page_token` of the answer before; empty: from the start.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of ListFiles.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListFilesResponse {
+    /// The file itself, or the files below the folder; at most 500.
+    #[prost(message, repeated, tag = "1")]
+    pub files: ::prost::alloc::vec::Vec<FileInfo>,
+    /// Token for the next page; empty: this was the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// Whether the path is a folder.
+    #[prost(bool, tag = "3")]
+    pub is_folder: bool,
+}
 /// Part of a WriteFile: lease and name in the first message, bytes in any.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteFileRequest {
     /// The lease; required in the first message.
     #[prost(message, optional, tag = "1")]
     pub lease: ::core::option::Option<Lease>,
-    /// Path relative to `/.tasks/<id>/`; required in the first message.
+    /// Path relative to `/.tasks/<id>/`, or from `/` on a path that the task's `collect` allows; required in the first
+    /// message.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// The next bytes; the whole file at most 16 MiB.
@@ -5343,7 +6115,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ReadFile"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, or anything in `artifacts/`.
+        /// Lists the files of the session at and below a path, at any depth.
+        pub async fn list_files(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFilesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ListFiles",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ListFiles"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, `collect.json`, or anything in `artifacts/`; or a
+        /// file of the session that the task's `collect` allows.
         pub async fn write_file(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::WriteFileRequest>,
@@ -5439,7 +6237,16 @@ pub mod worker_service_server {
             &self,
             request: tonic::Request<super::ReadFileRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadFileStream>, tonic::Status>;
-        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, or anything in `artifacts/`.
+        /// Lists the files of the session at and below a path, at any depth.
+        async fn list_files(
+            &self,
+            request: tonic::Request<super::ListFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListFilesResponse>,
+            tonic::Status,
+        >;
+        /// Writes a file below the lease's own `/.tasks/<id>/`: `output.json`, `collect.json`, or anything in `artifacts/`; or a
+        /// file of the session that the task's `collect` allows.
         async fn write_file(
             &self,
             request: tonic::Request<tonic::Streaming<super::WriteFileRequest>>,
@@ -5800,6 +6607,51 @@ pub mod worker_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ListFiles" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListFilesSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ListFilesRequest>
+                    for ListFilesSvc<T> {
+                        type Response = super::ListFilesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListFilesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::list_files(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -7032,6 +7884,24 @@ pub struct Session {
     /// When its newest event was committed; absent: none yet.
     #[prost(message, optional, tag = "7")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Bytes of its files, artifacts included.
+    #[prost(int64, tag = "30")]
+    pub file_bytes: i64,
+    /// Its files, artifacts included.
+    #[prost(int64, tag = "31")]
+    pub files: i64,
+    /// Tasks that have succeeded so far.
+    #[prost(int64, tag = "20")]
+    pub succeeded_tasks: i64,
+    /// Tasks that have failed so far.
+    #[prost(int64, tag = "21")]
+    pub failed_tasks: i64,
+    /// Tasks that were canceled so far.
+    #[prost(int64, tag = "22")]
+    pub canceled_tasks: i64,
+    /// Open tasks that wait for an answer to a question.
+    #[prost(int64, tag = "23")]
+    pub awaiting_input_tasks: i64,
 }
 /// Request of ListSessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -7867,6 +8737,881 @@ pub mod admin_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "taskyard.v1.AdminService";
     impl<T> tonic::server::NamedService for AdminServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A URL that is called for what happens to tasks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Webhook {
+    /// `hook_` and 32 hexadecimal digits, made by the server.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Its namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only for tasks of this session; empty: for all of the namespace.
+    #[prost(string, tag = "3")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Only for this task; empty: for all of the session or namespace. One of a task that has ended goes with its last
+    /// delivery.
+    #[prost(string, tag = "4")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Where it is delivered.
+    #[prost(string, tag = "5")]
+    pub url: ::prost::alloc::string::String,
+    /// What it is called for.
+    #[prost(enumeration = "WebhookEvent", repeated, tag = "6")]
+    pub events: ::prost::alloc::vec::Vec<i32>,
+    /// Whether deliveries are signed. The secret itself is never shown.
+    #[prost(bool, tag = "7")]
+    pub has_secret: bool,
+    /// When it was made.
+    #[prost(message, optional, tag = "8")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// One thing that is to be told to one webhook.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebhookDelivery {
+    /// Id, from 1 in the store; the header Taskyard-Delivery of every try.
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    /// The webhook.
+    #[prost(string, tag = "2")]
+    pub webhook_id: ::prost::alloc::string::String,
+    /// The task.
+    #[prost(string, tag = "3")]
+    pub task_id: ::prost::alloc::string::String,
+    /// What happened.
+    #[prost(enumeration = "WebhookEvent", tag = "4")]
+    pub event: i32,
+    /// What became of it.
+    #[prost(enumeration = "WebhookDeliveryState", tag = "5")]
+    pub state: i32,
+    /// Tries so far.
+    #[prost(int32, tag = "6")]
+    pub attempts: i32,
+    /// HTTP status of the last try; 0: there was no answer, or no try yet.
+    #[prost(int32, tag = "7")]
+    pub last_status: i32,
+    /// Why the last try failed; empty: it did not, or there was none yet.
+    #[prost(string, tag = "8")]
+    pub last_error: ::prost::alloc::string::String,
+    /// When it happened.
+    #[prost(message, optional, tag = "9")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the last try ended; absent: none has.
+    #[prost(message, optional, tag = "10")]
+    pub last_attempt_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it is tried next; absent: it is pending no more.
+    #[prost(message, optional, tag = "11")]
+    pub next_attempt_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Request of CreateWebhook. With neither session nor task the webhook is for the whole namespace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateWebhookRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only for tasks of this session, which may be new.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Only for this task: an id, or with `session_id` an ordinal or a name. It must not have ended.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// `<http://`> or `<https://`> with a host, at most 2,048 bytes, without user name and password. Names that lead to
+    /// private addresses are refused at each delivery, unless the server was started with --allow-private-webhooks.
+    #[prost(string, tag = "4")]
+    pub url: ::prost::alloc::string::String,
+    /// Key of the signature, 8 to 256 bytes; empty: deliveries are not signed.
+    #[prost(string, tag = "5")]
+    pub secret: ::prost::alloc::string::String,
+    /// What to be called for; empty: WEBHOOK_EVENT_TERMINAL.
+    #[prost(enumeration = "WebhookEvent", repeated, tag = "6")]
+    pub events: ::prost::alloc::vec::Vec<i32>,
+}
+/// Answer of CreateWebhook.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateWebhookResponse {
+    /// The webhook as stored.
+    #[prost(message, optional, tag = "1")]
+    pub webhook: ::core::option::Option<Webhook>,
+}
+/// Request of ListWebhooks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWebhooksRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+}
+/// Answer of ListWebhooks.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWebhooksResponse {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub webhooks: ::prost::alloc::vec::Vec<Webhook>,
+}
+/// Request of DeleteWebhook.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteWebhookRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The webhook.
+    #[prost(string, tag = "2")]
+    pub webhook_id: ::prost::alloc::string::String,
+}
+/// Answer of DeleteWebhook.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteWebhookResponse {}
+/// Request of ListWebhookDeliveries.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWebhookDeliveriesRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The webhook.
+    #[prost(string, tag = "2")]
+    pub webhook_id: ::prost::alloc::string::String,
+    /// Only in this state.
+    #[prost(enumeration = "WebhookDeliveryState", tag = "3")]
+    pub state: i32,
+    /// Most deliveries in one answer, 1 to 200; 0: 50.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before; empty: the first page.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of ListWebhookDeliveries.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWebhookDeliveriesResponse {
+    /// Newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub deliveries: ::prost::alloc::vec::Vec<WebhookDelivery>,
+    /// For the next page; empty: this is the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Request of RedeliverWebhook.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedeliverWebhookRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// The webhook.
+    #[prost(string, tag = "2")]
+    pub webhook_id: ::prost::alloc::string::String,
+    /// The delivery.
+    #[prost(int64, tag = "3")]
+    pub delivery_id: i64,
+}
+/// Answer of RedeliverWebhook.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedeliverWebhookResponse {
+    /// The delivery, pending again.
+    #[prost(message, optional, tag = "1")]
+    pub delivery: ::core::option::Option<WebhookDelivery>,
+}
+/// What a webhook is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WebhookEvent {
+    /// Never sent.
+    Unspecified = 0,
+    /// A task reached a terminal state; `terminal` in the body and the header.
+    Terminal = 1,
+    /// A task asks a question; `question`.
+    Question = 2,
+    /// A task sent its owner a message; `message`.
+    Message = 3,
+}
+impl WebhookEvent {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WEBHOOK_EVENT_UNSPECIFIED",
+            Self::Terminal => "WEBHOOK_EVENT_TERMINAL",
+            Self::Question => "WEBHOOK_EVENT_QUESTION",
+            Self::Message => "WEBHOOK_EVENT_MESSAGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WEBHOOK_EVENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "WEBHOOK_EVENT_TERMINAL" => Some(Self::Terminal),
+            "WEBHOOK_EVENT_QUESTION" => Some(Self::Question),
+            "WEBHOOK_EVENT_MESSAGE" => Some(Self::Message),
+            _ => None,
+        }
+    }
+}
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WebhookDeliveryState {
+    /// Never sent.
+    Unspecified = 0,
+    /// It is being tried, or will be.
+    Pending = 1,
+    /// The receiver answered with a status from 200 to 299.
+    Delivered = 2,
+    /// All tries failed; RedeliverWebhook tries again.
+    Failed = 3,
+}
+impl WebhookDeliveryState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WEBHOOK_DELIVERY_STATE_UNSPECIFIED",
+            Self::Pending => "WEBHOOK_DELIVERY_STATE_PENDING",
+            Self::Delivered => "WEBHOOK_DELIVERY_STATE_DELIVERED",
+            Self::Failed => "WEBHOOK_DELIVERY_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WEBHOOK_DELIVERY_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "WEBHOOK_DELIVERY_STATE_PENDING" => Some(Self::Pending),
+            "WEBHOOK_DELIVERY_STATE_DELIVERED" => Some(Self::Delivered),
+            "WEBHOOK_DELIVERY_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod webhook_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// For owners that are reached by HTTP: each matching change of a task is posted to the webhook's URL, at least once,
+    /// with retries over about a day. The body is JSON, signed with the webhook's secret. Not for what runs inside a task.
+    #[derive(Debug, Clone)]
+    pub struct WebhookServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl WebhookServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> WebhookServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> WebhookServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            WebhookServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Makes a webhook; changes that are decided from now on are delivered to it.
+        pub async fn create_webhook(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateWebhookRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateWebhookResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WebhookService/CreateWebhook",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WebhookService", "CreateWebhook"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the webhooks of a namespace, oldest first; there are at most 100 that can still be called, so no pages.
+        pub async fn list_webhooks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWebhooksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWebhooksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WebhookService/ListWebhooks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WebhookService", "ListWebhooks"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a webhook and what was to be delivered to it.
+        pub async fn delete_webhook(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteWebhookRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteWebhookResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WebhookService/DeleteWebhook",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WebhookService", "DeleteWebhook"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the deliveries of a webhook, newest first. They are kept for 7 days.
+        pub async fn list_webhook_deliveries(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWebhookDeliveriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWebhookDeliveriesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WebhookService/ListWebhookDeliveries",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "taskyard.v1.WebhookService",
+                        "ListWebhookDeliveries",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Delivers something again, whatever became of it, with a full set of tries.
+        pub async fn redeliver_webhook(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RedeliverWebhookRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedeliverWebhookResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WebhookService/RedeliverWebhook",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.WebhookService", "RedeliverWebhook"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod webhook_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with WebhookServiceServer.
+    #[async_trait]
+    pub trait WebhookService: std::marker::Send + std::marker::Sync + 'static {
+        /// Makes a webhook; changes that are decided from now on are delivered to it.
+        async fn create_webhook(
+            &self,
+            request: tonic::Request<super::CreateWebhookRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateWebhookResponse>,
+            tonic::Status,
+        >;
+        /// Lists the webhooks of a namespace, oldest first; there are at most 100 that can still be called, so no pages.
+        async fn list_webhooks(
+            &self,
+            request: tonic::Request<super::ListWebhooksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWebhooksResponse>,
+            tonic::Status,
+        >;
+        /// Removes a webhook and what was to be delivered to it.
+        async fn delete_webhook(
+            &self,
+            request: tonic::Request<super::DeleteWebhookRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteWebhookResponse>,
+            tonic::Status,
+        >;
+        /// Lists the deliveries of a webhook, newest first. They are kept for 7 days.
+        async fn list_webhook_deliveries(
+            &self,
+            request: tonic::Request<super::ListWebhookDeliveriesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWebhookDeliveriesResponse>,
+            tonic::Status,
+        >;
+        /// Delivers something again, whatever became of it, with a full set of tries.
+        async fn redeliver_webhook(
+            &self,
+            request: tonic::Request<super::RedeliverWebhookRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedeliverWebhookResponse>,
+            tonic::Status,
+        >;
+    }
+    /// For owners that are reached by HTTP: each matching change of a task is posted to the webhook's URL, at least once,
+    /// with retries over about a day. The body is JSON, signed with the webhook's secret. Not for what runs inside a task.
+    #[derive(Debug)]
+    pub struct WebhookServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> WebhookServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for WebhookServiceServer<T>
+    where
+        T: WebhookService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/taskyard.v1.WebhookService/CreateWebhook" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateWebhookSvc<T: WebhookService>(pub Arc<T>);
+                    impl<
+                        T: WebhookService,
+                    > tonic::server::UnaryService<super::CreateWebhookRequest>
+                    for CreateWebhookSvc<T> {
+                        type Response = super::CreateWebhookResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateWebhookRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebhookService>::create_webhook(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateWebhookSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WebhookService/ListWebhooks" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWebhooksSvc<T: WebhookService>(pub Arc<T>);
+                    impl<
+                        T: WebhookService,
+                    > tonic::server::UnaryService<super::ListWebhooksRequest>
+                    for ListWebhooksSvc<T> {
+                        type Response = super::ListWebhooksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWebhooksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebhookService>::list_webhooks(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWebhooksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WebhookService/DeleteWebhook" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteWebhookSvc<T: WebhookService>(pub Arc<T>);
+                    impl<
+                        T: WebhookService,
+                    > tonic::server::UnaryService<super::DeleteWebhookRequest>
+                    for DeleteWebhookSvc<T> {
+                        type Response = super::DeleteWebhookResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteWebhookRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebhookService>::delete_webhook(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteWebhookSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WebhookService/ListWebhookDeliveries" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWebhookDeliveriesSvc<T: WebhookService>(pub Arc<T>);
+                    impl<
+                        T: WebhookService,
+                    > tonic::server::UnaryService<super::ListWebhookDeliveriesRequest>
+                    for ListWebhookDeliveriesSvc<T> {
+                        type Response = super::ListWebhookDeliveriesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWebhookDeliveriesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebhookService>::list_webhook_deliveries(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWebhookDeliveriesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WebhookService/RedeliverWebhook" => {
+                    #[allow(non_camel_case_types)]
+                    struct RedeliverWebhookSvc<T: WebhookService>(pub Arc<T>);
+                    impl<
+                        T: WebhookService,
+                    > tonic::server::UnaryService<super::RedeliverWebhookRequest>
+                    for RedeliverWebhookSvc<T> {
+                        type Response = super::RedeliverWebhookResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RedeliverWebhookRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebhookService>::redeliver_webhook(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RedeliverWebhookSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for WebhookServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "taskyard.v1.WebhookService";
+    impl<T> tonic::server::NamedService for WebhookServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     app::App,
     commit::{Change, CommitError, Content},
     control::{attach, refusal::Refusal},
-    store::{StoreError, claim, creates, due, workers},
+    store::{StoreError, claim, creates, due, webhook_deliveries, webhooks, workers},
 };
 use std::time::Duration;
 use taskyard_core::{
@@ -24,6 +24,8 @@ const OFFER_AGE: Duration = Duration::from_secs(5);
 /// How often old rows are looked for, and how many are deleted at once.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_PAGE: i64 = 1_000;
+/// How long it can be seen what became of a webhook's deliveries.
+const DELIVERY_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Runs until the server shuts down.
 pub(super) async fn run(app: &App) {
@@ -105,5 +107,7 @@ async fn change_each(
 async fn forget(app: &App) -> Result<(), StoreError> {
     creates::forget_requests(app.store.pool(), FORGET_PAGE).await?;
     workers::forget_workers(app.store.pool(), FORGET_PAGE).await?;
+    webhook_deliveries::forget_old(app.store.pool(), DELIVERY_AGE, 10 * FORGET_PAGE).await?;
+    webhooks::forget_ended(app.store.pool(), FORGET_PAGE).await?;
     Ok(())
 }

@@ -4,25 +4,29 @@
 
 use super::{
     content,
-    creation::{self, Sorted},
+    creation::{self, Known},
     ending::{self, Streams},
     event, flush,
-    intent::{Change, Changed, CommitError, Content, Created, Creation},
+    intent::{Change, Changed, CommitError, Content, Created, Creation, RefusedCreation},
     monitors::Monitors,
     thread::Threads,
     wakes::Wakes,
+    webhooks::Webhooks,
 };
 use crate::store::{
-    Connection, StoreError, batch, creates, monitors::MonitorPart, new_tasks::NewTask, task_lock,
-    task_row::TaskRow, times,
+    Connection, StoreError,
+    batch::{self, EndedTasks},
+    creates,
+    new_tasks::NewTask,
+    task_lock,
+    task_row::TaskRow,
+    times,
 };
 use std::collections::{BTreeMap, HashMap};
 use taskyard_core::{
     Timestamp,
     id::{SessionUid, TaskId, WorkerSessionId},
-    task::{
-        AttemptEnd, Effect, Event, Gate, Loss, Place, Rejected, State, TreeLimits, apply, may_spawn,
-    },
+    task::{AttemptEnd, Effect, Event, Gate, Loss, Rejected, State, TreeLimits, apply},
 };
 use taskyard_proto::{
     storage::v1::LoggedEvent,
@@ -33,14 +37,28 @@ use taskyard_proto::{
 pub(super) enum Item<'a> {
     /// A task to create.
     Create(&'a Creation),
+    /// Tasks to create, all of them or none.
+    CreateAll(&'a [Creation]),
     /// A change of a task.
     Change(&'a Change),
+}
+
+impl<'a> Item<'a> {
+    fn creations(&self) -> &'a [Creation] {
+        match self {
+            Self::Create(creation) => std::slice::from_ref(*creation),
+            Self::CreateAll(creations) => creations,
+            Self::Change(_) => &[],
+        }
+    }
 }
 
 /// What its caller is told.
 pub(super) enum Answer {
     /// Of a creation.
     Created(Result<Created, CommitError>),
+    /// Of several creations together.
+    CreatedAll(Result<Vec<Created>, RefusedCreation>),
     /// Of a change.
     Changed(Box<Result<Changed, CommitError>>),
 }
@@ -58,50 +76,46 @@ pub(super) struct Aftermath {
     pub(super) is_queue_touched: bool,
     /// Whether there are new wakes.
     pub(super) has_wakes: bool,
+    /// Whether webhooks are to be called.
+    pub(super) has_deliveries: bool,
 }
 
 /// Runs a batch as one transaction and answers its items in order.
 pub(super) async fn run(
     db: &mut Connection,
     items: &[Item<'_>],
+    tree: TreeLimits,
     may_be_stored: bool,
 ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
     let mut transaction = batch::begin(db).await?;
     let db = &mut *transaction;
-    let mut work = Work::load(db, items, may_be_stored).await?;
-    let creations: Vec<&Creation> = items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Create(creation) => Some(*creation),
-            Item::Change(_) => None,
-        })
-        .collect();
-    let sorted = if creations.is_empty() {
-        Vec::new()
-    } else {
-        creation::sort(db, &creations, may_be_stored).await?
-    };
-    let mut sorted = sorted.into_iter();
+    let mut work = Work::load(db, items, tree, may_be_stored).await?;
+    let creations: Vec<&Creation> = items.iter().flat_map(Item::creations).collect();
+    let mut known = Known::load(db, &creations, may_be_stored).await?;
     let mut answers = Vec::with_capacity(items.len());
     for item in items {
         answers.push(match item {
-            Item::Create(creation) => Answer::Created(match sorted.next() {
-                Some(Sorted::Answered(answer)) => answer,
-                // its place is filled in when its session has numbered it
-                Some(Sorted::New) | None => work
-                    .create(creation)
-                    .map(|()| Created::Earlier(creation.task.id)),
-            }),
+            Item::Create(creation) => {
+                Answer::Created(creation::create(&mut work, &mut known, creation))
+            }
+            Item::CreateAll(creations) => {
+                Answer::CreatedAll(creation::create_all(&mut work, &mut known, creations))
+            }
             Item::Change(change) => Answer::Changed(Box::new(work.change(db, change).await?)),
         });
     }
     let placements = flush::write(&mut work, db, &creations).await?;
     batch::commit(transaction).await?;
     for (item, answer) in items.iter().zip(&mut answers) {
-        if let (Item::Create(creation), Answer::Created(Ok(created))) = (item, answer)
-            && let Some(placement) = placements.get(&creation.task.id)
-        {
-            *created = Created::New(*placement);
+        let created: &mut [Created] = match answer {
+            Answer::Created(Ok(created)) => std::slice::from_mut(created),
+            Answer::CreatedAll(Ok(created)) => created,
+            Answer::Created(Err(_)) | Answer::CreatedAll(Err(_)) | Answer::Changed(_) => continue,
+        };
+        for (creation, created) in item.creations().iter().zip(created) {
+            if let Some(placement) = placements.get(&creation.task.id) {
+                *created = Created::New(*placement);
+            }
         }
     }
     Ok((answers, work.aftermath))
@@ -112,11 +126,14 @@ pub(super) struct Work<'a> {
     pub(super) now: Timestamp,
     pub(super) rows: HashMap<TaskId, Working>,
     streams: Streams,
+    /// How large a tree may grow.
+    pub(super) tree: TreeLimits,
     /// Children of the parents below which the batch creates.
-    children: HashMap<TaskId, u64>,
+    pub(super) children: HashMap<TaskId, u64>,
     pub(super) threads: Threads,
     pub(super) monitors: Monitors,
     pub(super) wakes: Wakes,
+    pub(super) webhooks: Webhooks,
     pub(super) sessions: BTreeMap<SessionUid, SessionWork<'a>>,
     pub(super) attempts: Vec<(TaskId, AttemptEnd, Option<Exit>)>,
     pub(super) aftermath: Aftermath,
@@ -135,6 +152,8 @@ pub(super) struct SessionWork<'a> {
     pub(super) events: Vec<LoggedEvent>,
     pub(super) creates: Vec<&'a NewTask>,
     pub(super) open_delta: i64,
+    pub(super) ended: EndedTasks,
+    pub(super) awaiting_delta: i64,
     pub(super) virtual_time: f64,
 }
 
@@ -142,6 +161,7 @@ impl<'a> Work<'a> {
     async fn load(
         db: &mut Connection,
         items: &[Item<'_>],
+        tree: TreeLimits,
         may_be_stored: bool,
     ) -> Result<Self, StoreError> {
         let mut ids: Vec<TaskId> = Vec::new();
@@ -153,19 +173,20 @@ impl<'a> Work<'a> {
                     ids.push(change.task);
                     runs_may_end |= matches!(change.event, Event::Finish(..) | Event::Lost { .. });
                 }
-                Item::Create(creation) => {
-                    parents.extend(creation.task.parent.map(|above| above.parent));
+                Item::Create(_) | Item::CreateAll(_) => {
+                    let above = item.creations().iter().filter_map(|new| new.task.parent);
+                    parents.extend(above.map(|above| above.parent));
                 }
             }
         }
         ids.extend(&parents);
         ids.sort_unstable();
         ids.dedup();
-        let (rows, now) = if ids.is_empty() {
-            (Vec::new(), creates::now(&mut *db).await?)
+        let (rows, now, has_webhooks) = if ids.is_empty() {
+            (Vec::new(), creates::now(&mut *db).await?, false)
         } else {
             let locked = task_lock::lock_tasks(db, &ids).await?;
-            (locked.rows, locked.now)
+            (locked.rows, locked.now, locked.has_webhooks)
         };
         let streams = if runs_may_end {
             let runs: Vec<(TaskId, u32)> = rows
@@ -185,12 +206,13 @@ impl<'a> Work<'a> {
         };
         let changes = items.iter().filter_map(|item| match item {
             Item::Change(change) => Some(*change),
-            Item::Create(_) => None,
+            Item::Create(_) | Item::CreateAll(_) => None,
         });
         let threads = Threads::load(db, changes.clone(), may_be_stored).await?;
         let creations = items.iter().filter_map(|item| match item {
             Item::Create(creation) => Some(*creation),
-            Item::Change(_) => None,
+            // a firing is created by itself
+            Item::CreateAll(_) | Item::Change(_) => None,
         });
         let monitors = Monitors::load(db, creations, changes).await?;
         let working = |row: TaskRow| Working {
@@ -205,50 +227,16 @@ impl<'a> Work<'a> {
                 .map(|row| (row.task.id, working(row)))
                 .collect(),
             streams,
+            tree,
             children,
             threads,
             monitors,
             wakes: Wakes::default(),
+            webhooks: Webhooks::new(has_webhooks),
             sessions: BTreeMap::new(),
             attempts: Vec::new(),
             aftermath: Aftermath::default(),
         })
-    }
-
-    fn create(&mut self, creation: &'a Creation) -> Result<(), CommitError> {
-        let task = &creation.task;
-        if let Some(above) = task.parent {
-            let parent = self.rows.get(&above.parent).ok_or(CommitError::NoParent)?;
-            if let Some(fence) = creation.spawner {
-                let held = parent.row.task.lease();
-                if held.is_none_or(|held| held.epoch != fence.epoch || held.id != fence.lease_id) {
-                    return Err(CommitError::SpawnerLost);
-                }
-            }
-            let firing = match task.monitor {
-                Some(MonitorPart::Firing(firing)) => Some(firing),
-                Some(MonitorPart::Monitor(_)) | None => None,
-            };
-            let siblings = self.children.entry(above.parent).or_default();
-            let place = Place {
-                depth: u32::from(above.depth.unsigned_abs()),
-                siblings: *siblings,
-                is_firing: firing.is_some(),
-            };
-            may_spawn(&parent.row.task, place, TreeLimits::DEFAULT)
-                .map_err(CommitError::NoSpawn)?;
-            if let Some(firing) = firing {
-                self.monitors.fire(&parent.row.task, task.id, firing)?;
-            }
-            *siblings += 1;
-        }
-        let session = self.sessions.entry(task.session).or_default();
-        session.events.push(event::created(task));
-        session.creates.push(task);
-        session.open_delta += 1;
-        session.virtual_time = session.virtual_time.max(task.virtual_time);
-        self.aftermath.is_queue_touched |= task.gate == Gate::Open;
-        Ok(())
     }
 
     /// Applies one change. The outer error ends the batch, the inner one is the caller's.
@@ -361,12 +349,19 @@ impl<'a> Work<'a> {
                         self.now,
                     )
                     .await?;
-                    self.sessions
-                        .entry(working.row.session)
-                        .or_default()
-                        .open_delta -= 1;
+                    let session = self.sessions.entry(working.row.session).or_default();
+                    session.open_delta -= 1;
+                    session.ended.add(state);
                 }
             }
+        }
+        let awaiting_delta =
+            i64::from(is_awaiting(&working.row.task.state)) - i64::from(is_awaiting(&before.state));
+        if awaiting_delta != 0 {
+            self.sessions
+                .entry(working.row.session)
+                .or_default()
+                .awaiting_delta += awaiting_delta;
         }
         self.aftermath.is_queue_touched |= is_claimable(&working.row);
         let posted = message
@@ -377,6 +372,8 @@ impl<'a> Work<'a> {
             .wakes
             .note(&before, &working.row, message.as_ref(), self.now)
             .or_else(|| self.wakes.note_firing(&working.row, change, self.now));
+        self.webhooks
+            .note(&before, &working.row, message.as_ref(), self.now);
         let logged: Vec<LoggedEvent> = [posted, updated, woken].into_iter().flatten().collect();
         if !logged.is_empty() {
             let session = self.sessions.entry(working.row.session).or_default();
@@ -415,6 +412,10 @@ fn is_gone(event: &Event) -> bool {
         | Event::StartDeadline
         | Event::Complete => false,
     }
+}
+
+fn is_awaiting(state: &State) -> bool {
+    matches!(state, State::AwaitingInput { .. })
 }
 
 fn is_claimable(row: &TaskRow) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{
     batch::{self, Aftermath, Answer, Item},
-    intent::{Change, Changed, CommitError, Created, Creation},
+    intent::{Change, Changed, CommitError, Created, Creation, RefusedCreation},
 };
 use crate::{
     error_chain::chain,
@@ -11,7 +11,7 @@ use crate::{
 };
 use rand::Rng;
 use std::time::{Duration, Instant};
-use taskyard_core::id::SessionUid;
+use taskyard_core::{id::SessionUid, task::TreeLimits};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -41,6 +41,10 @@ pub struct Commits {
 #[derive(Debug)]
 enum Intent {
     Create(Box<Creation>, oneshot::Sender<Result<Created, CommitError>>),
+    CreateAll(
+        Vec<Creation>,
+        oneshot::Sender<Result<Vec<Created>, RefusedCreation>>,
+    ),
     Change(Box<Change>, oneshot::Sender<Result<Changed, CommitError>>),
 }
 
@@ -52,6 +56,7 @@ impl Commits {
     pub async fn start(
         store: &Store,
         events: &Events,
+        tree: TreeLimits,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, StoreError> {
         let mut queues = Vec::with_capacity(COMMITTERS);
@@ -60,6 +65,7 @@ impl Commits {
             let committer = Committer {
                 store: store.clone(),
                 events: events.clone(),
+                tree,
                 connection: Some(store.open().await?),
             };
             tasks.spawn(committer.run(intents));
@@ -73,10 +79,44 @@ impl Commits {
     /// # Errors
     /// Any [`CommitError`].
     pub async fn create(&self, creation: Creation) -> Result<Created, CommitError> {
+        self.create_later(creation)?
+            .await
+            .map_err(|_| CommitError::ShuttingDown)?
+    }
+
+    /// Queues a creation and returns at once; those of one session that are queued in order are numbered in order.
+    ///
+    /// # Errors
+    /// [`CommitError::Overloaded`] or [`CommitError::ShuttingDown`].
+    pub fn create_later(
+        &self,
+        creation: Creation,
+    ) -> Result<oneshot::Receiver<Result<Created, CommitError>>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let session = creation.task.session;
         self.queue(session, Intent::Create(Box::new(creation), reply))?;
-        answer.await.map_err(|_| CommitError::ShuttingDown)?
+        Ok(answer)
+    }
+
+    /// Creates tasks of one session in one transaction, all of them or none; their answers in order.
+    ///
+    /// # Errors
+    /// [`RefusedCreation`] with any [`CommitError`].
+    pub async fn create_all(
+        &self,
+        session: SessionUid,
+        creations: Vec<Creation>,
+    ) -> Result<Vec<Created>, RefusedCreation> {
+        let refused = |error| RefusedCreation {
+            position: None,
+            error,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.queue(session, Intent::CreateAll(creations, reply))
+            .map_err(refused)?;
+        answer
+            .await
+            .map_err(|_| refused(CommitError::ShuttingDown))?
     }
 
     /// Changes a task of a session.
@@ -121,6 +161,7 @@ impl Commits {
 struct Committer {
     store: Store,
     events: Events,
+    tree: TreeLimits,
     connection: Option<Connection>,
 }
 
@@ -128,9 +169,10 @@ impl Committer {
     async fn run(mut self, mut intents: mpsc::Receiver<Intent>) {
         let mut waiting = Vec::with_capacity(MAX_BATCH);
         while intents.recv_many(&mut waiting, MAX_BATCH).await > 0 {
-            let until = Instant::now() + PATIENCE;
-            self.commit(std::mem::take(&mut waiting), until, false)
-                .await;
+            for batch in portions(std::mem::take(&mut waiting)) {
+                let until = Instant::now() + PATIENCE;
+                self.commit(batch, until, false).await;
+            }
             waiting.reserve(MAX_BATCH);
         }
     }
@@ -189,7 +231,9 @@ impl Committer {
         may_be_stored: bool,
     ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
         let items: Vec<Item<'_>> = batch.iter().map(Intent::item).collect();
-        let transaction = async |db: &mut Connection| batch::run(db, &items, may_be_stored).await;
+        let tree = self.tree;
+        let transaction =
+            async |db: &mut Connection| batch::run(db, &items, tree, may_be_stored).await;
         self.store.run(&mut self.connection, transaction).await
     }
 
@@ -209,6 +253,9 @@ impl Committer {
         if aftermath.has_wakes {
             self.events.wakes_touched();
         }
+        if aftermath.has_deliveries {
+            self.events.webhooks_touched();
+        }
     }
 }
 
@@ -216,7 +263,16 @@ impl Intent {
     fn item(&self) -> Item<'_> {
         match self {
             Self::Create(creation, _) => Item::Create(creation),
+            Self::CreateAll(creations, _) => Item::CreateAll(creations),
             Self::Change(change, _) => Item::Change(change),
+        }
+    }
+
+    /// How much of a batch it takes.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Create(..) | Self::Change(..) => 1,
+            Self::CreateAll(creations, _) => creations.len(),
         }
     }
 
@@ -224,18 +280,42 @@ impl Intent {
     fn answer(self, answer: Answer) {
         match (self, answer) {
             (Self::Create(_, reply), Answer::Created(answer)) => drop(reply.send(answer)),
+            (Self::CreateAll(_, reply), Answer::CreatedAll(answer)) => drop(reply.send(answer)),
             (Self::Change(_, reply), Answer::Changed(answer)) => drop(reply.send(*answer)),
             // the batch answers each item in kind
-            (Self::Create(..), Answer::Changed(_)) | (Self::Change(..), Answer::Created(_)) => {}
+            (Self::Create(..), Answer::CreatedAll(_) | Answer::Changed(_))
+            | (Self::CreateAll(..), Answer::Created(_) | Answer::Changed(_))
+            | (Self::Change(..), Answer::Created(_) | Answer::CreatedAll(_)) => {}
         }
     }
 
     fn refuse(self, error: CommitError) {
         match self {
             Self::Create(_, reply) => drop(reply.send(Err(error))),
+            Self::CreateAll(_, reply) => drop(reply.send(Err(RefusedCreation {
+                position: None,
+                error,
+            }))),
             Self::Change(_, reply) => drop(reply.send(Err(error))),
         }
     }
+}
+
+/// Cuts what is waiting into batches of at most [`MAX_BATCH`] tasks, or one intent where that alone is larger.
+fn portions(intents: Vec<Intent>) -> Vec<Vec<Intent>> {
+    let mut portions: Vec<Vec<Intent>> = Vec::with_capacity(1);
+    let mut weight = 0;
+    for intent in intents {
+        weight += intent.weight();
+        match portions.last_mut() {
+            Some(portion) if weight <= MAX_BATCH => portion.push(intent),
+            Some(_) | None => {
+                weight = intent.weight();
+                portions.push(vec![intent]);
+            }
+        }
+    }
+    portions
 }
 
 /// What a refusal by the schema means: the index that another server's create got to first.

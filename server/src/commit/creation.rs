@@ -1,109 +1,240 @@
-//! Which creations of a batch are new, and which repeat an earlier one.
+//! Creations within a batch: which are new, which repeat an earlier one, and what may be created below whom.
 
-use super::intent::{CommitError, Created, Creation};
+use super::{
+    batch::Work,
+    event,
+    intent::{CommitError, Created, Creation, RefusedCreation},
+};
 use crate::store::{
-    StoreError,
+    Connection, StoreError,
     creates::{self, Earlier, RequestKey, TaskKey},
+    monitors::MonitorPart,
 };
 use std::collections::{HashMap, HashSet};
-use taskyard_core::id::{SessionUid, TaskId};
+use taskyard_core::{
+    id::{SessionUid, TaskId},
+    task::{Gate, Place, may_spawn},
+};
 
-/// What is known of a creation before anything is written.
-pub(super) enum Sorted {
-    /// It is to be stored.
-    New,
-    /// It is answered without a write.
-    Answered(Result<Created, CommitError>),
+/// What was created before: what the store has of it, and what this batch has created so far.
+#[derive(Default)]
+pub(super) struct Known {
+    requests: Lookup<RequestKey>,
+    keys: Lookup<TaskKey>,
+    names: HashSet<(SessionUid, String)>,
+    /// Tasks of this very batch that an earlier try of it has stored.
+    stored: HashSet<TaskId>,
 }
 
-/// Sorts the creations of a batch, in order: by request id, by key, by name. `may_be_stored`: an earlier try of this very
-/// batch may have been committed without our knowing.
-pub(super) async fn sort(
-    db: &mut crate::store::Connection,
-    creations: &[&Creation],
-    may_be_stored: bool,
-) -> Result<Vec<Sorted>, StoreError> {
-    let mut requests = Lookup::default();
-    let mut keys = Lookup::default();
-    let request_keys: Vec<&RequestKey> = creations
-        .iter()
-        .filter_map(|creation| creation.request.as_ref().map(|(key, _)| key))
-        .collect();
-    if !request_keys.is_empty() {
-        requests.fill(
-            &request_keys,
-            creates::find_requests(db, &request_keys).await?,
-        );
-    }
-    let task_keys: Vec<TaskKey> = creations
-        .iter()
-        .filter_map(|creation| task_key(creation))
-        .collect();
-    if !task_keys.is_empty() {
-        let wanted: Vec<&TaskKey> = task_keys.iter().collect();
-        keys.fill(&wanted, creates::find_keys(db, &wanted).await?);
-    }
-    let names: Vec<(SessionUid, String)> = creations
-        .iter()
-        .filter_map(|creation| name(creation))
-        .collect();
-    let mut taken: HashSet<(SessionUid, String)> = HashSet::new();
-    if !names.is_empty() {
-        taken.extend(creates::find_taken_names(db, &names).await?);
-    }
-    let mut stored: HashSet<TaskId> = HashSet::new();
-    if may_be_stored {
-        let ids: Vec<TaskId> = creations.iter().map(|creation| creation.task.id).collect();
-        stored.extend(creates::find_existing(db, &ids).await?);
-    }
-    let mut sorted = Vec::with_capacity(creations.len());
-    for creation in creations {
-        if stored.contains(&creation.task.id) {
-            sorted.push(Sorted::Answered(Ok(Created::Earlier(creation.task.id))));
-            continue;
+impl Known {
+    /// Looks up all that the creations of a batch could repeat. `may_be_stored`: an earlier try of this very batch may
+    /// have been committed without our knowing.
+    pub(super) async fn load(
+        db: &mut Connection,
+        creations: &[&Creation],
+        may_be_stored: bool,
+    ) -> Result<Self, StoreError> {
+        let mut known = Self::default();
+        if creations.is_empty() {
+            return Ok(known);
         }
-        let repeated = check_request(creation, &requests).or_else(|| check_key(creation, &keys));
-        if let Some(answer) = repeated {
-            sorted.push(Sorted::Answered(answer));
-            continue;
+        let requests: Vec<&RequestKey> = creations
+            .iter()
+            .filter_map(|creation| creation.request.as_ref().map(|(key, _)| key))
+            .collect();
+        if !requests.is_empty() {
+            let found = creates::find_requests(&mut *db, &requests).await?;
+            known.requests.fill(&requests, found);
         }
-        if let Some(name) = name(creation)
-            && !taken.insert(name)
+        let keys: Vec<TaskKey> = creations
+            .iter()
+            .filter_map(|creation| task_key(creation))
+            .collect();
+        if !keys.is_empty() {
+            let wanted: Vec<&TaskKey> = keys.iter().collect();
+            let found = creates::find_keys(db, &wanted).await?;
+            known.keys.fill(&wanted, found);
+        }
+        let names: Vec<(SessionUid, String)> = creations
+            .iter()
+            .filter_map(|creation| name(creation))
+            .collect();
+        if !names.is_empty() {
+            let taken = creates::find_taken_names(db, &names).await?;
+            known.names.extend(taken);
+        }
+        if may_be_stored {
+            let ids: Vec<TaskId> = creations.iter().map(|creation| creation.task.id).collect();
+            known.stored.extend(creates::find_existing(db, &ids).await?);
+        }
+        Ok(known)
+    }
+
+    /// What a creation is answered without a write, by request id, by key, by name; none: it is new.
+    fn answer(&self, creation: &Creation) -> Option<Result<Created, CommitError>> {
+        if self.stored.contains(&creation.task.id) {
+            return Some(Ok(Created::Earlier(creation.task.id)));
+        }
+        if let Some((key, fingerprint)) = &creation.request
+            && let Some(earlier) = self.requests.get(key)
         {
-            sorted.push(Sorted::Answered(Err(CommitError::NameTaken)));
-            continue;
+            return Some(if earlier.fingerprint == *fingerprint {
+                Ok(Created::Earlier(earlier.task))
+            } else {
+                Err(CommitError::RequestIdConflict)
+            });
         }
+        if let Some(earlier) = task_key(creation).and_then(|key| self.keys.get(&key)) {
+            return Some(if earlier.fingerprint == creation.task.fingerprint {
+                Ok(Created::Earlier(earlier.task))
+            } else {
+                Err(CommitError::KeyConflict)
+            });
+        }
+        name(creation)
+            .is_some_and(|name| self.names.contains(&name))
+            .then_some(Err(CommitError::NameTaken))
+    }
+
+    /// Notes what the batch will store, so that what follows in it repeats that.
+    fn note(&mut self, creation: &Creation) {
+        let task = &creation.task;
         if let Some((key, fingerprint)) = &creation.request {
-            requests.note(key, creation.task.id, *fingerprint);
+            self.requests.note(key.clone(), task.id, *fingerprint);
         }
         if let Some(key) = task_key(creation) {
-            keys.note(&key, creation.task.id, creation.task.fingerprint);
+            self.keys.note(key, task.id, task.fingerprint);
         }
-        sorted.push(Sorted::New);
+        self.names.extend(name(creation));
     }
-    Ok(sorted)
+
+    /// Takes back a note.
+    fn forget(&mut self, creation: &Creation) {
+        if let Some((key, _)) = &creation.request {
+            self.requests.forget(key);
+        }
+        if let Some(key) = task_key(creation) {
+            self.keys.forget(&key);
+        }
+        if let Some(name) = name(creation) {
+            self.names.remove(&name);
+        }
+    }
 }
 
-fn check_request(
+/// Creates a task, unless it repeats an earlier one or may not be.
+pub(super) fn create<'a>(
+    work: &mut Work<'a>,
+    known: &mut Known,
+    creation: &'a Creation,
+) -> Result<Created, CommitError> {
+    let (created, is_new) = decide(work, known, creation)?;
+    if is_new {
+        add(work, creation);
+    }
+    Ok(created)
+}
+
+/// Creates tasks, all of them or none; where one is refused, nothing of the others is left behind.
+pub(super) fn create_all<'a>(
+    work: &mut Work<'a>,
+    known: &mut Known,
+    creations: &'a [Creation],
+) -> Result<Vec<Created>, RefusedCreation> {
+    let mut answers = Vec::with_capacity(creations.len());
+    let mut new: Vec<&Creation> = Vec::with_capacity(creations.len());
+    for (position, creation) in creations.iter().enumerate() {
+        match decide(work, known, creation) {
+            Ok((created, is_new)) => {
+                answers.push(created);
+                if is_new {
+                    new.push(creation);
+                }
+            }
+            Err(error) => {
+                for creation in new {
+                    known.forget(creation);
+                    take_back(work, creation);
+                }
+                return Err(RefusedCreation {
+                    position: Some(position),
+                    error,
+                });
+            }
+        }
+    }
+    for creation in new {
+        add(work, creation);
+    }
+    Ok(answers)
+}
+
+/// Whether a creation is new, which is noted then; or what it repeats.
+fn decide(
+    work: &mut Work<'_>,
+    known: &mut Known,
     creation: &Creation,
-    requests: &Lookup<RequestKey>,
-) -> Option<Result<Created, CommitError>> {
-    let (key, fingerprint) = creation.request.as_ref()?;
-    let earlier = requests.get(key)?;
-    Some(if earlier.fingerprint == *fingerprint {
-        Ok(Created::Earlier(earlier.task))
-    } else {
-        Err(CommitError::RequestIdConflict)
-    })
+) -> Result<(Created, bool), CommitError> {
+    if let Some(answer) = known.answer(creation) {
+        return answer.map(|created| (created, false));
+    }
+    admit(work, creation)?;
+    known.note(creation);
+    // its place is filled in when its session has numbered it
+    Ok((Created::Earlier(creation.task.id), true))
 }
 
-fn check_key(creation: &Creation, keys: &Lookup<TaskKey>) -> Option<Result<Created, CommitError>> {
-    let earlier = keys.get(&task_key(creation)?)?;
-    Some(if earlier.fingerprint == creation.task.fingerprint {
-        Ok(Created::Earlier(earlier.task))
-    } else {
-        Err(CommitError::KeyConflict)
-    })
+/// Counts a new child of its parent, if that may get one.
+fn admit(work: &mut Work<'_>, creation: &Creation) -> Result<(), CommitError> {
+    let Some(above) = creation.task.parent else {
+        return Ok(());
+    };
+    let parent = work.rows.get(&above.parent).ok_or(CommitError::NoParent)?;
+    if let Some(fence) = creation.spawner {
+        let held = parent.row.task.lease();
+        if held.is_none_or(|held| held.epoch != fence.epoch || held.id != fence.lease_id) {
+            return Err(CommitError::SpawnerLost);
+        }
+    }
+    let firing = match creation.task.monitor {
+        Some(MonitorPart::Firing(firing)) => Some(firing),
+        Some(MonitorPart::Monitor(_)) | None => None,
+    };
+    let siblings = work.children.entry(above.parent).or_default();
+    let place = Place {
+        depth: u32::from(above.depth.unsigned_abs()),
+        siblings: *siblings,
+        is_firing: firing.is_some(),
+    };
+    may_spawn(&parent.row.task, place, work.tree).map_err(CommitError::NoSpawn)?;
+    if let Some(firing) = firing {
+        work.monitors
+            .fire(&parent.row.task, creation.task.id, firing)?;
+    }
+    *siblings += 1;
+    Ok(())
+}
+
+/// Takes back what [`admit`] counted.
+fn take_back(work: &mut Work<'_>, creation: &Creation) {
+    let siblings = creation
+        .task
+        .parent
+        .and_then(|above| work.children.get_mut(&above.parent));
+    if let Some(siblings) = siblings {
+        *siblings -= 1;
+    }
+}
+
+/// Puts a new task among what is to be written.
+fn add<'a>(work: &mut Work<'a>, creation: &'a Creation) {
+    let task = &creation.task;
+    let session = work.sessions.entry(task.session).or_default();
+    session.events.push(event::created(task));
+    session.creates.push(task);
+    session.open_delta += 1;
+    session.virtual_time = session.virtual_time.max(task.virtual_time);
+    work.aftermath.is_queue_touched |= task.gate == Gate::Open;
 }
 
 fn task_key(creation: &Creation) -> Option<TaskKey> {
@@ -118,7 +249,7 @@ fn name(creation: &Creation) -> Option<(SessionUid, String)> {
     Some((creation.task.session, creation.task.name.clone()?))
 }
 
-/// Earlier creations by one sort of key: those in the store, then those of this batch.
+/// Earlier creations by one sort of key.
 struct Lookup<K> {
     found: HashMap<K, Earlier>,
 }
@@ -140,9 +271,12 @@ impl<K: Clone + Eq + std::hash::Hash> Lookup<K> {
         }
     }
 
-    fn note(&mut self, key: &K, task: TaskId, fingerprint: [u8; 32]) {
-        self.found
-            .insert(key.clone(), Earlier { task, fingerprint });
+    fn note(&mut self, key: K, task: TaskId, fingerprint: [u8; 32]) {
+        self.found.insert(key, Earlier { task, fingerprint });
+    }
+
+    fn forget(&mut self, key: &K) {
+        self.found.remove(key);
     }
 
     fn get(&self, key: &K) -> Option<Earlier> {

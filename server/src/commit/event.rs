@@ -46,7 +46,7 @@ pub(super) fn created(task: &NewTask) -> LoggedEvent {
         change: Some(TaskChange {
             state: TaskState::Queued.into(),
             not_before: task.policy.not_before.map(times::core_to_proto),
-            hold: task.gate == Gate::Held,
+            hold: matches!(task.gate, Gate::Held { .. }),
             links: task.retry_of.map(|id| taskyard_proto::v1::Links {
                 retry_of: id.to_string(),
                 ..Default::default()
@@ -74,7 +74,7 @@ fn change(row: &TaskRow) -> TaskChange {
         State::Queued { gate, .. } => match gate {
             Gate::Open | Gate::Monitor => (None, false),
             Gate::Until(due) => (Some(times::core_to_proto(*due)), false),
-            Gate::Held => (None, true),
+            Gate::Held { until } => (until.map(times::core_to_proto), true),
         },
         State::Running { .. } | State::AwaitingInput { .. } | State::Terminal(_) => (None, false),
     };

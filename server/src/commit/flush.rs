@@ -32,6 +32,7 @@ pub(super) async fn write(
     settle_groups(work, db).await?;
     let placements = write_sessions(work, db, creations).await?;
     work.aftermath.has_wakes = work.wakes.write(db).await?;
+    work.aftermath.has_deliveries = work.webhooks.write(db).await?;
     Ok(placements)
 }
 
@@ -99,6 +100,8 @@ async fn write_sessions(
             events: count(work.events.len()),
             creates: count(work.creates.len()),
             open_delta: work.open_delta,
+            ended: work.ended,
+            awaiting_delta: work.awaiting_delta,
             virtual_time: work.virtual_time,
         })
         .filter(|change| change.events > 0 || change.open_delta != 0)

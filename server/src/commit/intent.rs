@@ -38,6 +38,15 @@ pub enum Created {
     Earlier(TaskId),
 }
 
+/// Why none of several creations was stored.
+#[derive(Debug)]
+pub struct RefusedCreation {
+    /// Which of them is to blame, from 0; none: none in particular.
+    pub position: Option<usize>,
+    /// Why.
+    pub error: CommitError,
+}
+
 /// Something that happened to a task, with what it carries.
 #[derive(Clone, Debug)]
 pub struct Change {

@@ -6,7 +6,7 @@
 //! Idle, a change waits for nobody; under load the batches grow.
 //!
 //! [`intent`] says what can be asked for, [`batch`] decides and [`flush`] writes the transaction, [`thread`] and [`wakes`]
-//! are what it does to messages and wakes, [`ending`] what a task's end row holds, and [`committer`] the loop with its
+//! are what it does to messages and wakes, [`webhooks`] what it tells them, [`ending`] what a task's end row holds, and [`committer`] the loop with its
 //! retries.
 
 pub mod batch;
@@ -20,9 +20,10 @@ pub mod intent;
 mod monitors;
 mod thread;
 mod wakes;
+mod webhooks;
 
 pub use committer::Commits;
 pub use intent::{
     Change, Changed, CommitError, Content, Created, Creation, FinishContent, Judged, Patch, Post,
-    StreamFacts,
+    RefusedCreation, StreamFacts,
 };

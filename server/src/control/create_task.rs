@@ -5,7 +5,7 @@ use super::{
     definition::{self, Definition},
     get_task, namespace,
     refusal::{Refusal, Resource, StoreError},
-    result_json, wait_tasks,
+    resolve, result_json, wait_tasks,
     wire_time::duration_field,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use taskyard_core::{
     id::{SessionUid, TaskId},
     task::{Fence, Gate},
@@ -37,7 +37,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Tries to find or make the session, where others delete it at the same time.
 const SESSION_TRIES: u32 = 3;
 /// Longest `request_id`, in bytes.
-const MAX_REQUEST_ID: usize = 128;
+pub(super) const MAX_REQUEST_ID: usize = 128;
 
 /// Stores a task and queues it. `caller` is what runs inside the parent, if that is who creates it.
 ///
@@ -97,7 +97,8 @@ async fn try_create(
         spawner: caller.map(|caller| caller.fence()),
         firing: None,
     };
-    let created = store_task(app, &owner, definition, origin, key, fingerprint).await?;
+    let request = key.map(|key| (key, fingerprint));
+    let created = store_task(app, &owner, definition, origin, request, fingerprint).await?;
     let mut response = CreateTaskResponse {
         task: Some(created.task),
         created: created.is_new,
@@ -146,20 +147,42 @@ pub struct StoredTask {
     pub is_new: bool,
 }
 
-/// Stores a parsed definition.
-///
-/// # Errors
-/// As [`create_task`], and [`Refusal::WrongState`] for a firing that is no longer due.
+/// A creation that is ready to be committed, with what its record is made of beside it.
+pub(super) struct Prepared {
+    /// The creation.
+    pub(super) creation: Creation,
+    labels: BTreeMap<String, String>,
+    tags: Vec<String>,
+}
+
+/// Stores a parsed definition. `request` is the caller's `request_id` with the fingerprint of the call, `fingerprint`
+/// that of the definition.
 pub async fn store_task(
     app: &App,
     owner: &Owner<'_>,
     definition: Definition,
     origin: Origin,
-    request: Option<RequestKey>,
+    request: Option<(RequestKey, [u8; 32])>,
     fingerprint: [u8; 32],
 ) -> Result<StoredTask, Refusal> {
+    let prepared = prepare(app, owner, definition, origin, request, fingerprint).await?;
+    match app.commits.create(prepared.creation.clone()).await {
+        Ok(created) => stored(app, owner, prepared, created).await,
+        Err(error) => Err(refused(&prepared.creation, error)),
+    }
+}
+
+/// Places a parsed definition: its parent, its route, its id.
+pub(super) async fn prepare(
+    app: &App,
+    owner: &Owner<'_>,
+    definition: Definition,
+    origin: Origin,
+    request: Option<(RequestKey, [u8; 32])>,
+    fingerprint: [u8; 32],
+) -> Result<Prepared, Refusal> {
     let parent = match &definition.parent {
-        Some(parent) => Some(find_parent(app, owner.session, parent).await?),
+        Some(parent) => Some(find_parent(app, owner, parent).await?),
         None => None,
     };
     let route = RouteName {
@@ -170,7 +193,7 @@ pub async fn store_task(
     };
     let route_id = app.routes.ensure(&app.store, &route).await?;
     let gate = match definition.policy.not_before {
-        _ if definition.hold => Gate::Held,
+        until if definition.hold => Gate::Held { until },
         _ if definition.policy.is_monitor => Gate::Monitor,
         Some(due) => Gate::Until(due),
         None => Gate::Open,
@@ -216,58 +239,82 @@ pub async fn store_task(
         monitor,
     };
     app.task_sessions.remember(id, owner.session);
-    let creation = Creation {
-        request: request.map(|key| (key, fingerprint)),
-        task,
-        spawner: origin.spawner,
-    };
-    match app.commits.create(creation.clone()).await {
-        Ok(Created::New(placement)) => Ok(StoredTask {
+    Ok(Prepared {
+        creation: Creation {
+            request,
+            task,
+            spawner: origin.spawner,
+        },
+        labels: definition.labels,
+        tags: definition.tags,
+    })
+}
+
+/// The task that a commit stored, or found stored.
+pub(super) async fn stored(
+    app: &App,
+    owner: &Owner<'_>,
+    prepared: Prepared,
+    created: Created,
+) -> Result<StoredTask, Refusal> {
+    let Prepared {
+        creation,
+        labels,
+        tags,
+    } = prepared;
+    let id = creation.task.id;
+    Ok(match created {
+        Created::New(placement) => StoredTask {
             id,
-            task: new_record(
-                owner,
-                creation.task,
-                definition.labels,
-                definition.tags,
-                placement,
-            ),
+            task: new_record(owner, creation.task, labels, tags, placement),
             is_new: true,
-        }),
-        Ok(Created::Earlier(earlier)) => Ok(StoredTask {
+        },
+        Created::Earlier(earlier) => StoredTask {
             id: earlier,
             // our own id: an earlier try of ours was stored without our knowing
             is_new: earlier == id,
             task: get_task::read_task(app, earlier).await?.task,
-        }),
-        Err(CommitError::NameTaken) => Err(Refusal::NameTaken {
-            name: creation.task.name.unwrap_or_default(),
-        }),
-        Err(CommitError::KeyConflict) => Err(Refusal::KeyConflict {
-            key: creation.task.key.unwrap_or_default(),
-        }),
-        Err(CommitError::RequestIdConflict) => Err(Refusal::RequestIdConflict {
+        },
+    })
+}
+
+/// Why a creation was refused, in the words of its caller.
+pub(super) fn refused(creation: &Creation, error: CommitError) -> Refusal {
+    match error {
+        CommitError::NameTaken => Refusal::NameTaken {
+            name: creation.task.name.clone().unwrap_or_default(),
+        },
+        CommitError::KeyConflict => Refusal::KeyConflict {
+            key: creation.task.key.clone().unwrap_or_default(),
+        },
+        CommitError::RequestIdConflict => Refusal::RequestIdConflict {
             request_id: creation
                 .request
-                .map(|(key, _)| key.request_id)
+                .as_ref()
+                .map(|(key, _)| key.request_id.clone())
                 .unwrap_or_default(),
-        }),
-        Err(error) => Err(error.into()),
+        },
+        error => error.into(),
     }
 }
 
-async fn find_parent(app: &App, session: SessionUid, parent: &str) -> Result<Ancestry, Refusal> {
-    let not_found = || Refusal::NotFound {
-        resource: Resource::Task,
-        name: parent.to_owned(),
+/// Where a child of `parent` is in its tree: an id, an ordinal or a name, as for every other task.
+async fn find_parent(app: &App, owner: &Owner<'_>, parent: &str) -> Result<Ancestry, Refusal> {
+    let id = match parent.parse() {
+        Ok(id) => id,
+        Err(_) => {
+            let field = "task.parent_task_id";
+            resolve::resolve_field(app, owner.namespace, &owner.session_id, field, parent)
+                .await?
+                .id
+        }
     };
-    let id: TaskId = parent
-        .parse()
-        .map_err(|problem: taskyard_core::id::NotATaskId| {
-            Refusal::invalid("task.parent_task_id", problem.to_string())
-        })?;
     match creates::find_ancestry(app.store.pool(), id).await? {
-        Some((parents_session, ancestry)) if parents_session == session => Ok(ancestry),
-        Some(_) | None => Err(not_found()),
+        Some((session, ancestry)) if session == owner.session => Ok(ancestry),
+        Some(_) | None => Err(Refusal::NotFound {
+            resource: Resource::Task,
+            name: parent.to_owned(),
+        }),
     }
 }
 
@@ -275,7 +322,7 @@ async fn find_parent(app: &App, session: SessionUid, parent: &str) -> Result<Anc
 fn new_record(
     owner: &Owner<'_>,
     task: NewTask,
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     tags: Vec<String>,
     placement: Placement,
 ) -> SessionTask {
@@ -322,14 +369,14 @@ fn new_record(
             max_backoff: Some(ms(task.policy.retry.max_backoff)),
             multiplier: task.policy.retry.multiplier,
         }),
-        hold: task.gate == Gate::Held,
+        hold: matches!(task.gate, Gate::Held { .. }),
         generation: 1,
         ..SessionTask::default()
     }
 }
 
 /// SHA-256 of the request without what may differ between two calls that mean the same.
-fn fingerprint(request: &CreateTaskRequest) -> [u8; 32] {
+pub(super) fn fingerprint(request: &CreateTaskRequest) -> [u8; 32] {
     let meant = CreateTaskRequest {
         request_id: String::new(),
         wait: None,

@@ -1,6 +1,7 @@
 //! What a client says of a new task, parsed once: every rule about a definition is here.
 
 mod spec;
+mod working_files;
 
 use super::{
     monitors::plan::{self, MonitorDefinition},
@@ -21,7 +22,8 @@ const MAX_NAME: usize = 64;
 const MAX_KEY: usize = 128;
 const MAX_KIND: usize = 64;
 const MAX_DISPLAY_NAME: usize = 256;
-const MAX_GROUP: usize = 128;
+/// Longest name of a group, in bytes.
+pub const MAX_GROUP: usize = 128;
 const MAX_TAGS: usize = 32;
 const MAX_TAG: usize = 128;
 const MAX_LABELS: usize = 64;
@@ -106,6 +108,7 @@ pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
     let executor = or_default(definition.executor, COMMAND);
     check_word("task.executor", &executor, MAX_KIND)?;
     spec::check(&spec, &executor)?;
+    working_files::check(&spec, &executor)?;
     let queue = or_default(definition.queue, DEFAULT_QUEUE);
     check_word("task.queue", &queue, MAX_NAME)?;
     let name = some(definition.name);

@@ -51,8 +51,14 @@ fn to_session(namespace: &str, row: SessionRow) -> Session {
         session_id: row.id,
         open_tasks: row.open_tasks,
         total_tasks: row.total_tasks,
+        succeeded_tasks: row.succeeded_tasks,
+        failed_tasks: row.failed_tasks,
+        canceled_tasks: row.canceled_tasks,
+        awaiting_input_tasks: row.awaiting_input_tasks,
         last_seq: row.last_seq,
         created_at: Some(row.created_at),
         updated_at: row.updated_at,
+        file_bytes: row.file_bytes,
+        files: row.files,
     }
 }

@@ -1,25 +1,29 @@
-//! ReadOutput: a piece of a run's output within a hard byte budget.
+//! ReadOutput: a piece of a run's output, or a view of it as text, within a hard byte budget.
 
 use super::{
     output_course,
     refusal::{Refusal, Resource},
     resolve,
     tail_output::read_standing,
+    view_output::{self, TextRequest},
 };
 use crate::{
     app::App,
-    store::output_read::{self, StoredChunk},
+    store::{
+        output_read::{self, RunStanding, StoredChunk},
+        resolve::FoundTask,
+    },
 };
 use bytes::{Bytes, BytesMut};
-use taskyard_proto::v1::{OutputStream, ReadOutputRequest, ReadOutputResponse};
+use taskyard_proto::v1::{OutputStream, OutputView, ReadOutputRequest, ReadOutputResponse};
 
 const DEFAULT_BYTES: usize = 64 << 10;
 const MAX_BYTES: usize = 1 << 20;
 
-/// Reads bytes from an offset on, or the last ones.
+/// Reads bytes from an offset on, or the last ones, or shows the stream as text.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], what [`resolve::resolve`] refuses, [`Refusal::NotFound`] for a run that has not
+/// [`Refusal::InvalidField`], [`Refusal::BadToken`] for a cursor of another stream, what [`resolve::resolve`] refuses, [`Refusal::NotFound`] for a run that has not
 /// begun, [`Refusal::OutOfRange`] for an offset beyond the end of a run that has ended, [`Refusal::Store`].
 pub async fn read_output(
     app: &App,
@@ -33,6 +37,25 @@ pub async fn read_output(
             return Err(Refusal::invalid("stream", problem));
         }
     };
+    if request.run < 0 {
+        return Err(Refusal::invalid("run", "must not be negative"));
+    }
+    let view = OutputView::try_from(request.view)
+        .map_err(|_| Refusal::invalid("view", "must be one of OutputView"))?;
+    let text = match view {
+        OutputView::Unspecified | OutputView::Raw => None,
+        OutputView::Tail | OutputView::Errors | OutputView::Grep | OutputView::SinceLast => {
+            Some(TextRequest::read(view, &request, stream)?)
+        }
+    };
+    if text.is_none() && !request.cursor.is_empty() {
+        let problem = "is for OUTPUT_VIEW_SINCE_LAST only";
+        return Err(Refusal::invalid("cursor", problem));
+    }
+    if text.is_none() && request.grep.is_some() {
+        let problem = "is for OUTPUT_VIEW_GREP only";
+        return Err(Refusal::invalid("grep", problem));
+    }
     let max_bytes = match usize::try_from(request.max_bytes) {
         Ok(0) => DEFAULT_BYTES,
         Ok(bytes) if bytes <= MAX_BYTES => bytes,
@@ -41,27 +64,14 @@ pub async fn read_output(
             return Err(Refusal::invalid("max_bytes", problem));
         }
     };
-    if request.run < 0 {
-        return Err(Refusal::invalid("run", "must not be negative"));
-    }
     if request.offset < 0 {
         return Err(Refusal::invalid("offset", "must not be negative"));
     }
     let task =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
-    let mut standing = read_standing(app, task, request.run).await?;
-    let run = match request.run {
-        0 => standing.latest_run,
-        run if run <= standing.latest_run => run,
-        run => {
-            return Err(Refusal::NotFound {
-                resource: Resource::Run,
-                name: run.to_string(),
-            });
-        }
-    };
-    if run != request.run {
-        standing = read_standing(app, task, run).await?;
+    let (run, standing) = find_run(app, task, request.run).await?;
+    if let Some(text) = text {
+        return view_output::view_output(app, task, run, &standing, text).await;
     }
     let stored = output_course::stored(&standing, stream);
     let total = output_course::total(&standing, run, stream);
@@ -108,7 +118,27 @@ pub async fn read_output(
         next_offset,
         total_bytes: total,
         end_of_stream,
+        ..ReadOutputResponse::default()
     })
+}
+
+/// The run that is asked for, 0 for the latest, and how it stands.
+async fn find_run(app: &App, task: FoundTask, asked: i32) -> Result<(i32, RunStanding), Refusal> {
+    let standing = read_standing(app, task, asked).await?;
+    let run = match asked {
+        0 => standing.latest_run,
+        run if run <= standing.latest_run => run,
+        run => {
+            return Err(Refusal::NotFound {
+                resource: Resource::Run,
+                name: run.to_string(),
+            });
+        }
+    };
+    if run == asked {
+        return Ok((run, standing));
+    }
+    Ok((run, read_standing(app, task, run).await?))
 }
 
 /// The bytes from `from` on that are stored without a gap between them, at most `max_bytes`, with the offset of the

@@ -1,7 +1,10 @@
 //! Why a call is refused. One variant for each thing that a caller can do something about; `grpc::status` turns them
 //! into statuses with error details.
 
-pub use crate::store::StoreError;
+pub use crate::{
+    objects::ObjectError,
+    store::{StoreError, file_usage::QuotaExceeded},
+};
 use taskyard_core::{
     task::{NoSpawn, Rejected},
     vfs::PathError,
@@ -61,6 +64,14 @@ pub enum Refusal {
     RequestIdConflict {
         /// The request id.
         request_id: String,
+    },
+    /// One of the tasks of a batch is refused, and so is the batch.
+    #[error("{field}: {refusal}; none of the tasks was stored")]
+    InBatch {
+        /// What of which task, such as `tasks[3].name`.
+        field: String,
+        /// Why.
+        refusal: Box<Refusal>,
     },
     /// The task has ended, and the call is for one that has not.
     #[error("the task has ended")]
@@ -146,6 +157,12 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// A worker writes what its task's `collect` does not allow.
+    #[error("the task's `collect` does not allow to write {path:?}")]
+    CollectNotAllowed {
+        /// The path.
+        path: String,
+    },
     /// There is a folder where a file is meant, or a file where a folder is meant.
     #[error("{path:?} is {what}")]
     WrongFileType {
@@ -176,6 +193,14 @@ pub enum Refusal {
         /// The path.
         path: String,
     },
+    /// More tasks fit than one call can be about.
+    #[error(
+        "more than {limit} tasks of the session fit; choose fewer by a narrower group or more labels"
+    )]
+    TooManyTasks {
+        /// The limit.
+        limit: usize,
+    },
     /// Something is larger than allowed.
     #[error("{what} has more than {limit} bytes")]
     TooLarge {
@@ -184,6 +209,15 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// A quota of files would be exceeded.
+    #[error(
+        "the {} may have {} {} of files, has {} and would have {}; delete some, or ask for a larger quota",
+        .0.scope, .0.limit, .0.what, .0.used, .0.wanted
+    )]
+    QuotaExceeded(QuotaExceeded),
+    /// The object store does not answer, or this server has none.
+    #[error("the object store is not available; try again in a moment")]
+    ObjectStoreUnavailable(#[source] ObjectError),
     /// A whole request is larger than any may be.
     #[error(
         "the request has more than {limit} bytes; send less at once, and large content as a file"
@@ -261,6 +295,10 @@ pub enum Resource {
     File,
     /// A question of a task.
     Question,
+    /// A webhook.
+    Webhook,
+    /// A delivery of a webhook.
+    WebhookDelivery,
 }
 
 impl std::fmt::Display for Resource {
@@ -272,6 +310,8 @@ impl std::fmt::Display for Resource {
             Self::Run => "run",
             Self::File => "file",
             Self::Question => "question",
+            Self::Webhook => "webhook",
+            Self::WebhookDelivery => "delivery",
         })
     }
 }
@@ -282,6 +322,21 @@ impl Refusal {
         Self::InvalidField {
             field: field.into(),
             problem: problem.into(),
+        }
+    }
+
+    /// The same refusal of a field that stands below `to` in the request, and not below `from`.
+    #[must_use]
+    pub fn moved(self, from: &str, to: &str) -> Self {
+        match self {
+            Self::InvalidField { field, problem } => {
+                let rest = field
+                    .strip_prefix(from)
+                    .filter(|rest| rest.is_empty() || rest.starts_with('.'));
+                let field = rest.map_or_else(|| field.clone(), |rest| format!("{to}{rest}"));
+                Self::InvalidField { field, problem }
+            }
+            other => other,
         }
     }
 

@@ -48,7 +48,21 @@ pub async fn resolve(
     session_id: &str,
     task: &str,
 ) -> Result<FoundTask, Refusal> {
-    let mut found = resolve_all(app, namespace, session_id, "task", &[task]).await?;
+    resolve_field(app, namespace, session_id, "task", task).await
+}
+
+/// As [`resolve`]; `field` names where the task stands in the request.
+///
+/// # Errors
+/// As [`resolve`].
+pub async fn resolve_field(
+    app: &App,
+    namespace: &str,
+    session_id: &str,
+    field: &str,
+    task: &str,
+) -> Result<FoundTask, Refusal> {
+    let mut found = resolve_all(app, namespace, session_id, field, &[task]).await?;
     found.pop().ok_or_else(|| not_found(task))
 }
 

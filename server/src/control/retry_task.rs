@@ -1,6 +1,8 @@
 //! RetryTask: a new task with the spec of a terminal one.
 
 use super::{
+    agent::Caller,
+    copied_task::{self, Copy},
     create_task::{self, Origin, Owner},
     definition, get_task,
     monitors::plan,
@@ -16,11 +18,11 @@ use crate::{
 use prost::Message;
 use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
-use taskyard_proto::v1::{
-    RetryTaskRequest, RetryTaskResponse, SessionTask, TaskDefinition, TaskState,
-};
+use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse};
 
-/// Creates a task that repeats one that has ended. It keeps everything but key, parent's fence and times.
+/// Creates a task that repeats one that has ended. It keeps everything but key, hold and times. Where the parent gets no
+/// children any more, the new task is a root of its own; but not if `caller`, what runs inside a task, asks for it, which
+/// could escape the cancel of its tree so.
 ///
 /// # Errors
 /// [`Refusal::TaskNotTerminal`], [`Refusal::NameTaken`], [`Refusal::RequestIdConflict`], or what resolving and storing
@@ -28,12 +30,17 @@ use taskyard_proto::v1::{
 pub async fn retry_task(
     app: &App,
     request: RetryTaskRequest,
+    caller: Option<Caller>,
 ) -> Result<RetryTaskResponse, Refusal> {
-    definition::check_text("request_id", &request.request_id, 128)?;
+    definition::check_text(
+        "request_id",
+        &request.request_id,
+        create_task::MAX_REQUEST_ID,
+    )?;
     let found =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let old = get_task::read_task(app, found.id).await?.task;
-    if !is_terminal(&old) {
+    if !copied_task::is_terminal(&old) {
         return Err(Refusal::TaskNotTerminal);
     }
     if old.kind == plan::MONITOR {
@@ -64,12 +71,20 @@ pub async fn retry_task(
         session_id: old.session_id.clone(),
         session: found.session,
     };
-    let definition = definition::parse(repeated(old))?;
-    let origin = Origin {
-        retry_of: Some(found.id),
-        ..Origin::default()
+    let is_own_child = |caller: &Caller| old.parent_task_id == caller.task().to_string();
+    let spawner = caller.filter(is_own_child).map(|caller| caller.fence());
+    let copy = Copy {
+        origin: Origin {
+            retry_of: Some(found.id),
+            spawner,
+            firing: None,
+        },
+        request: key,
+        fingerprint,
+        needs_parent: caller.is_some(),
     };
-    let stored = create_task::store_task(app, &owner, definition, origin, key, fingerprint).await?;
+    let definition = definition::parse(copied_task::definition_of(old))?;
+    let stored = copied_task::store_copy(app, &owner, definition, copy).await?;
     if stored.is_new {
         let link = Change::new(found.id, Event::Enrich, Content::RetriedAs(stored.id));
         app.commits.change(found.session, link).await?;
@@ -78,43 +93,4 @@ pub async fn retry_task(
         task: Some(stored.task),
         created: stored.is_new,
     })
-}
-
-fn is_terminal(task: &SessionTask) -> bool {
-    match TaskState::try_from(task.state) {
-        Ok(TaskState::Succeeded | TaskState::Failed | TaskState::Canceled) => true,
-        Ok(
-            TaskState::Queued
-            | TaskState::Running
-            | TaskState::AwaitingInput
-            | TaskState::Unspecified,
-        )
-        | Err(_) => false,
-    }
-}
-
-/// The definition of a task, as its record tells it. The key stays with the first task; times were the first one's.
-fn repeated(task: SessionTask) -> TaskDefinition {
-    TaskDefinition {
-        name: task.name,
-        key: String::new(),
-        kind: task.kind,
-        display_name: task.display_name,
-        spec: task.spec,
-        parent_task_id: task.parent_task_id,
-        group: task.group,
-        labels: task.labels,
-        tags: task.tags,
-        queue: task.queue,
-        executor: task.executor,
-        priority: task.priority,
-        not_before: None,
-        start_deadline: None,
-        timeout: task.timeout,
-        retry: task.retry,
-        hold: false,
-        wake_policy: task.wake_policy,
-        group_wake: task.group_wake,
-        schedule: None,
-    }
 }

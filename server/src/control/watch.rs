@@ -5,7 +5,8 @@ use super::{
     namespace,
     outbox::{Outbox, Outgoing, StreamEnd},
     refusal::Refusal,
-    watch_session::SessionWatch,
+    watch_filter::WatchFilter,
+    watch_session::{SessionWatch, WatchedStream},
     wire_time,
 };
 use crate::{app::App, store::log_read};
@@ -50,6 +51,7 @@ pub async fn watch(
             format!("must name 1 to {MAX_SESSIONS} sessions"),
         ));
     }
+    let filter = WatchFilter::from_request(&request)?;
     let mut seen = HashSet::new();
     let mut places = Vec::with_capacity(request.sessions.len());
     for session in &request.sessions {
@@ -84,7 +86,13 @@ pub async fn watch(
             .into_iter()
             .map(|(session_id, cursor)| {
                 let found = found.remove(&session_id);
-                SessionWatch::new(&app, &outbox, namespace_id, session_id).run(found, cursor)
+                let stream = WatchedStream {
+                    app: &app,
+                    outbox: &outbox,
+                    filter: &filter,
+                    keepalive,
+                };
+                SessionWatch::new(stream, namespace_id, session_id).run(found, cursor)
             })
             .collect();
         let end = tokio::select! {

@@ -1,40 +1,48 @@
-//! One session in a watch: where it starts, its snapshot, its events, and starting afresh.
+//! One session in a watch: where it starts, its events, and starting afresh. Its snapshot is in `watch_snapshot`.
 
 use super::{
     cursor::Cursor,
     outage::{Outage, retry},
     outbox::{Outbox, StreamEnd},
     refusal::Refusal,
+    task_traits,
+    watch_filter::WatchFilter,
 };
 use crate::{
     app::App,
     events::{FeedItem, SessionFeed},
-    store::{
-        StoreError,
-        log_read::{self, LogBounds, Moment, SessionPage},
-        records::TaskRecord,
-    },
+    store::log_read,
 };
-use std::{collections::BTreeSet, convert::Infallible};
+use std::{convert::Infallible, time::Duration};
 use taskyard_core::id::{SessionUid, TaskId};
 use taskyard_proto::v1::{
-    Resync, SessionEventType, SnapshotComplete, WatchResponse, watch_response::Item,
+    Keepalive, Resync, SessionEvent, SessionEventType, TaskProgress, WatchResponse,
+    watch_response::Item,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::{sync::watch, time::Instant};
 
-/// Tasks of a snapshot that are read at once.
-const TASKS_PER_READ: i64 = 100;
-/// Pages of the log, and about so many changed tasks, that are read at once to bring a snapshot up to date.
-const CHANGE_PAGES_PER_READ: i64 = 64;
-const CHANGED_TASKS_PER_READ: usize = 200;
+/// After so many events that a filter keeps back the cursor is sent without waiting.
+const MAX_KEPT_BACK: usize = 1_000;
 
-/// Snapshots read at the same time, so that they leave connections to everybody else.
-static SNAPSHOT_READS: Semaphore = Semaphore::const_new(4);
+/// What the sessions of one stream share.
+#[derive(Clone, Copy)]
+pub struct WatchedStream<'a> {
+    /// The server.
+    pub app: &'a App,
+    /// Where items are put.
+    pub outbox: &'a Outbox<WatchResponse>,
+    /// Which of them.
+    pub filter: &'a WatchFilter,
+    /// How long a cursor may stay behind what the filter keeps back.
+    pub keepalive: Duration,
+}
 
 /// One watched session of one stream.
 pub struct SessionWatch<'a> {
-    app: &'a App,
-    outbox: &'a Outbox<WatchResponse>,
+    pub(super) app: &'a App,
+    pub(super) outbox: &'a Outbox<WatchResponse>,
+    pub(super) filter: &'a WatchFilter,
+    keepalive: Duration,
     namespace_id: i32,
     session_id: String,
     identity: watch::Receiver<String>,
@@ -50,30 +58,27 @@ enum Break {
     Deleted,
 }
 
-/// A snapshot that is being made.
-#[derive(Default)]
-struct Snapshot {
-    tasks: i64,
-    last_ordinal: i64,
-    /// Number of the last event before the first read, once there was one.
-    begun_at: Option<i64>,
+/// Events that the filter kept back since the last item with a cursor.
+struct KeptBack {
+    /// Number of the last one.
+    seq: i64,
+    count: usize,
+    /// When the cursor is sent at the latest.
+    due: Instant,
 }
 
 impl<'a> SessionWatch<'a> {
     /// A session of a stream.
     #[must_use]
-    pub fn new(
-        app: &'a App,
-        outbox: &'a Outbox<WatchResponse>,
-        namespace_id: i32,
-        session_id: String,
-    ) -> Self {
+    pub fn new(stream: WatchedStream<'a>, namespace_id: i32, session_id: String) -> Self {
         Self {
-            app,
-            outbox,
+            app: stream.app,
+            outbox: stream.outbox,
+            filter: stream.filter,
+            keepalive: stream.keepalive,
             namespace_id,
             session_id,
-            identity: app.events.identity(),
+            identity: stream.app.events.identity(),
         }
     }
 
@@ -170,137 +175,110 @@ impl<'a> SessionWatch<'a> {
         }
     }
 
-    /// Sends every task and the end of the snapshot; answers the number of the last event that it covers, or none if
-    /// the log was trimmed meanwhile.
-    ///
-    /// Tasks are read in pages, each at a moment of its own, so that a slow reader holds no transaction. What changed
-    /// in the meantime is found in the log and sent again, until one moment sees the last of the changes together with
-    /// the end of the log: the snapshot then stands exactly there.
-    async fn send_snapshot(&self, session: SessionUid) -> Result<Option<i64>, StreamEnd> {
-        let mut snapshot = Snapshot::default();
-        let mut seen_to = loop {
-            let (bounds, tasks) = retry(|| self.read_tasks(session, snapshot.last_ordinal)).await?;
-            let seq = bounds.next_seq - 1;
-            let is_last = i64::try_from(tasks.len()).is_ok_and(|count| count < TASKS_PER_READ);
-            self.send_tasks(&mut snapshot, tasks).await?;
-            match snapshot.begun_at {
-                None if is_last => {
-                    self.complete_snapshot(session, seq, snapshot.tasks).await?;
-                    return Ok(Some(seq));
-                }
-                None => snapshot.begun_at = Some(seq),
-                Some(begun_at) if is_last => break begun_at,
-                Some(_) => {}
-            }
-        };
-        loop {
-            let Some((bounds, changed_to, tasks)) =
-                retry(|| self.read_changes(session, seen_to)).await?
-            else {
-                return Ok(None);
-            };
-            self.send_tasks(&mut snapshot, tasks).await?;
-            seen_to = changed_to;
-            if changed_to + 1 >= bounds.next_seq {
-                self.complete_snapshot(session, changed_to, snapshot.tasks)
-                    .await?;
-                return Ok(Some(changed_to));
-            }
-        }
-    }
-
-    async fn read_tasks(
-        &self,
-        session: SessionUid,
-        after_ordinal: i64,
-    ) -> Result<(LogBounds, Vec<TaskRecord>), StoreError> {
-        let _slot = SNAPSHOT_READS.acquire().await;
-        let mut moment = Moment::begin(&self.app.store).await?;
-        let bounds = moment.log_bounds(session).await?.unwrap_or(NO_LOG);
-        let tasks = moment
-            .tasks_by_ordinal(session, after_ordinal, TASKS_PER_READ)
-            .await?;
-        Ok((bounds, tasks))
-    }
-
-    /// Tasks that the events after `seen_to` are about, as far as they fit, with the number of the last of those
-    /// events; none if some of them are no longer kept.
-    async fn read_changes(
-        &self,
-        session: SessionUid,
-        seen_to: i64,
-    ) -> Result<Option<(LogBounds, i64, Vec<TaskRecord>)>, StoreError> {
-        let _slot = SNAPSHOT_READS.acquire().await;
-        let mut moment = Moment::begin(&self.app.store).await?;
-        let bounds = moment.log_bounds(session).await?.unwrap_or(NO_LOG);
-        let pages = moment
-            .read_pages(session, seen_to, CHANGE_PAGES_PER_READ)
-            .await?;
-        let Some((changed_to, ids)) = changed_tasks(&pages, seen_to) else {
-            return Ok(None);
-        };
-        if pages.is_empty() && seen_to + 1 < bounds.next_seq {
-            return Ok(None);
-        }
-        let tasks = moment.tasks(&ids).await?;
-        Ok(Some((bounds, changed_to, tasks)))
-    }
-
-    async fn send_tasks(
-        &self,
-        snapshot: &mut Snapshot,
-        tasks: Vec<TaskRecord>,
-    ) -> Result<(), StreamEnd> {
-        for record in tasks {
-            let mut task = record.task;
-            if task.ordinal > snapshot.last_ordinal {
-                snapshot.last_ordinal = task.ordinal;
-                snapshot.tasks += 1;
-            }
-            task.spec = None;
-            self.send(String::new(), Item::Snapshot(task)).await?;
-        }
-        Ok(())
-    }
-
-    async fn complete_snapshot(
-        &self,
-        session: SessionUid,
-        seq: i64,
-        tasks: i64,
-    ) -> Result<(), StreamEnd> {
-        let cursor = self.cursor(session, seq);
-        self.send(cursor, Item::SnapshotComplete(SnapshotComplete { tasks }))
-            .await
-    }
-
     /// Sends the events after `seq` until that cannot go on.
     async fn follow(&mut self, session: SessionUid, seq: i64) -> Result<Break, StreamEnd> {
         let mut feed = self.app.events.follow(session, seq);
+        let mut kept_back: Option<KeptBack> = None;
         loop {
+            let due = kept_back.as_ref().map(|kept_back| kept_back.due);
             let item = tokio::select! {
                 changed = self.identity.changed() => match changed {
                     Ok(()) => return Ok(Break::OtherStore),
                     Err(_) => return Err(Refusal::ShuttingDown.into()),
                 },
                 item = next_item(&mut feed) => item?,
+                () = at(due) => {
+                    self.send_cursor(session, kept_back.take()).await?;
+                    continue;
+                }
             };
-            for event in item.events() {
-                let cursor = self.cursor(session, event.seq);
-                self.send(cursor, Item::Event(event.clone())).await?;
-                if event.r#type() == SessionEventType::SessionDeleted {
-                    return Ok(Break::Deleted);
-                }
-            }
-            match item {
-                FeedItem::Events(..) => {}
-                FeedItem::Progress(progress) => {
-                    self.send(String::new(), Item::Progress((*progress).clone()))
+            match &item {
+                FeedItem::Events(..) => {
+                    let is_deleted = self
+                        .send_events(session, item.events(), &mut kept_back)
                         .await?;
+                    if is_deleted {
+                        return Ok(Break::Deleted);
+                    }
                 }
+                FeedItem::Progress(progress) => self.send_progress(progress).await?,
                 FeedItem::Trimmed => return Ok(Break::Trimmed),
             }
         }
+    }
+
+    /// Sends those that the filter lets through; whether the last one says that the session was deleted, which every
+    /// filter does.
+    async fn send_events(
+        &self,
+        session: SessionUid,
+        events: &[SessionEvent],
+        kept_back: &mut Option<KeptBack>,
+    ) -> Result<bool, StreamEnd> {
+        let asked: Vec<TaskId> = events
+            .iter()
+            .filter(|event| self.filter.asks_for_traits(event))
+            .filter_map(|event| event.task_id.parse().ok())
+            .collect();
+        let traits = retry(|| task_traits::find(self.app, &asked)).await?;
+        for event in events {
+            if event.r#type() == SessionEventType::SessionDeleted {
+                let cursor = self.cursor(session, event.seq);
+                self.send(cursor, Item::Event(event.clone())).await?;
+                return Ok(true);
+            }
+            let own = event
+                .task_id
+                .parse()
+                .ok()
+                .and_then(|id: TaskId| traits.get(&id));
+            if self.filter.passes(event, own.map(|own| &**own)) {
+                let cursor = self.cursor(session, event.seq);
+                self.send(cursor, Item::Event(event.clone())).await?;
+                *kept_back = None;
+                continue;
+            }
+            let kept = kept_back.get_or_insert_with(|| KeptBack {
+                seq: event.seq,
+                count: 0,
+                due: Instant::now() + self.keepalive,
+            });
+            kept.seq = event.seq;
+            kept.count += 1;
+            if kept.count >= MAX_KEPT_BACK {
+                self.send_cursor(session, kept_back.take()).await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tells where to resume after events that were kept back.
+    async fn send_cursor(
+        &self,
+        session: SessionUid,
+        kept_back: Option<KeptBack>,
+    ) -> Result<(), StreamEnd> {
+        let Some(kept_back) = kept_back else {
+            return Ok(());
+        };
+        let cursor = self.cursor(session, kept_back.seq);
+        self.send(cursor, Item::Keepalive(Keepalive {})).await
+    }
+
+    async fn send_progress(&self, progress: &TaskProgress) -> Result<(), StreamEnd> {
+        let task_id = &progress.task_id;
+        let asked: Vec<TaskId> = if self.filter.asks_for_traits_of_progress(task_id) {
+            task_id.parse().ok().into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        let traits = retry(|| task_traits::find(self.app, &asked)).await?;
+        let own = traits.values().next().map(|own| &**own);
+        if self.filter.passes_progress(task_id, own) {
+            self.send(String::new(), Item::Progress(progress.clone()))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn find(&self) -> Result<Option<SessionUid>, StreamEnd> {
@@ -316,11 +294,11 @@ impl<'a> SessionWatch<'a> {
             .await
     }
 
-    fn cursor(&self, session: SessionUid, seq: i64) -> String {
+    pub(super) fn cursor(&self, session: SessionUid, seq: i64) -> String {
         Cursor::new(&self.identity.borrow(), session, seq).encode()
     }
 
-    async fn send(&self, cursor: String, item: Item) -> Result<(), StreamEnd> {
+    pub(super) async fn send(&self, cursor: String, item: Item) -> Result<(), StreamEnd> {
         let response = WatchResponse {
             session_id: self.session_id.clone(),
             cursor,
@@ -330,31 +308,12 @@ impl<'a> SessionWatch<'a> {
     }
 }
 
-/// The log of a session that is gone.
-const NO_LOG: LogBounds = LogBounds {
-    first_seq: 1,
-    next_seq: 1,
-};
-
-/// The tasks that whole pages after `seen_to` are about, and the last event of those pages; none if one is missing.
-fn changed_tasks(pages: &[SessionPage], seen_to: i64) -> Option<(i64, Vec<TaskId>)> {
-    let mut ids = BTreeSet::new();
-    let mut changed_to = seen_to;
-    for page in pages {
-        if page.first_seq > changed_to + 1 {
-            return None;
-        }
-        if ids.len() >= CHANGED_TASKS_PER_READ {
-            break;
-        }
-        ids.extend(
-            page.events
-                .iter()
-                .filter_map(|event| event.task_id.parse::<TaskId>().ok()),
-        );
-        changed_to = page.last_seq;
+/// Waits until then; for ever where there is no such time.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
-    Some((changed_to, ids.into_iter().collect()))
 }
 
 async fn next_item(feed: &mut SessionFeed) -> Result<FeedItem, StreamEnd> {
@@ -364,45 +323,5 @@ async fn next_item(feed: &mut SessionFeed) -> Result<FeedItem, StreamEnd> {
             Ok(item) => return Ok(item),
             Err(error) => outage.wait(error).await?,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use taskyard_proto::v1::SessionEvent;
-
-    fn page(first_seq: i64, tasks: std::ops::Range<u128>) -> SessionPage {
-        let events: Vec<SessionEvent> = tasks
-            .map(|task| SessionEvent {
-                task_id: TaskId(task).to_string(),
-                ..SessionEvent::default()
-            })
-            .collect();
-        SessionPage {
-            session: SessionUid(1),
-            first_seq,
-            last_seq: first_seq + i64::try_from(events.len()).unwrap_or(0) - 1,
-            events,
-        }
-    }
-
-    #[test]
-    fn changes_are_taken_in_whole_pages_up_to_a_bound() {
-        assert_eq!(changed_tasks(&[], 7), Some((7, vec![])));
-        let twice = [page(8, 1..3), page(10, 2..3)];
-        assert_eq!(
-            changed_tasks(&twice, 7),
-            Some((10, vec![TaskId(1), TaskId(2)]))
-        );
-        let many = [page(1, 0..250), page(251, 250..260)];
-        let (changed_to, ids) = changed_tasks(&many, 0).unwrap_or_default();
-        assert_eq!((changed_to, ids.len()), (250, 250));
-    }
-
-    #[test]
-    fn a_hole_in_the_log_is_noticed() {
-        assert_eq!(changed_tasks(&[page(9, 0..1)], 7), None);
-        assert_eq!(changed_tasks(&[page(8, 0..1), page(10, 0..1)], 7), None);
     }
 }

@@ -1,42 +1,53 @@
 //! Files for the holder of a lease: it reads its session's files, and writes its own task's results.
 
 use super::{
-    files::{self, FileContent, FilePart},
+    collect_glob,
+    files::{self, COLLECT, FilePart, IncomingFile, OUTPUT},
     lease_ref::LeaseRef,
     refusal::Refusal,
 };
 use crate::{
     app::App,
-    store::{self, file_writes::Writer},
+    store::{self, claim, file_writes::Writer},
 };
 use bytes::Bytes;
 use futures::Stream;
-use taskyard_core::vfs::SessionPath;
-use taskyard_proto::v1::{FileInfo, ReadFileRequest};
+use taskyard_core::{id::SessionUid, vfs::SessionPath};
+use taskyard_proto::v1::{FileInfo, ListFilesRequest, ListFilesResponse, ReadFileRequest};
+
+/// Files in one answer.
+const FILES_PER_PAGE: usize = 500;
 
 /// Writes `/.tasks/<id>/<name>` for the holder of a lease, in one transaction that keeps the lease from being taken
-/// meanwhile. `name` is `output.json`, or a clean path below `artifacts/`. Nothing is written where `parts` ends with
-/// an error, which is handed back.
+/// meanwhile. `name` is `output.json`, `collect.json`, or a clean path below `artifacts/`; or an absolute path that the
+/// task's `collect` allows, which is written as it is. Nothing is written where `parts` ends with an error, which is
+/// handed back.
 ///
 /// # Errors
 /// [`Refusal::LeaseLost`]; [`Refusal::InvalidField`] and [`Refusal::InvalidPath`] for another name;
-/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::TooSlow`], [`Refusal::Overloaded`],
-/// [`Refusal::Store`].
+/// [`Refusal::CollectNotAllowed`];
+/// [`Refusal::WrongFileType`], [`Refusal::TooLarge`], [`Refusal::QuotaExceeded`] (for artifacts and what is collected),
+/// [`Refusal::TooSlow`], [`Refusal::Overloaded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::Store`].
 pub async fn write_lease_file<E: From<Refusal>>(
     app: &App,
     lease: LeaseRef,
     name: &str,
     parts: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<FileInfo, E> {
-    let path = result_path(lease, name)?;
-    let _slot = app.file_slots.take().await?;
-    let content = FileContent::receive(parts).await?;
+    let path = if name.starts_with('/') {
+        collected_path(app, lease, name).await?
+    } else {
+        result_path(lease, name)?
+    };
+    let content = IncomingFile::receive(app, parts).await?;
     let writer = Writer::Lease {
         task: lease.task,
         epoch: lease.epoch,
         lease_id: lease.lease_id,
     };
-    Ok(files::written_file(app, writer, &path, &content, None).await?)
+    // what tells of the run must not be lost to a quota: it is bounded itself
+    let quotas = (name != OUTPUT && name != COLLECT).then_some(app.file_quotas);
+    Ok(files::written_file(app, writer, &path, &content, None, quotas).await?)
 }
 
 /// Reads a file of the session of a lease's task.
@@ -49,20 +60,57 @@ pub async fn read_lease_file(
     lease: LeaseRef,
     request: &ReadFileRequest,
 ) -> Result<impl Stream<Item = Result<FilePart, Refusal>> + Send + 'static + use<>, Refusal> {
-    let session =
-        store::files::session_of_lease(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
-            .await?
-            .ok_or(Refusal::LeaseLost)?;
+    let session = session_of(app, lease).await?;
     let reader =
         files::open_file(app, session, &request.path, request.offset, request.limit).await?;
     Ok(reader.into_stream())
 }
 
+/// Lists the files of the session of a lease's task at and below a path, at most 500.
+///
+/// # Errors
+/// [`Refusal::LeaseLost`]; [`Refusal::InvalidPath`], [`Refusal::NotFound`] for the path, [`Refusal::BadToken`],
+/// [`Refusal::Store`].
+pub async fn list_lease_files(
+    app: &App,
+    lease: LeaseRef,
+    request: &ListFilesRequest,
+) -> Result<ListFilesResponse, Refusal> {
+    let session = session_of(app, lease).await?;
+    let path = files::parse_path(&request.path)?;
+    let page = files::list_below(app, session, &path, &request.page_token, FILES_PER_PAGE).await?;
+    Ok(ListFilesResponse {
+        files: page.files,
+        next_page_token: page.next_page_token,
+        is_folder: page.is_folder,
+    })
+}
+
+async fn session_of(app: &App, lease: LeaseRef) -> Result<SessionUid, Refusal> {
+    store::files::session_of_lease(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
+        .await?
+        .ok_or(Refusal::LeaseLost)
+}
+
+/// A path that the task's `collect` allows.
+async fn collected_path(app: &App, lease: LeaseRef, name: &str) -> Result<SessionPath, Refusal> {
+    let path = files::parse_path(name)?;
+    let spec = claim::find_lease_spec(app.store.pool(), lease.task, lease.epoch, lease.lease_id)
+        .await?
+        .ok_or(Refusal::LeaseLost)?;
+    if !collect_glob::allows(&spec.collect, &path) {
+        return Err(Refusal::CollectNotAllowed {
+            path: path.to_string(),
+        });
+    }
+    Ok(path)
+}
+
 fn result_path(lease: LeaseRef, name: &str) -> Result<SessionPath, Refusal> {
-    if name != "output.json" && !name.starts_with("artifacts/") {
+    if name != OUTPUT && name != COLLECT && !name.starts_with("artifacts/") {
         return Err(Refusal::invalid(
             "name",
-            "must be `output.json`, or start with `artifacts/`",
+            "must be `output.json` or `collect.json`, or start with `artifacts/`, or with `/` for what is collected",
         ));
     }
     format!("{}/{name}", files::task_folder(lease.task))
@@ -86,7 +134,12 @@ mod tests {
 
     #[test]
     fn results_lie_in_the_tasks_own_folder() {
-        for name in ["output.json", "artifacts/a", "artifacts/b/c.txt"] {
+        for name in [
+            "output.json",
+            "collect.json",
+            "artifacts/a",
+            "artifacts/b/c.txt",
+        ] {
             let path = result_path(LEASE, name).expect("allowed");
             assert_eq!(
                 path.as_str(),

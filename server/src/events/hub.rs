@@ -42,6 +42,7 @@ pub(super) struct Shared {
     pub(super) outgoing_ready: Notify,
     queue: watch::Sender<()>,
     wakes: watch::Sender<()>,
+    webhooks: watch::Sender<()>,
     workers: broadcast::Sender<Touched<WorkerSessionId>>,
 }
 
@@ -57,7 +58,7 @@ pub enum Touched<T> {
     All,
 }
 
-/// Tells that there may be new work to claim, or new wakes to hand out.
+/// Tells that there may be new work to claim, new wakes to hand out, or webhooks to call.
 pub struct QueueTouches {
     receiver: watch::Receiver<()>,
 }
@@ -84,6 +85,7 @@ impl Events {
                 outgoing_ready: Notify::new(),
                 queue: watch::Sender::new(()),
                 wakes: watch::Sender::new(()),
+                webhooks: watch::Sender::new(()),
                 workers: broadcast::Sender::new(MAX_WORKER_LAG),
             }),
         }
@@ -144,6 +146,19 @@ impl Events {
     pub fn queue_touched(&self) {
         self.shared.queue_touched();
         self.shared.tell_others(Payload::add_queue);
+    }
+
+    /// Tells that webhooks are to be called. Other servers find out when they look next.
+    pub fn webhooks_touched(&self) {
+        self.shared.webhooks.send_replace(());
+    }
+
+    /// Hears that webhooks are to be called, from now on.
+    #[must_use]
+    pub fn subscribe_webhooks(&self) -> QueueTouches {
+        QueueTouches {
+            receiver: self.shared.webhooks.subscribe(),
+        }
     }
 
     /// Tells that there are new wakes. Other servers find them when they look next.

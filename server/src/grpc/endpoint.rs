@@ -3,7 +3,8 @@
 use super::{
     admin_service::OperatorService, bad_message::BadMessageLayer, connection,
     panic_guard::PanicGuardLayer, session_file_service::FileService,
-    session_task_service::TaskService, task_agent_service::AgentService, worker_service,
+    session_task_service::TaskService, task_agent_service::AgentService,
+    webhook_service::HookService, worker_service,
 };
 use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -14,6 +15,7 @@ use taskyard_proto::{
         session_file_service_server::{self, SessionFileServiceServer},
         session_task_service_server::{self, SessionTaskServiceServer},
         task_agent_service_server::{self, TaskAgentServiceServer},
+        webhook_service_server::{self, WebhookServiceServer},
         worker_service_server::{self, WorkerServiceServer},
     },
 };
@@ -38,11 +40,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The services whose health is told, beside that of the whole server, whose name is empty.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
     session_task_service_server::SERVICE_NAME,
     session_file_service_server::SERVICE_NAME,
     task_agent_service_server::SERVICE_NAME,
+    webhook_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
 ];
@@ -80,6 +83,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let files = SessionFileServiceServer::new(FileService::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let webhooks = WebhookServiceServer::new(HookService::new(app.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let admin = AdminServiceServer::new(OperatorService::new(app))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let router = Server::builder()
@@ -99,6 +104,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(files)
         .add_service(workers)
         .add_service(agents)
+        .add_service(webhooks)
         .add_service(admin);
     let mut serving = pin!(router.serve_with_incoming_shutdown(
         connection::accept(listener, cut.clone()),

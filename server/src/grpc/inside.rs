@@ -69,3 +69,18 @@ pub(super) async fn confined<T: Confined>(
     }
     Ok(ConfinedRequest { request, caller })
 }
+
+/// A request of a service that is not for what runs inside a task; `problem` says why.
+///
+/// # Errors
+/// As [`find_caller`]; [`Refusal::NotFromInside`].
+pub(super) async fn from_outside<T>(
+    app: &App,
+    request: Request<T>,
+    problem: &'static str,
+) -> Result<T, Refusal> {
+    match find_caller(app, request.metadata()).await? {
+        None => Ok(request.into_inner()),
+        Some(_) => Err(Refusal::NotFromInside { problem }),
+    }
+}

@@ -11,5 +11,6 @@ mod session_file_service;
 mod session_task_service;
 mod status;
 mod task_agent_service;
+mod webhook_service;
 mod worker_link;
 mod worker_service;

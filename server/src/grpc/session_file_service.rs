@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    DeleteRequest, DeleteResponse, ListRequest, ListResponse, ReadRequest, ReadResponse,
-    StatRequest, StatResponse, WriteHeader, WriteRequest, WriteResponse,
+    DeleteRequest, DeleteResponse, GrepRequest, GrepResponse, ListRequest, ListResponse,
+    ReadRequest, ReadResponse, StatRequest, StatResponse, WriteHeader, WriteRequest, WriteResponse,
     session_file_service_server::SessionFileService,
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -72,6 +72,12 @@ impl SessionFileService for FileService {
     ) -> Result<Response<DeleteResponse>, Status> {
         Ok(Response::new(
             files::delete_files(&self.app, request.get_ref()).await?,
+        ))
+    }
+
+    async fn grep(&self, request: Request<GrepRequest>) -> Result<Response<GrepResponse>, Status> {
+        Ok(Response::new(
+            files::grep_files(&self.app, request.get_ref()).await?,
         ))
     }
 }

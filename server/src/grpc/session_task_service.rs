@@ -4,14 +4,18 @@ use super::{deadline, inside};
 use crate::{
     app::App,
     control::{
-        cancel_task, create_task, delete_session, get_task, list_tasks, outbox::Outgoing,
+        batch_create_tasks::{self, BatchOutcome},
+        cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks,
+        outbox::Outgoing,
         read_output, retry_task, tail_output, take_wakes, thread, update_task, wait_tasks, watch,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    AnswerTaskRequest, AnswerTaskResponse, CancelTaskRequest, CancelTaskResponse,
+    AnswerTaskRequest, AnswerTaskResponse, BatchCreateError, BatchCreateResult,
+    BatchCreateTasksRequest, BatchCreateTasksResponse, CancelTaskRequest, CancelTaskResponse,
+    CancelTasksRequest, CancelTasksResponse, CloneTaskRequest, CloneTaskResponse,
     CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
     GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
     ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
@@ -21,6 +25,7 @@ use taskyard_proto::v1::{
     session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
+use tonic_types::StatusExt;
 
 /// The service.
 #[derive(Clone)]
@@ -48,6 +53,27 @@ impl SessionTaskService for TaskService {
         let confined = inside::confined(&self.app, request).await?;
         Ok(Response::new(
             create_task::create_task(&self.app, confined.request, confined.caller).await?,
+        ))
+    }
+
+    async fn batch_create_tasks(
+        &self,
+        request: Request<BatchCreateTasksRequest>,
+    ) -> Result<Response<BatchCreateTasksResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        let outcomes = batch_create_tasks::batch_create_tasks(&self.app, request).await?;
+        Ok(Response::new(BatchCreateTasksResponse {
+            results: outcomes.into_iter().map(batch_result).collect(),
+        }))
+    }
+
+    async fn clone_task(
+        &self,
+        request: Request<CloneTaskRequest>,
+    ) -> Result<Response<CloneTaskResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            clone_task::clone_task(&self.app, request).await?,
         ))
     }
 
@@ -89,13 +115,23 @@ impl SessionTaskService for TaskService {
         ))
     }
 
+    async fn cancel_tasks(
+        &self,
+        request: Request<CancelTasksRequest>,
+    ) -> Result<Response<CancelTasksResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            cancel_tasks::cancel_tasks(&self.app, request).await?,
+        ))
+    }
+
     async fn retry_task(
         &self,
         request: Request<RetryTaskRequest>,
     ) -> Result<Response<RetryTaskResponse>, Status> {
-        let request = inside::confined(&self.app, request).await?.request;
+        let confined = inside::confined(&self.app, request).await?;
         Ok(Response::new(
-            retry_task::retry_task(&self.app, request).await?,
+            retry_task::retry_task(&self.app, confined.request, confined.caller).await?,
         ))
     }
 
@@ -186,6 +222,30 @@ impl SessionTaskService for TaskService {
         Ok(Response::new(
             delete_session::delete_session(&self.app, request).await?,
         ))
+    }
+}
+
+/// What became of one task of a batch; a refusal is told as if the task had come alone.
+fn batch_result(outcome: BatchOutcome) -> BatchCreateResult {
+    match outcome {
+        Ok(created) => BatchCreateResult {
+            task: Some(created.task),
+            created: created.is_new,
+            error: None,
+        },
+        Err(refusal) => {
+            let status = Status::from(refusal);
+            let info = status.get_details_error_info();
+            BatchCreateResult {
+                task: None,
+                created: false,
+                error: Some(BatchCreateError {
+                    code: status.code() as i32,
+                    reason: info.map(|info| info.reason).unwrap_or_default(),
+                    message: status.message().to_owned(),
+                }),
+            }
+        }
     }
 }
 

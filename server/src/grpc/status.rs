@@ -1,6 +1,6 @@
 //! From a refusal to a status: the code, a stable reason, and the details that help a program to go on.
 
-use crate::control::refusal::{Refusal, Resource, StoreError};
+use crate::control::refusal::{ObjectError, Refusal, Resource, StoreError};
 use std::{collections::HashMap, error::Error, time::Duration};
 use taskyard_core::task::{NoSpawn, summary};
 use tonic::{Code, Status};
@@ -95,6 +95,27 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 ("limit_bytes", limit.to_string()),
             ]),
         ),
+        Refusal::QuotaExceeded(exceeded) => (
+            Code::ResourceExhausted,
+            "QUOTA_EXCEEDED",
+            Detail::Facts(vec![
+                ("scope", exceeded.scope.to_owned()),
+                ("what", exceeded.what.to_owned()),
+                ("limit", exceeded.limit.to_string()),
+                ("used", exceeded.used.to_string()),
+                ("wanted", exceeded.wanted.to_string()),
+            ]),
+        ),
+        Refusal::ObjectStoreUnavailable(_) => (
+            Code::Unavailable,
+            "OBJECT_STORE_UNAVAILABLE",
+            Detail::Retry(RETRY_UNAVAILABLE),
+        ),
+        Refusal::TooManyTasks { limit } => (
+            Code::ResourceExhausted,
+            "TOO_MANY_TASKS",
+            Detail::Facts(vec![("limit", limit.to_string())]),
+        ),
         Refusal::MessageTooLarge { limit } => (
             Code::ResourceExhausted,
             "MESSAGE_TOO_LARGE",
@@ -114,6 +135,8 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 Resource::Run => ("RUN_NOT_FOUND", "run"),
                 Resource::File => ("FILE_NOT_FOUND", "file"),
                 Resource::Question => ("QUESTION_NOT_FOUND", "question"),
+                Resource::Webhook => ("WEBHOOK_NOT_FOUND", "webhook"),
+                Resource::WebhookDelivery => ("DELIVERY_NOT_FOUND", "delivery"),
             };
             let name = name.clone();
             (Code::NotFound, reason, Detail::Resource { kind, name })
@@ -133,6 +156,10 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "REQUEST_ID_CONFLICT",
             resource_detail("request_id", request_id),
         ),
+        Refusal::InBatch { field, refusal } => {
+            let (code, reason, _) = describe(refusal);
+            (code, reason, field_detail(field, &refusal.to_string()))
+        }
         Refusal::TaskTerminal => (
             Code::FailedPrecondition,
             "TERMINAL",
@@ -203,6 +230,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         Refusal::SystemPath { path } => (
             Code::PermissionDenied,
             "SYSTEM_PATH",
+            resource_detail("file", path),
+        ),
+        Refusal::CollectNotAllowed { path } => (
+            Code::PermissionDenied,
+            "COLLECT_NOT_ALLOWED",
             resource_detail("file", path),
         ),
         Refusal::GenerationMismatch { expected, found } => (
@@ -323,15 +355,23 @@ fn message(refusal: &Refusal) -> String {
             | StoreError::NoDatabase { .. }
             | StoreError::Other(_) => "the server failed; its log says why".to_owned(),
         },
+        Refusal::ObjectStoreUnavailable(ObjectError::NotConfigured) => {
+            "the content lies in an object store, and this server was started without one; give it --object-store"
+                .to_owned()
+        }
         other => other.to_string(),
     };
     summary::clip(&text, MAX_MESSAGE_BYTES)
 }
 
 fn log(refusal: &Refusal, code: Code, reason: &'static str) {
-    let Refusal::Store(error) = refusal else {
-        tracing::debug!(?code, reason, "a call was refused: {refusal}");
-        return;
+    let error: &dyn Error = match refusal {
+        Refusal::Store(error) => error,
+        Refusal::ObjectStoreUnavailable(error) => error,
+        _other => {
+            tracing::debug!(?code, reason, "a call was refused: {refusal}");
+            return;
+        }
     };
     let mut causes = error.to_string();
     let mut cause = error.source();

@@ -19,9 +19,10 @@ use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
     AcquireLeasesRequest, AcquireLeasesResponse, AttachRequest, AttachResponse,
-    GetLeaseSpecRequest, GetLeaseSpecResponse, PushOutputRequest, PushOutputResponse,
-    ReadFileRequest, ReadFileResponse, ReportRequest, ReportResponse, WriteFileRequest,
-    WriteFileResponse, attach_request, worker_service_server::WorkerService,
+    GetLeaseSpecRequest, GetLeaseSpecResponse, ListFilesRequest, ListFilesResponse,
+    PushOutputRequest, PushOutputResponse, ReadFileRequest, ReadFileResponse, ReportRequest,
+    ReportResponse, WriteFileRequest, WriteFileResponse, attach_request,
+    worker_service_server::WorkerService,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -137,6 +138,17 @@ impl WorkerService for WorkerServiceServer {
             })
         });
         Ok(Response::new(responses.boxed()))
+    }
+
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesResponse>, Status> {
+        let request = request.into_inner();
+        let lease = LeaseRef::try_from(request.lease.as_ref().ok_or_else(lease_missing)?)?;
+        Ok(Response::new(
+            worker_files::list_lease_files(&self.app, lease, &request).await?,
+        ))
     }
 
     async fn write_file(

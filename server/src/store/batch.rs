@@ -43,8 +43,23 @@ pub struct SessionChange {
     pub creates: i64,
     /// Live tasks more or less.
     pub open_delta: i64,
+    /// Tasks that ended so.
+    pub ended: EndedTasks,
+    /// Tasks with a pending question more or less.
+    pub awaiting_delta: i64,
     /// Virtual time of the new tasks' queue.
     pub virtual_time: f64,
+}
+
+/// How many tasks ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedTasks {
+    /// Succeeded.
+    pub succeeded: i64,
+    /// Failed.
+    pub failed: i64,
+    /// Canceled.
+    pub canceled: i64,
 }
 
 /// What a session numbered.
@@ -211,12 +226,15 @@ pub async fn number(
 ) -> Result<Vec<SessionNumbers>, StoreError> {
     let rows = sqlx::query!(
         r#"with wanted as (
-             select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[])
-               as w(uid, events, creates, open_delta, virtual_time)),
+             select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[],
+                 $7::bigint[], $8::bigint[], $9::bigint[])
+               as w(uid, events, creates, open_delta, virtual_time, succeeded, failed, canceled, awaiting_delta)),
            locked as materialized (
              select s.uid from session s where s.uid in (select uid from wanted) order by s.uid for no key update of s)
            update session s set next_seq = s.next_seq + w.events, next_ordinal = s.next_ordinal + w.creates,
-             open_tasks = s.open_tasks + w.open_delta,
+             open_tasks = s.open_tasks + w.open_delta, succeeded_tasks = s.succeeded_tasks + w.succeeded,
+             failed_tasks = s.failed_tasks + w.failed, canceled_tasks = s.canceled_tasks + w.canceled,
+             awaiting_input_tasks = s.awaiting_input_tasks + w.awaiting_delta,
              fair_last = case when w.creates > 0 then greatest(s.fair_last, w.virtual_time) + w.creates else s.fair_last end,
              updated_at = clock_timestamp()
            from wanted w join locked on locked.uid = w.uid where s.uid = w.uid
@@ -227,7 +245,11 @@ pub async fn number(
         &changes.iter().map(|change| change.events).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.creates).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.open_delta).collect::<Vec<_>>(),
-        &changes.iter().map(|change| change.virtual_time).collect::<Vec<_>>()
+        &changes.iter().map(|change| change.virtual_time).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.ended.succeeded).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.ended.failed).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.ended.canceled).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.awaiting_delta).collect::<Vec<_>>()
     )
     .fetch_all(db)
     .await?;
@@ -336,6 +358,17 @@ pub async fn trim_stream(
     .fetch_one(db)
     .await?;
     Ok(stored)
+}
+
+impl EndedTasks {
+    /// One more that ended so.
+    pub fn add(&mut self, state: TerminalState) {
+        *match state {
+            TerminalState::Succeeded => &mut self.succeeded,
+            TerminalState::Failed => &mut self.failed,
+            TerminalState::Canceled => &mut self.canceled,
+        } += 1;
+    }
 }
 
 fn end_state(row: &TaskRow) -> i16 {

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{io, str::FromStr, time::Duration};
@@ -111,6 +111,26 @@ impl Store {
             *held = Some(connection);
         }
         result
+    }
+
+    /// Begins a transaction on a pooled connection with this statement.
+    ///
+    /// In a task of its own: a call may go away at any moment, and where a begin is dropped while its answer is on the
+    /// way, the driver hands the connection out again with the transaction open.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub async fn begin(
+        &self,
+        statement: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+        match begun {
+            Ok(begun) => Ok(begun?),
+            // the runtime ends
+            Err(_) => Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)),
+        }
     }
 
     /// The pool, for reads.

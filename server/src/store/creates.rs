@@ -27,6 +27,10 @@ pub enum RequestMethod {
     Create = 1,
     /// RetryTask.
     Retry = 2,
+    /// BatchCreateTasks; each task has an id of its own.
+    BatchCreate = 3,
+    /// CloneTask.
+    Clone = 4,
 }
 
 /// A task's idempotency name and where it counts.
@@ -54,7 +58,7 @@ pub struct Earlier {
 /// # Errors
 /// Any [`StoreError`].
 pub async fn find_requests(
-    db: &mut PgConnection,
+    db: impl PgExecutor<'_>,
     keys: &[&RequestKey],
 ) -> Result<Vec<Option<Earlier>>, StoreError> {
     let (namespaces, methods, ids) = request_columns(keys);

@@ -4,6 +4,8 @@
 use super::{
     Store, StoreError,
     conflict::Tries,
+    file_objects::{self, UploadedContent},
+    file_usage::{self, FileQuotas, Growth, QuotaExceeded},
     files::{FileRow, find_file, range_below, session_of_lease},
     times,
 };
@@ -42,12 +44,23 @@ pub struct FileWrite<'a> {
     pub writer: Writer,
     /// Where; not `/`.
     pub path: &'a SessionPath,
-    /// Its bytes, in chunks of one size.
-    pub chunks: &'a [Vec<u8>],
+    /// Its bytes.
+    pub content: FileBytes<'a>,
     /// Bytes in all.
     pub size: i64,
     /// The version that it must have now; 0: there must be none.
     pub if_version: Option<i64>,
+    /// What must not be exceeded; none: it is written in any case.
+    pub quotas: Option<FileQuotas>,
+}
+
+/// The bytes of a file to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum FileBytes<'a> {
+    /// In chunks of one size.
+    Chunks(&'a [Vec<u8>]),
+    /// In the object store.
+    Object(UploadedContent),
 }
 
 /// What became of a write.
@@ -63,6 +76,10 @@ pub enum WriteOutcome {
     IsFolder,
     /// The lease is not the one that is held.
     LeaseLost,
+    /// There would be too much.
+    QuotaExceeded(QuotaExceeded),
+    /// The upload was given up before it was written; nothing of it is left.
+    UploadLost,
 }
 
 /// What became of the deletion of one file.
@@ -142,7 +159,7 @@ pub async fn delete_below(
 }
 
 async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome, StoreError> {
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     let session = match write.writer {
         Writer::Client(session) => session,
         Writer::Lease {
@@ -159,6 +176,7 @@ async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome,
     let found = sqlx::query!(
         r#"select
              (select version from file where session_uid = $1 and path = $2) as version,
+             (select size from file where session_uid = $1 and path = $2) as size,
              (select path from file where session_uid = $1 and path = any($3) limit 1) as file_above,
              exists (select 1 from file where session_uid = $1 and path >= $4 and path < $5) as "is_folder!""#,
         session.0,
@@ -179,7 +197,29 @@ async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome,
     if write.if_version.is_some_and(|expected| expected != version) {
         return Ok(WriteOutcome::VersionMismatch(version));
     }
-    let file = replace(&mut transaction, session, &write).await?;
+    if let Some(quotas) = write.quotas {
+        file_usage::take_turn(&mut transaction, session, quotas).await?;
+    }
+    let object = match write.content {
+        FileBytes::Chunks(_) => None,
+        FileBytes::Object(content) => {
+            match file_objects::settle(&mut transaction, session, content, write.size).await? {
+                Some(object) => Some(object),
+                None => return Ok(WriteOutcome::UploadLost),
+            }
+        }
+    };
+    let file = replace(&mut transaction, session, &write, object).await?;
+    if let Some(quotas) = write.quotas {
+        let growth = Growth {
+            files: i64::from(found.version.is_none()),
+            bytes: write.size - found.size.unwrap_or(0),
+        };
+        let exceeded = file_usage::find_exceeded(&mut transaction, session, quotas, growth).await?;
+        if let Some(exceeded) = exceeded {
+            return Ok(WriteOutcome::QuotaExceeded(exceeded));
+        }
+    }
     // Last, so that the task's committer waits for no more than this commit.
     if let Writer::Lease {
         task,
@@ -200,7 +240,7 @@ async fn delete_once(
     path: &SessionPath,
     if_version: Option<i64>,
 ) -> Result<DeleteOutcome, StoreError> {
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     lock_neighbourhood(&mut transaction, session, path).await?;
     let Some(file) = find_file(&mut *transaction, session, path.as_str()).await? else {
         return Ok(DeleteOutcome::NotFound);
@@ -221,7 +261,7 @@ async fn delete_below_once(
     limit: i64,
 ) -> Result<u64, StoreError> {
     let (from, to) = range_below(folder);
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin("begin").await?;
     lock_neighbourhood(&mut transaction, session, folder).await?;
     let paths = sqlx::query_scalar!(
         "select path from file
@@ -262,17 +302,20 @@ async fn replace(
     db: &mut PgConnection,
     session: SessionUid,
     write: &FileWrite<'_>,
+    object: Option<Uuid>,
 ) -> Result<FileRow, StoreError> {
     let path = write.path.as_str();
     let row = sqlx::query!(
-        "insert into file (session_uid, path, version, size, modified_at)
-         values ($1, $2, nextval('file_version'), $3, clock_timestamp())
+        "insert into file (session_uid, path, version, size, modified_at, object_id)
+         values ($1, $2, nextval('file_version'), $3, clock_timestamp(), $4)
          on conflict (session_uid, path) do update
-           set version = excluded.version, size = excluded.size, modified_at = excluded.modified_at
+           set version = excluded.version, size = excluded.size, modified_at = excluded.modified_at,
+             object_id = excluded.object_id
          returning version, modified_at",
         session.0,
         path,
-        write.size
+        write.size,
+        object
     )
     .fetch_one(&mut *db)
     .await?;
@@ -284,7 +327,11 @@ async fn replace(
     .execute(&mut *db)
     .await?;
     let mut first_chunk_no = 0;
-    for chunks in write.chunks.chunks(CHUNKS_PER_INSERT) {
+    let chunks = match write.content {
+        FileBytes::Chunks(chunks) => chunks,
+        FileBytes::Object(_) => &[],
+    };
+    for chunks in chunks.chunks(CHUNKS_PER_INSERT) {
         sqlx::query!(
             "insert into file_chunk (session_uid, path, version, chunk_no, data)
              select $1, $2, $3, $4 + c.position::integer - 1, c.data

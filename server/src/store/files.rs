@@ -22,6 +22,17 @@ pub struct FileRow {
     pub modified_at: prost_types::Timestamp,
 }
 
+/// A stored file that is to be read.
+#[derive(Clone, Debug)]
+pub struct OpenedFile {
+    /// The file.
+    pub file: FileRow,
+    /// Where its content is, if not in chunks.
+    pub object: Option<Uuid>,
+    /// The chunk that was asked for; none where the file has fewer.
+    pub chunk: Option<Vec<u8>>,
+}
+
 /// One entry of a folder.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -66,9 +77,9 @@ pub async fn find_file_with_chunk(
     session: SessionUid,
     path: &str,
     chunk_no: i32,
-) -> Result<Option<(FileRow, Option<Vec<u8>>)>, StoreError> {
+) -> Result<Option<OpenedFile>, StoreError> {
     let row = sqlx::query!(
-        r#"select f.version, f.size, f.modified_at, c.data as "data?"
+        r#"select f.version, f.size, f.modified_at, f.object_id, c.data as "data?"
            from file f
            left join file_chunk c on c.session_uid = f.session_uid and c.path = f.path
              and c.version = f.version and c.chunk_no = $3
@@ -86,7 +97,11 @@ pub async fn find_file_with_chunk(
             size: row.size,
             modified_at: times::to_proto(row.modified_at),
         };
-        (file, row.data)
+        OpenedFile {
+            file,
+            object: row.object_id,
+            chunk: row.data,
+        }
     }))
 }
 
@@ -195,6 +210,38 @@ pub async fn list_entries(
         .collect()
 }
 
+/// Files whose paths lie in a range (see [`range_below`]), by path.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn list_range(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+    from: &str,
+    to: &str,
+    limit: i64,
+) -> Result<Vec<FileRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select path, version, size, modified_at from file
+         where session_uid = $1 and path >= $2 and path < $3 order by path limit $4",
+        session.0,
+        from,
+        to,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| FileRow {
+            path: row.path,
+            version: row.version,
+            size: row.size,
+            modified_at: times::to_proto(row.modified_at),
+        })
+        .collect())
+}
+
 /// The session of a task under a lease that is held at this moment.
 ///
 /// # Errors
@@ -218,7 +265,8 @@ pub async fn session_of_lease(
 }
 
 /// The range of paths below a folder: from the first value, included, to the second, excluded.
-pub(super) fn range_below(folder: &SessionPath) -> (String, String) {
+#[must_use]
+pub fn range_below(folder: &SessionPath) -> (String, String) {
     let from = folder.folder_prefix();
     // `0` is the character after `/`
     let to = format!("{}0", from.trim_end_matches('/'));

@@ -48,6 +48,26 @@ pub struct StoredProgress {
     pub at_micros: i64,
 }
 
+/// Which tasks of a session to read. Every list that is not empty must have the task's own.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSelection {
+    /// Ids; empty: all.
+    pub ids: Vec<TaskId>,
+    /// Kinds; empty: all.
+    pub kinds: Vec<String>,
+    /// Groups; empty: all, and those of none.
+    pub groups: Vec<String>,
+}
+
+/// What never changes of a task and watches ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskTraits {
+    /// Its kind.
+    pub kind: String,
+    /// Its group; empty: none.
+    pub group: String,
+}
+
 /// Where a session's log begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogBounds {
@@ -184,6 +204,35 @@ pub async fn read_progress(
         .collect()
 }
 
+/// Traits of those of the tasks that are stored, in no particular order.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn read_traits(
+    db: impl PgExecutor<'_>,
+    ids: &[TaskId],
+) -> Result<Vec<(TaskId, TaskTraits)>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
+    let rows = sqlx::query!(
+        r#"select t.id, coalesce(t.group_name, '') as "group_name!",
+             (select r.kind from route r where r.id = t.route_id) as "kind!"
+           from task t where t.id = any($1)"#,
+        &ids
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let traits = TaskTraits {
+                kind: row.kind,
+                group: row.group_name,
+            };
+            (TaskId(row.id.as_u128()), traits)
+        })
+        .collect())
+}
+
 /// Several reads that see the store at one moment. Dropped when done; it writes nothing.
 pub struct Moment {
     transaction: Transaction<'static, Postgres>,
@@ -196,8 +245,7 @@ impl Moment {
     /// [`StoreError::Unavailable`].
     pub async fn begin(store: &Store) -> Result<Self, StoreError> {
         let transaction = store
-            .pool()
-            .begin_with("begin isolation level repeatable read read only")
+            .begin("begin isolation level repeatable read read only")
             .await?;
         Ok(Self { transaction })
     }
@@ -226,21 +274,34 @@ impl Moment {
         read_pages(&mut *self.transaction, &[(session, after)], limit).await
     }
 
-    /// Tasks of a session by ordinal, those above `after` only.
+    /// Selected tasks of a session by ordinal, those above `after` only.
     ///
     /// # Errors
     /// Any [`StoreError`].
     pub async fn tasks_by_ordinal(
         &mut self,
         session: SessionUid,
+        selection: &TaskSelection,
         after: i64,
         limit: i64,
     ) -> Result<Vec<TaskRecord>, StoreError> {
+        let wanted: Vec<Uuid> = selection
+            .ids
+            .iter()
+            .map(|id| Uuid::from_u128(id.0))
+            .collect();
         let ids = sqlx::query_scalar!(
-            "select id from task where session_uid = $1 and ordinal > $2 order by ordinal limit $3",
+            r#"select t.id from task t where t.session_uid = $1 and t.ordinal > $2
+                 and (cardinality($4::uuid[]) = 0 or t.id = any($4))
+                 and (cardinality($5::text[]) = 0 or (select r.kind from route r where r.id = t.route_id) = any($5))
+                 and (cardinality($6::text[]) = 0 or t.group_name = any($6))
+               order by t.ordinal limit $3"#,
             session.0,
             after,
-            limit
+            limit,
+            &wanted,
+            &selection.kinds,
+            &selection.groups
         )
         .fetch_all(&mut *self.transaction)
         .await?;

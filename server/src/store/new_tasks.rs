@@ -200,7 +200,7 @@ fn gate_column(gate: Gate) -> i16 {
     match gate {
         Gate::Open => 0,
         Gate::Until(_) => 1,
-        Gate::Held => 2,
+        Gate::Held { .. } => 2,
         Gate::Monitor => 3,
     }
 }

@@ -186,3 +186,52 @@ pub async fn read_chunks(
         })
         .collect())
 }
+
+/// How far one stream of a task's newest run is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamMark {
+    /// The task.
+    pub task: TaskId,
+    /// Whether the task has ended.
+    pub has_ended: bool,
+    /// Its newest run; 0: none.
+    pub run: i32,
+    /// 1 stdout, 2 stderr.
+    pub stream: i16,
+    /// Everything retained before this offset is stored.
+    pub durable_end: i64,
+}
+
+/// How far the streams of the tasks' newest runs are stored, both of each task that exists, at one moment.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn stream_marks(
+    db: impl PgExecutor<'_>,
+    tasks: &[TaskId],
+) -> Result<Vec<StreamMark>, StoreError> {
+    let ids: Vec<Uuid> = tasks.iter().map(|id| Uuid::from_u128(id.0)).collect();
+    let rows = sqlx::query!(
+        r#"select w.id as "id!", (e.id is not null) as "has_ended!", coalesce(l.run, e.run) as "run!",
+             n.stream as "stream!", coalesce(o.durable_end, 0) as "durable_end!"
+           from unnest($1::uuid[]) w(id)
+           cross join (values (1::smallint), (2::smallint)) n(stream)
+           left join task_live l on l.id = w.id
+           left join task_end e on e.id = w.id
+           left join output_stream o on o.task_id = w.id and o.run = coalesce(l.run, e.run) and o.stream = n.stream
+           where l.id is not null or e.id is not null"#,
+        &ids
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| StreamMark {
+            task: TaskId(row.id.as_u128()),
+            has_ended: row.has_ended,
+            run: row.run,
+            stream: row.stream,
+            durable_end: row.durable_end,
+        })
+        .collect())
+}

@@ -31,31 +31,6 @@ pub struct TaskRecord {
     pub run_end: Option<RunEnd>,
 }
 
-/// Which tasks to list.
-#[derive(Clone, Debug, Default)]
-pub struct TaskFilter {
-    /// Namespace.
-    pub namespace_id: i32,
-    /// Only this session.
-    pub session: Option<SessionUid>,
-    /// Only these states, as stored; empty: all.
-    pub states: Vec<i16>,
-    /// Only these kinds; empty: all.
-    pub kinds: Vec<String>,
-    /// Only tasks with all these tags.
-    pub tags: Vec<String>,
-    /// Only tasks with, for each of these, a tag that starts so.
-    pub tag_prefixes: Vec<String>,
-    /// Only children of this task.
-    pub parent: Option<TaskId>,
-    /// Created at or after.
-    pub created_after: Option<DateTime<Utc>>,
-    /// Created before.
-    pub created_before: Option<DateTime<Utc>>,
-    /// Only ids below this one.
-    pub before: Option<TaskId>,
-}
-
 /// The row of the view `task_record`.
 struct RecordRow {
     id: Uuid,
@@ -138,52 +113,6 @@ pub async fn read_records(
     .fetch_all(db)
     .await?;
     rows.into_iter().map(to_record).collect()
-}
-
-/// Ids of the tasks that pass the filter, newest first. Within a session, order is that of the ordinals, which is
-/// that of the ids.
-///
-/// # Errors
-/// Any [`StoreError`].
-pub async fn list_ids(
-    db: impl PgExecutor<'_>,
-    filter: &TaskFilter,
-    limit: i64,
-) -> Result<Vec<TaskId>, StoreError> {
-    let before = filter
-        .before
-        .map_or(Uuid::max(), |id| Uuid::from_u128(id.0));
-    let ids = sqlx::query_scalar!(
-        r#"select t.id from task t
-           join route r on r.id = t.route_id
-           left join task_live l on l.id = t.id
-           left join task_end e on e.id = t.id
-           where t.namespace_id = $1 and t.id < $2
-             and ($3::bigint is null or t.session_uid = $3)
-             and (cardinality($4::smallint[]) = 0 or coalesce(l.state, e.state) = any($4))
-             and (cardinality($5::text[]) = 0 or r.kind = any($5))
-             and t.tags @> $6::text[]
-             and not exists (select 1 from unnest($7::text[]) wanted(prefix)
-                             where not exists (select 1 from unnest(t.tags) has(tag) where starts_with(has.tag, wanted.prefix)))
-             and ($8::uuid is null or t.parent_id = $8)
-             and ($9::timestamptz is null or t.created_at >= $9)
-             and ($10::timestamptz is null or t.created_at < $10)
-           order by t.id desc limit $11"#,
-        filter.namespace_id,
-        before,
-        filter.session.map(|uid| uid.0),
-        &filter.states,
-        &filter.kinds,
-        &filter.tags,
-        &filter.tag_prefixes,
-        filter.parent.map(|id| Uuid::from_u128(id.0)),
-        filter.created_after,
-        filter.created_before,
-        limit
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(ids.into_iter().map(|id| TaskId(id.as_u128())).collect())
 }
 
 fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {

@@ -16,12 +16,24 @@ pub struct SessionRow {
     pub open_tasks: i64,
     /// Tasks created so far.
     pub total_tasks: i64,
+    /// Tasks that have succeeded so far.
+    pub succeeded_tasks: i64,
+    /// Tasks that have failed so far.
+    pub failed_tasks: i64,
+    /// Tasks that were canceled so far.
+    pub canceled_tasks: i64,
+    /// Open tasks that wait for an answer.
+    pub awaiting_input_tasks: i64,
     /// Number of its newest event; 0: none.
     pub last_seq: i64,
     /// When it was first used.
     pub created_at: Timestamp,
     /// When its newest event was committed.
     pub updated_at: Option<Timestamp>,
+    /// Bytes of its files.
+    pub file_bytes: i64,
+    /// Its files.
+    pub files: i64,
 }
 
 /// The number of a namespace.
@@ -126,8 +138,11 @@ pub async fn list_sessions(
     limit: i64,
 ) -> Result<Vec<SessionRow>, StoreError> {
     let rows = sqlx::query!(
-        r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", next_seq - 1 as "last_seq!", created_at, updated_at
-           from session where namespace_id = $1 and uid < $2 and deleted_at is null order by uid desc limit $3"#,
+        r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", succeeded_tasks, failed_tasks, canceled_tasks,
+             awaiting_input_tasks, next_seq - 1 as "last_seq!", created_at, updated_at,
+             coalesce(u.bytes, 0) as "file_bytes!", coalesce(u.files, 0) as "files!"
+           from session left join file_usage u on u.session_uid = session.uid
+           where session.namespace_id = $1 and uid < $2 and deleted_at is null order by uid desc limit $3"#,
         namespace_id,
         before.map_or(i64::MAX, |uid| uid.0),
         limit
@@ -141,9 +156,29 @@ pub async fn list_sessions(
             id: row.id,
             open_tasks: row.open_tasks,
             total_tasks: row.total_tasks,
+            succeeded_tasks: row.succeeded_tasks,
+            failed_tasks: row.failed_tasks,
+            canceled_tasks: row.canceled_tasks,
+            awaiting_input_tasks: row.awaiting_input_tasks,
             last_seq: row.last_seq,
             created_at: times::to_proto(row.created_at),
             updated_at: row.updated_at.map(times::to_proto),
+            file_bytes: row.file_bytes,
+            files: row.files,
         })
         .collect())
+}
+
+/// How many tasks of a session have not ended; 0 for one that is gone.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn count_open_tasks(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+) -> Result<i64, StoreError> {
+    let open = sqlx::query_scalar!("select open_tasks from session where uid = $1", session.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(open.unwrap_or(0))
 }

@@ -73,3 +73,71 @@ pub async fn find_by_ids(
         })
         .collect())
 }
+
+/// What the tasks of a session that were chosen are, and up to where they were looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChosenTasks {
+    /// Ids, by ordinal.
+    pub ids: Vec<TaskId>,
+    /// Ordinal of the newest task of the session; everything up to it was looked at, where the limit was not reached.
+    pub newest_ordinal: i64,
+}
+
+/// Tasks of a session with ordinals above `after` that are of the group and have all the labels, a JSON object; at most
+/// `limit`. None if the session is gone.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn choose_tasks(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+    group: Option<&str>,
+    labels: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Option<ChosenTasks>, StoreError> {
+    // Ordinals are given and become visible in order, so nothing below the newest one can still come.
+    let rows: Vec<(i64, Option<Uuid>)> = match group {
+        Some(group) => sqlx::query!(
+            r#"select s.next_ordinal - 1 as "newest!", t.id as "id?" from session s
+               left join lateral (
+                   select id from task where session_uid = s.uid and group_name = $2 and ordinal > $4
+                     and labels @> ($3::text)::jsonb
+                   order by ordinal limit $5) t on true
+               where s.uid = $1"#,
+            session.0,
+            group,
+            labels,
+            after,
+            limit
+        )
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(|row| (row.newest, row.id))
+        .collect(),
+        None => sqlx::query!(
+            r#"select s.next_ordinal - 1 as "newest!", t.id as "id?" from session s
+               left join lateral (
+                   select id from task where session_uid = s.uid and ordinal > $3 and labels @> ($2::text)::jsonb
+                   order by ordinal limit $4) t on true
+               where s.uid = $1"#,
+            session.0,
+            labels,
+            after,
+            limit
+        )
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(|row| (row.newest, row.id))
+        .collect(),
+    };
+    Ok(rows.first().map(|(newest, _)| ChosenTasks {
+        ids: rows
+            .iter()
+            .filter_map(|(_, id)| id.map(|id| TaskId(id.as_u128())))
+            .collect(),
+        newest_ordinal: *newest,
+    }))
+}

@@ -29,6 +29,8 @@ pub struct Locked {
     pub rows: Vec<TaskRow>,
     /// The database's clock.
     pub now: Timestamp,
+    /// Whether there is any webhook.
+    pub has_webhooks: bool,
 }
 
 /// Locks tasks in the order of their ids: their live rows, or the end rows of those that have ended.
@@ -74,7 +76,9 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                 gate: match (row.gate, row.not_before) {
                     (0, _) => Gate::Open,
                     (1, Some(due)) => Gate::Until(times::to_core(due)),
-                    (2, _) => Gate::Held,
+                    (2, until) => Gate::Held {
+                        until: until.map(times::to_core),
+                    },
                     (3, _) => Gate::Monitor,
                     (gate, _) => return Err(StoreError::corrupt("gate", gate)),
                 },
@@ -164,12 +168,15 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
     if !missing.is_empty() {
         lock_ended(db, &missing, &mut rows).await?;
     }
-    let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
-        .fetch_one(db)
-        .await?;
+    let moment = sqlx::query!(
+        r#"select clock_timestamp() as "now!", exists (select 1 from webhook) as "has_webhooks!""#
+    )
+    .fetch_one(db)
+    .await?;
     Ok(Locked {
         rows,
-        now: times::to_core(now),
+        now: times::to_core(moment.now),
+        has_webhooks: moment.has_webhooks,
     })
 }
 

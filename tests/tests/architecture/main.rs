@@ -75,6 +75,18 @@ const RULES: &[Rule] = &[
         reason: "store is below control",
     },
     Rule {
+        folder: "server/src/objects",
+        except: &[],
+        forbidden: &[
+            "crate::control",
+            "crate::grpc",
+            "crate::background",
+            "tonic",
+            "tonic_types",
+        ],
+        reason: "the object store is below control",
+    },
+    Rule {
         folder: "server/src/events",
         except: &[],
         forbidden: &[

@@ -2,18 +2,25 @@
 //! control plane of its own.
 
 mod claim_plan;
+mod collected_paths;
 mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
-mod hand_worker;
+mod inside_result;
 mod journal;
+mod list_plan;
 mod lone_worker;
 mod monitor_fires;
 mod postgres_stall;
 mod races;
 mod server_restart;
 mod server_stop;
+mod thread_races;
+mod tree_race;
 mod two_servers;
 mod unary_worker;
+mod watchers;
 mod worker_loss;
+
+use taskyard_tests::hand_worker;

@@ -10,6 +10,7 @@ use taskyard_proto::v1::{
 use taskyard_tests::client::{Client, command, new_session, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::refusal::reason_of;
+use taskyard_tests::wait::{SOON, until};
 use tonic::{Code, Status};
 
 use crate::hand_worker::{HandWorker, exited, hello, item, lease_of, report_all};
@@ -303,6 +304,42 @@ async fn connections_that_broke_while_nobody_read_cost_no_read() {
         let states = reads(&client).await;
         assert_eq!(states, vec![TaskState::Succeeded; 24]);
     }
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_go_away_leave_no_transaction_open() {
+    let deployment = Deployment::builder().workers(Vec::new()).start().await;
+    let client = deployment.client().await;
+    let session = new_session("away");
+    for _ in 0..20 {
+        client.clone().create(&session, shell("true")).await;
+    }
+    for round in 0..40u64 {
+        let calls = (0..16u64).map(|number| {
+            let (mut client, session) = (client.clone(), session.clone());
+            async move {
+                let patience = Duration::from_micros(200 + 137 * ((round * 16 + number) % 40));
+                let watching =
+                    taskyard_tests::watcher::Watcher::try_start(&mut client, &session, "");
+                // That the call is given up somewhere on its way is what the test is about.
+                drop(tokio::time::timeout(patience, watching).await);
+            }
+        });
+        spawn_all(calls.collect()).await;
+    }
+    let mut database = deployment.database().connect().await;
+    until("no connection to be in a transaction", SOON, async || {
+        let open: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and state like 'idle in transaction%'",
+        )
+        .fetch_one(&mut database)
+        .await
+        .expect("activity can be read");
+        open == 0
+    })
+    .await;
     deployment.remove().await;
 }
 

@@ -7,6 +7,7 @@ use taskyard_proto::v1::{SessionTask, TaskState, WakePolicy};
 use taskyard_tests::client::{Client, error_kind, milliseconds, new_session};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::inside::{agent, retried};
+use taskyard_tests::skip::skipped;
 
 #[tokio::test]
 async fn a_question_with_a_schema_is_answered_by_one_that_fits() {
@@ -67,6 +68,36 @@ async fn one_of_the_choices_is_printed_as_it_is_and_an_expired_question_has_its_
     assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
     let printed = cli.run(&["logs", &task.id]).await.expect_code(0).text();
     assert_eq!(printed, "expired 3\nchose to the left\n");
+}
+
+#[tokio::test]
+async fn on_a_terminal_a_person_is_asked_field_by_field() {
+    let Ok(python) = std::process::Command::new("python3").arg("-V").output() else {
+        return skipped("there is no python3 to make a terminal");
+    };
+    assert!(python.status.success(), "{python:?}");
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let script = r#"A=$(self ask --schema '{"type": "object", "required": ["count", "where"], "properties": {
+        "count": {"type": "integer"}, "fast": {"type": "boolean"}, "where": {"enum": ["here", "there"]}}}' 'How?')
+        self result "$A""#;
+    let task = client.create(&new_session("ask"), agent(script)).await;
+    asking(&mut client, &task.id).await;
+    let terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let cli = deployment
+        .command_line()
+        .through(&["python3", "-c", terminal]);
+    let typed = b"many\n3\n\n2\n";
+    let answered = cli.run_with_input(&["answer", &task.id], typed).await;
+    let shown = answered.expect_code(0).text();
+    assert!(
+        shown.contains("How?") && shown.contains("2) there"),
+        "{shown}"
+    );
+    assert!(shown.contains("`many` is not a whole number"), "{shown}");
+    client.ended(&task.id).await;
+    let expected = json!({"count": 3, "where": "there"});
+    assert_eq!(client.result(&task.id).await["output"], expected);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use taskyard_tests::client::{new_session, with_command};
 use taskyard_tests::command_line::CommandLine;
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::inside::agent;
-use taskyard_tests::process::is_alive;
+use taskyard_tests::process::{is_alive, parent, send};
 use taskyard_tests::refusal::expect_refused;
 use taskyard_tests::wait::{SOON, eventually, until};
 use tonic::Code;
@@ -90,8 +90,8 @@ async fn a_daemon_of_the_attempt_belongs_to_it() {
 }
 
 #[tokio::test]
-async fn a_stolen_lease_ends_the_work_at_its_next_call() {
-    // Neither a heartbeat nor the end of the lease comes in time to end it.
+async fn a_stolen_lease_is_told_on_the_socket_and_ends_the_work() {
+    // Neither a heartbeat nor the end of the lease comes in time to tell of it.
     let deployment = Deployment::builder()
         .lease(Duration::from_secs(3_000))
         .start()
@@ -101,7 +101,9 @@ async fn a_stolen_lease_ends_the_work_at_its_next_call() {
     let script = format!(
         "echo $$ > {place}.draft; mv {place}.draft {place}\n\
          until [ -e {place}.go ]; do sleep 0.05; done\n\
-         self status stolen || true; exec sleep 600\n",
+         first=0; self status stolen 2> {place}.said || first=$?\n\
+         second=0; self info 2>/dev/null || second=$?\n\
+         echo $first $second > {place}.draft; mv {place}.draft {place}.codes; exec sleep 600\n",
         place = place.display()
     );
     let task = client.create(&new_session("stolen"), agent(&script)).await;
@@ -109,16 +111,19 @@ async fn a_stolen_lease_ends_the_work_at_its_next_call() {
         std::fs::read_to_string(&place).ok()?.trim().parse().ok()
     })
     .await;
-    let uuid: uuid::Uuid = task.id.trim_start_matches("task_").parse().expect("an id");
-    let mut database = deployment.database().connect().await;
-    let stolen = sqlx::query("update task_live set lease_id = gen_random_uuid() where id = $1")
-        .bind(uuid)
-        .execute(&mut database)
-        .await
-        .expect("it is stolen");
-    assert_eq!(stolen.rows_affected(), 1);
-    assert!(is_alive(pid));
+    // A shim that stands still gives the work the time to say what it was told; its worker waits ten seconds for it.
+    let shim = parent(pid).expect("it has a shim");
+    send(shim, Signal::STOP);
+    steal_lease(&deployment, &task.id).await;
     std::fs::write(place.with_extension("go"), "").expect("written");
+    let codes = eventually("the codes", SOON, async || {
+        std::fs::read_to_string(place.with_extension("codes")).ok()
+    })
+    .await;
+    assert_eq!(codes, "125 125\n");
+    let said = std::fs::read_to_string(place.with_extension("said")).expect("it was said");
+    assert!(said.contains("lease is lost"), "{said}");
+    send(shim, Signal::CONT);
     until("the work to be ended", SOON, async || !is_alive(pid)).await;
     assert_eq!(client.get(&task.id).await.state_detail, "");
     deployment.remove().await;
@@ -152,6 +157,17 @@ async fn what_a_killed_worker_left_is_removed_by_its_next_boot() {
     deployment.restart_worker(0).await;
     assert!(!socket.exists());
     deployment.remove().await;
+}
+
+async fn steal_lease(deployment: &Deployment, id: &str) {
+    let uuid: uuid::Uuid = id.trim_start_matches("task_").parse().expect("an id");
+    let mut database = deployment.database().connect().await;
+    let stolen = sqlx::query("update task_live set lease_id = gen_random_uuid() where id = $1")
+        .bind(uuid)
+        .execute(&mut database)
+        .await
+        .expect("it is stolen");
+    assert_eq!(stolen.rows_affected(), 1);
 }
 
 /// Writes the path of its socket to a file, and goes on until it is released.

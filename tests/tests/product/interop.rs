@@ -10,7 +10,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
+    "taskyard.v1.WebhookService",
     "taskyard.v1.SessionTaskService",
     "taskyard.v1.SessionFileService",
     "taskyard.v1.WorkerService",

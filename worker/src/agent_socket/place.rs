@@ -23,6 +23,8 @@ const PROBE: &str = "probe";
 #[derive(Debug, Clone)]
 pub struct SocketPlace {
     directory: PathBuf,
+    /// It lies where others have theirs, too.
+    is_temporary: bool,
 }
 
 impl SocketPlace {
@@ -53,9 +55,18 @@ impl SocketPlace {
                 Err(error) => trouble = error,
             }
         }
-        chosen
-            .map(|directory| SocketPlace { directory })
-            .ok_or(trouble)
+        let directory = chosen.ok_or(trouble)?;
+        Ok(SocketPlace {
+            is_temporary: !directory.starts_with(data_directory),
+            directory,
+        })
+    }
+
+    /// The worker ends: leaves nothing among the temporary files, unless something of an attempt is left in it.
+    pub fn leave(&self) {
+        if self.is_temporary {
+            let _ = fs::remove_dir(&self.directory);
+        }
     }
 
     /// The path of an attempt's socket, short enough for every program.
@@ -132,7 +143,8 @@ mod tests {
         let directory = path.parent().expect("a directory").to_owned();
         let mode = fs::metadata(&directory).expect("it is there").mode();
         assert_eq!(mode & 0o777, 0o700);
-        fs::remove_dir(directory).expect("it is empty");
+        place.leave();
+        assert!(!directory.exists());
     }
 
     #[test]

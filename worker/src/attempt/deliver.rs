@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::collect::deliver_collection;
 use super::services::{Services, chain};
 use crate::lease::{ErrorFacts, Finish, Lease, StructuredOutput};
 use crate::ledger::FinishedRecord;
@@ -25,7 +26,7 @@ const OUTPUT_BOUND: Duration = Duration::from_secs(30);
 const FILE_BOUND: Duration = Duration::from_secs(120);
 /// A finish that is still held up after its output was given up.
 const HELD_UP_BOUND: Duration = Duration::from_secs(120);
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Why an attempt came to no acknowledged finish.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +72,7 @@ pub async fn deliver_earlier(services: &Services, lease: &Lease, mut record: Fin
     services.ledger.forget(lease).await;
 }
 
-/// Writes the structured result, where it is too large for the report, and the artifacts. What cannot be stored is told
+/// Writes the structured result, where it is too large for the report, the artifacts, and what is collected. What cannot be stored is told
 /// in the finish, or left out.
 pub(super) async fn deliver_files(
     services: &Services,
@@ -81,7 +82,16 @@ pub(super) async fn deliver_files(
     lost: &CancellationToken,
 ) -> Result<(), Abandoned> {
     if record.finish.output == StructuredOutput::InFile {
-        match deliver_file(services, lease, workspace.output(), "output.json", lost).await {
+        let path = workspace.output();
+        match deliver_file(
+            services,
+            lease,
+            move || read_whole(&path),
+            "output.json",
+            lost,
+        )
+        .await
+        {
             Ok(()) => {}
             Err(FileFailure::Abandoned(abandoned)) => return Err(abandoned),
             Err(FileFailure::Failed { message }) => {
@@ -97,15 +107,8 @@ pub(super) async fn deliver_files(
     let mut reports = Vec::new();
     for (index, name) in record.artifacts.iter().enumerate() {
         let file_name = format!("artifacts/{name}");
-        match deliver_file(
-            services,
-            lease,
-            workspace.artifacts().join(name),
-            &file_name,
-            lost,
-        )
-        .await
-        {
+        let path = workspace.artifacts().join(name);
+        match deliver_file(services, lease, move || read_whole(&path), &file_name, lost).await {
             Ok(()) => {
                 let path = format!("/.tasks/{}/{file_name}", lease.task_id);
                 let report = Report::Artifact {
@@ -124,6 +127,16 @@ pub(super) async fn deliver_files(
             }
         }
     }
+    announce(lease, reports, lost).await?;
+    deliver_collection(services, lease, workspace, record, lost).await
+}
+
+/// Waits for the verdicts on reports of artifacts.
+pub(super) async fn announce(
+    lease: &Lease,
+    reports: Vec<impl Future<Output = Result<Verdict, ReportError>>>,
+    lost: &CancellationToken,
+) -> Result<(), Abandoned> {
     let verdicts = unless_lost(lost, join_all(reports)).await?;
     for verdict in verdicts {
         match verdict {
@@ -249,15 +262,17 @@ async fn upload_again(
     unless_lost(lost, pushed).await.unwrap_or(UploadEnd::Lost)
 }
 
-enum FileFailure {
+/// Why a file was not stored.
+pub(super) enum FileFailure {
     Abandoned(Abandoned),
     Failed { message: String },
 }
 
-async fn deliver_file(
+/// Writes a file that `read` reads, whole.
+pub(super) async fn deliver_file(
     services: &Services,
     lease: &Lease,
-    path: std::path::PathBuf,
+    read: impl FnOnce() -> std::io::Result<Bytes> + Send + 'static,
     name: &str,
     lost: &CancellationToken,
 ) -> Result<(), FileFailure> {
@@ -268,7 +283,7 @@ async fn deliver_file(
             .acquire()
             .await
             .map_err(|error| failed(error.to_string()))?;
-        let read = tokio::task::spawn_blocking(move || read_whole(&path)).await;
+        let read = tokio::task::spawn_blocking(read).await;
         let read = read.unwrap_or_else(|join_error| Err(std::io::Error::other(join_error)));
         let content = read.map_err(|error| failed(chain(&error)))?;
         let written =

@@ -1,9 +1,12 @@
 //! One attempt at a task, from its offer to the acknowledged finish.
 //!
-//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`supervise`] watches the process, [`outcome`] turns
-//! its end into facts, [`deliver`] brings the facts to the control plane, in this boot or a later one.
+//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`inputs`] fetches the task's files, [`supervise`]
+//! watches the process, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control plane, with what
+//! [`collect`] says of the working directory, in this boot or a later one.
 
+mod collect;
 mod deliver;
+mod inputs;
 mod orders;
 mod outcome;
 mod prepare;

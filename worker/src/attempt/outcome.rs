@@ -7,15 +7,15 @@ use super::prepare::ledger_failed;
 use super::services::{StorageHealth, chain};
 use super::supervise::{Stop, Supervised};
 use crate::lease::{
-    CaptureFacts, CommandWork, ErrorFacts, ExitFacts, Finish, ResultSource, StopCause, StreamFacts,
-    StructuredOutput,
+    CaptureFacts, Collection, CommandWork, ErrorFacts, ExitFacts, Finish, ResultSource, StopCause,
+    StreamFacts, StructuredOutput,
 };
 use crate::ledger::FinishedRecord;
 use crate::output::spool::{ReadOutcome, SpoolReader};
 use crate::process::{Capture, ExitStatus, ProcessEnd, StreamEnd, signal_name};
 use crate::workspace::{
     Collected, RESULT_BYTES_MAX, ResultProblem, Workspace, check_json, list_artifacts,
-    read_result_file,
+    read_result_file, select_files,
 };
 
 /// A structured result up to this size travels in the report.
@@ -63,9 +63,24 @@ pub fn conclude(
         run,
         finish,
         artifacts: listing.names,
+        collection: select(work, workspace),
         head_cap: work.head_cap,
         tail_cap: work.tail_cap,
     }
+}
+
+/// What is to be stored of the working directory, whether the run succeeded or failed.
+fn select(work: &CommandWork, workspace: &Workspace) -> Option<Collection> {
+    if work.collect.is_empty() {
+        return None;
+    }
+    let selection = select_files(&workspace.work().join(&work.cwd), &work.collect);
+    Some(Collection {
+        cwd: work.cwd.clone(),
+        files: selection.files,
+        skipped: selection.skipped,
+        skipped_count: selection.skipped_count,
+    })
 }
 
 fn ended(
@@ -200,6 +215,7 @@ fn collect_output(
     }
 }
 
+/// Standard output as the result; an empty one is no result, as an empty file is none.
 fn read_stdout(workspace: &Workspace, total: u64) -> Result<Collected, ResultProblem> {
     if total > RESULT_BYTES_MAX {
         return Err(ResultProblem::TooLarge);
@@ -219,6 +235,9 @@ fn read_stdout(workspace: &Workspace, total: u64) -> Result<Collected, ResultPro
             }
             ReadOutcome::Nothing => break,
         }
+    }
+    if content.is_empty() {
+        return Ok(Collected::Nothing);
     }
     check_json(content).map(Collected::Json)
 }

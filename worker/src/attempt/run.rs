@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
+use super::inputs::{InputFailure, fetch_inputs};
 use super::orders::Orders;
 use super::outcome::conclude;
 use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
@@ -186,10 +187,20 @@ impl Attempt {
             &self.services.storage,
         )
         .await;
-        let launch = match prepared {
+        let mut launch = match prepared {
             Ok(launch) => launch,
             Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
         };
+        match self.fetch_inputs(&work, &launch.cwd).await? {
+            Ok(()) => {}
+            Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
+            Err(InputFailure::Failed(facts)) => {
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        }
+        // fetching may have taken its time
+        let deadline = self.shim_deadline();
+        launch.deadline = deadline;
         if self.orders.borrow().is_canceled() {
             return self
                 .conclude_without_process(Some(StopCause::Canceled), None)
@@ -219,6 +230,22 @@ impl Attempt {
                 self.conclude_without_process(None, Some(facts)).await
             }
         }
+    }
+
+    /// All files, unless a cancel or the worker's end comes first, which is heeded by whoever asks for them.
+    async fn fetch_inputs(
+        &self,
+        work: &CommandWork,
+        cwd: &std::path::Path,
+    ) -> Result<Result<(), InputFailure>, Abandoned> {
+        let mut orders = self.orders.clone();
+        let fetching = async {
+            tokio::select! {
+                fetched = fetch_inputs(&self.services, self.lease(), work, cwd) => fetched,
+                Ok(_) = orders.wait_for(|orders| orders.is_canceled() || orders.ending) => Ok(()),
+            }
+        };
+        self.while_leased(fetching).await
     }
 
     /// Watches the process, and pushes its output all the while.
@@ -408,6 +435,7 @@ impl Attempt {
             run: self.offer.run,
             finish,
             artifacts: Vec::new(),
+            collection: None,
             head_cap: 0,
             tail_cap: 0,
         }

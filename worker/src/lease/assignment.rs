@@ -51,10 +51,33 @@ pub struct CommandWork {
     /// Empty: none.
     pub input_json: String,
     pub result_source: ResultSource,
+    /// Files of the session that it finds in its working directory.
+    pub files: Vec<InputFile>,
+    /// What of its working directory is stored afterwards.
+    pub collect: Vec<CollectRule>,
     /// Bytes kept from the head of each stream.
     pub head_cap: u64,
     /// Bytes kept from the tail of each stream.
     pub tail_cap: u64,
+}
+
+/// A file or folder of the session that a run finds in its working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// Absolute, in the session's files.
+    pub path: String,
+    /// Relative to the working directory; empty: under its own name, or, of a folder, in the directory itself.
+    pub to: String,
+    pub mode: Option<u32>,
+}
+
+/// Files of the working directory that are stored in the session's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectRule {
+    /// Over paths relative to the working directory.
+    pub glob: String,
+    /// Absolute folder in the session's files.
+    pub to: String,
 }
 
 /// Where the structured result comes from.

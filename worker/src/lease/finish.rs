@@ -86,6 +86,35 @@ pub enum CaptureFacts {
     Incomplete,
 }
 
+/// A file of the working directory that is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedFile {
+    /// Relative to the working directory.
+    pub from: String,
+    /// Absolute, in the session's files.
+    pub to: String,
+}
+
+/// A file of the working directory that should be stored and is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedFile {
+    /// Relative to the working directory.
+    pub from: String,
+    pub reason: String,
+}
+
+/// What of a working directory is stored after a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collection {
+    /// The working directory, relative to the task's own.
+    pub cwd: String,
+    pub files: Vec<CollectedFile>,
+    /// The first of what is left out.
+    pub skipped: Vec<SkippedFile>,
+    /// How many are left out in all.
+    pub skipped_count: u64,
+}
+
 impl Finish {
     /// The end of a run of which no process is known.
     pub fn without_process(stop_cause: Option<StopCause>, error: Option<ErrorFacts>) -> Finish {

@@ -5,10 +5,10 @@ mod finish;
 mod held;
 mod id;
 
-pub use assignment::{CommandWork, Offer, ResultSource, Work};
+pub use assignment::{CollectRule, CommandWork, InputFile, Offer, ResultSource, Work};
 pub use finish::{
-    CaptureFacts, ErrorFacts, ErrorKind, ExitFacts, Finish, StopCause, StreamFacts,
-    StructuredOutput,
+    CaptureFacts, CollectedFile, Collection, ErrorFacts, ErrorKind, ExitFacts, Finish, SkippedFile,
+    StopCause, StreamFacts, StructuredOutput,
 };
 pub use held::HeldLeases;
 pub use id::{Lease, LeaseId, MalformedLease};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease::{Finish, Lease};
+use crate::lease::{Collection, Finish, Lease};
 
 /// How far the work under a lease has come. It only moves down this list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +23,17 @@ pub struct FinishedRecord {
     pub finish: Finish,
     /// Artifacts to deliver before the finish, as names below the artifacts directory, in order.
     pub artifacts: Vec<String>,
+    /// Files of the working directory to deliver after them; none where the task wants none.
+    #[serde(default)]
+    pub collection: Option<Collection>,
     /// What the uploads of output were told to keep of each stream.
     pub head_cap: u64,
     pub tail_cap: u64,
 }
 
 impl FinishedRecord {
-    /// Number of the report that announces the artifact at `index`. The start was number 1.
+    /// Number of the report that announces the artifact at `index`, where those that are collected follow the others. The
+    /// start was number 1.
     pub fn artifact_item_no(index: usize) -> i64 {
         i64::try_from(index)
             .unwrap_or(i64::MAX - 3)
@@ -38,7 +42,11 @@ impl FinishedRecord {
 
     /// Number of the finish report: after all artifacts, the same in every boot.
     pub fn finish_item_no(&self) -> i64 {
-        FinishedRecord::artifact_item_no(self.artifacts.len())
+        let collected = self
+            .collection
+            .as_ref()
+            .map_or(0, |collection| collection.files.len());
+        FinishedRecord::artifact_item_no(self.artifacts.len() + collected)
     }
 }
 

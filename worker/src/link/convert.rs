@@ -6,8 +6,8 @@ use taskyard_proto::v1;
 
 use super::reports::{Report, Verdict};
 use crate::lease::{
-    CaptureFacts, CommandWork, ErrorFacts, ErrorKind, ExitFacts, Finish, Lease, MalformedLease,
-    Offer, ResultSource, StopCause, StreamFacts, StructuredOutput, Work,
+    CaptureFacts, CollectRule, CommandWork, ErrorFacts, ErrorKind, ExitFacts, Finish, InputFile,
+    Lease, MalformedLease, Offer, ResultSource, StopCause, StreamFacts, StructuredOutput, Work,
 };
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -73,7 +73,18 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
     } else {
         command.success_exit_codes
     };
+    let files = spec.files.into_iter().map(|input| InputFile {
+        path: input.path,
+        to: input.to,
+        mode: input.mode,
+    });
+    let collect = spec.collect.into_iter().map(|rule| CollectRule {
+        glob: rule.glob,
+        to: rule.to,
+    });
     Work::Command(Box::new(CommandWork {
+        files: files.collect(),
+        collect: collect.collect(),
         argv: command.argv,
         env: command.env.into_iter().collect(),
         inherit_env: command.inherit_env,

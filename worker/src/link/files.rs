@@ -1,4 +1,4 @@
-//! Specs that were too large for an offer, and files below a lease's own `/.tasks/<id>/`.
+//! Specs that were too large for an offer, and files: those of the session, and those that a run leaves.
 
 use std::time::Duration;
 
@@ -7,13 +7,16 @@ use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::backoff::Backoff;
 use super::convert::{lease_to_wire, work_from_wire};
+use super::file_reading::FileReading;
 use super::reports::is_worth_another_try;
 use crate::lease::{Lease, Work};
 
 const SPEC_TIMEOUT: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -22,6 +25,22 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub struct LeaseFiles {
     control: WorkerServiceClient<Channel>,
     bulk: WorkerServiceClient<Channel>,
+}
+
+/// A page of files of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileList {
+    pub files: Vec<ListedFile>,
+    /// Empty: this was the last.
+    pub next_page_token: String,
+    pub is_folder: bool,
+}
+
+/// A file of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedFile {
+    pub path: String,
+    pub size: u64,
 }
 
 /// Why a call for a lease did not do what it should.
@@ -63,6 +82,35 @@ impl LeaseFiles {
         }
     }
 
+    /// A page of the files at and below a path. It tries until there is an answer; whoever does not want to wait drops
+    /// this.
+    pub async fn list(
+        &self,
+        lease: &Lease,
+        path: &str,
+        page_token: &str,
+    ) -> Result<FileList, FileError> {
+        let request = v1::ListFilesRequest {
+            lease: Some(lease_to_wire(lease)),
+            path: path.to_owned(),
+            page_token: page_token.to_owned(),
+        };
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.control.clone();
+            match in_time(LIST_TIMEOUT, client.list_files(request.clone())).await {
+                Ok(answer) => return Ok(to_list(answer.into_inner())),
+                Err(status) => judge(status)?,
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// Begins to read a file from its start.
+    pub fn read(&self, lease: &Lease, path: &str) -> FileReading {
+        FileReading::new(self.bulk.clone(), lease, path)
+    }
+
     /// Writes a file whole, replacing one of the same name. It tries until there is an answer; whoever does not want to
     /// wait drops this.
     pub async fn write(&self, lease: &Lease, name: &str, content: Bytes) -> Result<(), FileError> {
@@ -76,6 +124,18 @@ impl LeaseFiles {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
+    }
+}
+
+fn to_list(answer: v1::ListFilesResponse) -> FileList {
+    let files = answer.files.into_iter().map(|file| ListedFile {
+        path: file.path,
+        size: u64::try_from(file.size).unwrap_or(0),
+    });
+    FileList {
+        files: files.collect(),
+        next_page_token: answer.next_page_token,
+        is_folder: answer.is_folder,
     }
 }
 
@@ -101,7 +161,7 @@ fn pieces(
     std::iter::once(first).chain(rest)
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     bound: Duration,
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
@@ -113,9 +173,20 @@ async fn in_time<T>(
 fn judge(status: Status) -> Result<(), FileError> {
     match status.code() {
         Code::Aborted => Err(FileError::LeaseLost),
+        // no overload that passes, but a verdict on the file
+        Code::ResourceExhausted if is_too_much(&status) => Err(FileError::Refused {
+            message: status.message().to_owned(),
+        }),
         code if is_worth_another_try(code) => Ok(()),
         _ => Err(FileError::Refused {
             message: status.message().to_owned(),
         }),
     }
+}
+
+/// Whether a file is refused for its size or for a quota.
+fn is_too_much(status: &Status) -> bool {
+    status
+        .get_details_error_info()
+        .is_some_and(|info| info.reason == "QUOTA_EXCEEDED" || info.reason == "TOO_LARGE")
 }

@@ -12,6 +12,7 @@ pub mod control;
 mod convert;
 pub mod earlier;
 mod endpoint;
+pub mod file_reading;
 pub mod files;
 pub mod lease_calls;
 pub mod output;

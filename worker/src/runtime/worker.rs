@@ -110,9 +110,11 @@ impl PreparedWorker {
     /// # Errors
     /// [`WorkerError::PartEnded`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
-        Runtime::start(&self.config, &self.endpoint, &self.disk, self.earlier)
+        let served = Runtime::start(&self.config, &self.endpoint, &self.disk, self.earlier)
             .serve(self.config.drain, shutdown)
-            .await
+            .await;
+        self.disk.sockets.leave();
+        served
     }
 }
 

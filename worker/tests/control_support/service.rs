@@ -137,6 +137,13 @@ impl WorkerService for Service {
         Ok(Response::new(v1::GetLeaseSpecResponse { spec }))
     }
 
+    async fn list_files(
+        &self,
+        _request: Request<v1::ListFilesRequest>,
+    ) -> Result<Response<v1::ListFilesResponse>, Status> {
+        Err(Status::unimplemented("no test lists files"))
+    }
+
     async fn read_file(
         &self,
         _: Request<v1::ReadFileRequest>,

@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::file_transfer::{CHUNK_LEN, read_local};
+use crate::file_transfer::{CHUNK_LEN, read_whole};
 
 /// Longest time for a whole file.
 const UPLOAD_LIMIT: Duration = Duration::from_secs(120);
@@ -50,7 +50,7 @@ pub async fn execute(
 ) -> Result<ExitCode, Failure> {
     let messages = match &arguments.file {
         Some(file) => {
-            let content = read_local(file).await?;
+            let content = read_whole(file).await?;
             parts(artifact(&arguments, file)?, &content)
         }
         None => vec![PublishArtifactRequest {

@@ -6,12 +6,12 @@ use taskyard_proto::v1::TaskDefinition;
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
-use crate::commands::wait::{Until, Wait, wait_for};
+use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::file_transfer::read_local;
+use crate::file_transfer::read_whole;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
 use crate::task_file::parse::parse;
@@ -68,15 +68,10 @@ pub async fn execute(
     if !is_waiting {
         return Ok(ExitCode::Success);
     }
-    let wait = Wait {
-        session_id: String::new(),
-        tasks: vec![task.id],
-        is_any: false,
-        until: Until::Terminal,
-        timeout: None,
-    };
-    let (tasks, _) = wait_for(&connection, &wait).await?;
-    let task = tasks
+    let wait = Wait::for_end(String::new(), vec![task.id]);
+    let (answer, _) = wait_for(&connection, &wait).await?;
+    let task = answer
+        .tasks
         .first()
         .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
     console::note(&summary_line(task, true));
@@ -94,7 +89,12 @@ async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
                 ));
             }
             let source = if file == "-" { "standard input" } else { file };
-            let file = parse(source, &read_local(file).await?)?;
+            let mut files = parse(source, &read_whole(file).await?)?;
+            let (Some(file), true) = (files.pop(), files.is_empty()) else {
+                return Err(Failure::Usage(format!(
+                    "{source}: must hold one task; spawn them one by one"
+                )));
+            };
             if file.session.is_some() || !file.parent.is_empty() {
                 return Err(Failure::Usage(format!(
                     "{source}: what is spawned belongs to this task and its session; leave `session` and `parent` out"

@@ -169,6 +169,11 @@ impl Confined for ListTasksRequest {
 
 impl Confined for WaitTasksRequest {
     async fn confine(&mut self, scope: &Scope<'_>) -> Result<(), Refusal> {
+        if !self.group.is_empty() || !self.labels.is_empty() {
+            return Err(Refusal::NotFromInside {
+                problem: "name the tasks in place of a group or labels",
+            });
+        }
         scope.own_session(&mut self.namespace, &mut self.session_id)?;
         let mut names: Vec<&mut String> = self
             .tasks

@@ -1,36 +1,11 @@
-//! The bytes of a file on their way into the store: whole, in chunks, within bounds of size, number and time.
+//! A whole file in memory, in the chunks in which the database stores it.
 
 use crate::control::refusal::Refusal;
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use std::{pin::pin, time::Duration};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
 
-/// Largest file, in bytes.
+/// Largest file in memory, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 << 20;
 /// Bytes of one stored chunk; the last one of a file may be shorter.
 pub const CHUNK_BYTES: usize = 256 << 10;
-/// Files that may be on their way at once; with [`MAX_FILE_BYTES`] this bounds the memory that they take.
-const MAX_INCOMING_FILES: usize = 8;
-/// Longest wait for another file to be done.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence of a sender.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest time for a whole file.
-const FILE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
-/// Bounds how many files are on their way into the store at once.
-#[derive(Debug)]
-pub struct FileSlots(Semaphore);
-
-/// Room for one file; gives itself back when dropped.
-#[derive(Debug)]
-pub struct FileSlot<'a> {
-    _permit: SemaphorePermit<'a>,
-}
 
 /// A whole file in memory, cut as it is stored: chunk `n` starts at byte `n * CHUNK_BYTES`.
 #[derive(Debug, Default)]
@@ -39,55 +14,17 @@ pub struct FileContent {
     size: usize,
 }
 
-impl Default for FileSlots {
-    fn default() -> Self {
-        Self(Semaphore::new(MAX_INCOMING_FILES))
-    }
-}
-
-impl FileSlots {
-    /// Waits for room for one more file.
-    ///
-    /// # Errors
-    /// [`Refusal::Overloaded`] after ten seconds.
-    pub async fn take(&self) -> Result<FileSlot<'_>, Refusal> {
-        match timeout(SLOT_TIMEOUT, self.0.acquire()).await {
-            Ok(Ok(permit)) => Ok(FileSlot { _permit: permit }),
-            Ok(Err(_)) | Err(_) => Err(Refusal::Overloaded {
-                what: "files to be written",
-            }),
-        }
-    }
-}
-
 impl FileContent {
-    /// Takes all of a stream.
-    ///
-    /// # Errors
-    /// The stream's own errors; [`Refusal::TooLarge`] beyond [`MAX_FILE_BYTES`]; [`Refusal::TooSlow`] where nothing
-    /// comes for 20 seconds, or the end has not come after five minutes.
-    pub async fn receive<E: From<Refusal>>(
-        parts: impl Stream<Item = Result<Bytes, E>>,
-    ) -> Result<Self, E> {
-        let receiving = async {
-            let mut parts = pin!(parts);
-            let mut content = Self::default();
-            loop {
-                match in_time(parts.next()).await? {
-                    Some(part) => content.append(&part?)?,
-                    None => return Ok(content),
-                }
-            }
-        };
-        timeout(FILE_TIMEOUT, receiving)
-            .await
-            .unwrap_or_else(|_| Err(too_slow()))
-    }
-
     /// Bytes in all.
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// The chunks, to be sent elsewhere.
+    #[must_use]
+    pub fn into_chunks(self) -> Vec<Vec<u8>> {
+        self.chunks
     }
 
     /// The chunks in order; none is empty, and all but the last have [`CHUNK_BYTES`].
@@ -96,7 +33,11 @@ impl FileContent {
         &self.chunks
     }
 
-    fn append(&mut self, mut part: &[u8]) -> Result<(), Refusal> {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] beyond [`MAX_FILE_BYTES`].
+    pub fn append(&mut self, mut part: &[u8]) -> Result<(), Refusal> {
         if self.size + part.len() > MAX_FILE_BYTES {
             return Err(Refusal::TooLarge {
                 what: "the file".to_owned(),
@@ -118,24 +59,9 @@ impl FileContent {
     }
 }
 
-/// The next thing of a sender, if it comes within 20 seconds.
-///
-/// # Errors
-/// [`Refusal::TooSlow`].
-pub async fn in_time<T>(coming: impl Future<Output = T>) -> Result<T, Refusal> {
-    timeout(SILENCE_TIMEOUT, coming)
-        .await
-        .map_err(|_| too_slow())
-}
-
-fn too_slow<E: From<Refusal>>() -> E {
-    Refusal::TooSlow { what: "the file" }.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::stream;
 
     fn append_all(parts: &[&[u8]]) -> Result<FileContent, Refusal> {
         let mut content = FileContent::default();
@@ -172,19 +98,6 @@ mod tests {
         assert!(matches!(
             append_all(&[&largest, b"x"]),
             Err(Refusal::TooLarge { .. })
-        ));
-    }
-
-    #[test]
-    fn a_senders_error_ends_the_file() {
-        let parts = stream::iter([Ok(Bytes::from_static(b"a")), Err(Refusal::ShuttingDown)]);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        assert!(matches!(
-            runtime.block_on(FileContent::receive(parts)),
-            Err(Refusal::ShuttingDown)
         ));
     }
 }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     control::refusal::Refusal,
+    objects::{ObjectError, ObjectId, ObjectStorage},
     store::{
         Store, files,
         task_files::{self, StreamKey},
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Most bytes of one part.
 const MAX_PART_BYTES: u64 = 256 << 10;
+/// Bytes that are fetched from the object store at once.
+const FETCHED_BYTES: u64 = 2 << 20;
 
 /// A file being read.
 pub struct FileReader {
@@ -50,6 +53,15 @@ pub(super) enum Source {
         /// Number and bytes of the chunk that came with it.
         first_chunk: Option<(i32, Bytes)>,
     },
+    /// The object store, from which more than one part is fetched at once.
+    Object {
+        /// The object store.
+        objects: ObjectStorage,
+        /// The object.
+        id: ObjectId,
+        /// What was fetched and not yet read; it starts where the range does.
+        fetched: Bytes,
+    },
     /// Memory.
     Rendered(Bytes),
     /// The stored bytes of a stream.
@@ -77,10 +89,16 @@ impl FileReader {
         }
     }
 
+    /// The file that is being read.
+    #[must_use]
+    pub fn file(&self) -> &FileInfo {
+        &self.file
+    }
+
     /// The next part; none after the last. There is always a first one.
     ///
     /// # Errors
-    /// [`Refusal::FileChanged`], [`Refusal::ShuttingDown`], [`Refusal::Store`].
+    /// [`Refusal::FileChanged`], [`Refusal::ShuttingDown`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::Store`].
     pub async fn next_part(&mut self) -> Result<Option<FilePart>, Refusal> {
         if self.file_is_told && self.range.is_empty() {
             return Ok(None);
@@ -132,6 +150,22 @@ impl FileReader {
                     .map(Bytes::from),
                 };
                 part_of_chunk(chunk.unwrap_or_default(), &wanted)
+            }
+            Source::Object {
+                objects,
+                id,
+                fetched,
+            } => {
+                if fetched.is_empty() {
+                    let end = self.range.end.min(wanted.start + FETCHED_BYTES);
+                    *fetched = match objects.read(*id, wanted.start..end).await {
+                        Ok(bytes) => bytes,
+                        Err(ObjectError::Missing) => Bytes::new(),
+                        Err(error) => return Err(Refusal::ObjectStoreUnavailable(error)),
+                    };
+                }
+                let length = usize::try_from(wanted.end - wanted.start).unwrap_or(usize::MAX);
+                fetched.split_to(length.min(fetched.len()))
             }
             Source::Log(key, view) => match view.at(wanted.start, wanted.end - wanted.start) {
                 Some(Piece::Text(text)) => Bytes::from(text),

@@ -1,9 +1,10 @@
 //! Listing a folder.
 
 use super::{
+    list_below,
     node::{Node, find_node, folder_info, no_file, stored_file_info},
     stat_file::parse_path,
-    system_path::{ARTIFACTS, LogStream, OUTPUT, RESULT, RUNS, SystemPlace, task_folder},
+    system_path::{ARTIFACTS, COLLECT, LogStream, OUTPUT, RESULT, RUNS, SystemPlace, task_folder},
 };
 use crate::{
     app::App,
@@ -23,7 +24,7 @@ const DEFAULT_PAGE: u32 = 500;
 const LARGEST_PAGE: u32 = 1_000;
 
 /// Lists a folder by name, where a folder's name counts with a `/` at its end; `/.tasks` lists its tasks oldest first,
-/// which is by name too.
+/// which is by name too. With `recursive` all files below it are listed, as [`list_below()`] does.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] for the session or the folder, [`Refusal::InvalidPath`], [`Refusal::WrongFileType`] for a
@@ -36,16 +37,16 @@ pub async fn list_files(app: &App, request: &ListRequest) -> Result<ListResponse
     let path = parse_path(path)?;
     let limit = page_token::page_size(request.page_size, DEFAULT_PAGE, LARGEST_PAGE)?;
     let session = namespace::find_session(app, &request.namespace, &request.session_id).await?;
+    if request.recursive {
+        return list_all(app, session, &path, &request.page_token, limit as usize).await;
+    }
     let uid = session.0.to_string();
     let scope = ["list files", uid.as_str(), path.as_str()];
     let from = page_token::decode(&scope, &request.page_token)?;
     match find_node(app, session, &path).await? {
         Node::Folder(_) => {}
         Node::Stored(_) | Node::Rendered(_, _) | Node::Log(_, _, _) => {
-            return Err(Refusal::WrongFileType {
-                path: path.to_string(),
-                what: "a file, not a folder",
-            });
+            return Err(not_a_folder(&path));
         }
     }
     let folder = OpenFolder {
@@ -67,6 +68,30 @@ pub async fn list_files(app: &App, request: &ListRequest) -> Result<ListResponse
         entries: entries.into_iter().map(|listed| listed.info).collect(),
         next_page_token,
     })
+}
+
+async fn list_all(
+    app: &App,
+    session: SessionUid,
+    path: &SessionPath,
+    token: &str,
+    limit: usize,
+) -> Result<ListResponse, Refusal> {
+    let page = list_below(app, session, path, token, limit).await?;
+    if !page.is_folder {
+        return Err(not_a_folder(path));
+    }
+    Ok(ListResponse {
+        entries: page.files,
+        next_page_token: page.next_page_token,
+    })
+}
+
+fn not_a_folder(path: &SessionPath) -> Refusal {
+    Refusal::WrongFileType {
+        path: path.to_string(),
+        what: "a file, not a folder",
+    }
 }
 
 /// An entry, and where a page after it starts.
@@ -172,7 +197,7 @@ impl OpenFolder<'_> {
         let folder = task_files::find_task_folder(self.app.store.pool(), self.session, task)
             .await?
             .ok_or_else(|| no_file(self.path))?;
-        let mut names = vec![ARTIFACTS.to_owned(), OUTPUT.to_owned()];
+        let mut names = [ARTIFACTS, COLLECT, OUTPUT].map(str::to_owned).to_vec();
         if folder.is_terminal {
             names.push(RESULT.to_owned());
         }

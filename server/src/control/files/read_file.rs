@@ -2,6 +2,7 @@
 
 use super::{
     file_reader::{FilePart, FileReader, Source, chunk_no},
+    incoming::object_store,
     node::{Node, find_node, no_file, stored_file_info},
     stat_file::parse_path,
     system_path::SystemPlace,
@@ -9,6 +10,7 @@ use super::{
 use crate::{
     app::App,
     control::{namespace, refusal::Refusal},
+    objects::ObjectId,
     store::files,
 };
 use bytes::Bytes;
@@ -39,7 +41,8 @@ pub async fn read_file(
 ///
 /// # Errors
 /// [`Refusal::InvalidPath`], [`Refusal::OutOfRange`], [`Refusal::NotFound`] for the path, [`Refusal::WrongFileType`]
-/// for a folder, [`Refusal::Store`].
+/// for a folder, [`Refusal::ObjectStoreUnavailable`] where the content lies in an object store and this server has none,
+/// [`Refusal::Store`].
 pub async fn open_file(
     app: &App,
     session: SessionUid,
@@ -62,12 +65,19 @@ pub async fn open_file(
         let first = chunk_no(range.start);
         let found =
             files::find_file_with_chunk(app.store.pool(), session, path.as_str(), first).await?;
-        if let Some((file, chunk)) = found {
-            let source = Source::Stored {
-                session,
-                first_chunk: chunk.map(|chunk| (first, Bytes::from(chunk))),
+        if let Some(found) = found {
+            let source = match found.object {
+                Some(object) => Source::Object {
+                    objects: object_store(app)?,
+                    id: ObjectId(object),
+                    fetched: Bytes::new(),
+                },
+                None => Source::Stored {
+                    session,
+                    first_chunk: found.chunk.map(|chunk| (first, Bytes::from(chunk))),
+                },
             };
-            return Ok(reader(stored_file_info(file), source));
+            return Ok(reader(stored_file_info(found.file), source));
         }
     }
     match find_node(app, session, &path).await? {

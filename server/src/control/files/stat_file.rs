@@ -25,7 +25,7 @@ pub async fn stat_file(app: &App, request: &StatRequest) -> Result<StatResponse,
 ///
 /// # Errors
 /// [`Refusal::InvalidPath`].
-pub(super) fn parse_path(text: &str) -> Result<SessionPath, Refusal> {
+pub(crate) fn parse_path(text: &str) -> Result<SessionPath, Refusal> {
     text.parse().map_err(|problem| Refusal::InvalidPath {
         path: text.to_owned(),
         problem,

@@ -43,6 +43,8 @@ pub const RESULT: &str = "result.json";
 pub const RUNS: &str = "runs";
 /// Name of a structured result that is too large for `result.json`.
 pub const OUTPUT: &str = "output.json";
+/// Name of what says which files of the working directory were stored, and which were not.
+pub const COLLECT: &str = "collect.json";
 /// Name of the folder of artifacts.
 pub const ARTIFACTS: &str = "artifacts";
 

@@ -1,10 +1,13 @@
 //! Writing one file whole.
 
-use super::{FileContent, node::stored_file_info, stat_file::parse_path};
+use super::{IncomingFile, node::stored_file_info, stat_file::parse_path};
 use crate::{
     app::App,
     control::{namespace, refusal::Refusal},
-    store::file_writes::{self, FileWrite, WriteOutcome, Writer},
+    store::{
+        file_usage::FileQuotas,
+        file_writes::{self, FileWrite, WriteOutcome, Writer},
+    },
 };
 use bytes::Bytes;
 use futures::Stream;
@@ -17,7 +20,8 @@ use taskyard_proto::v1::{FileInfo, WriteHeader, WriteResponse};
 /// # Errors
 /// [`Refusal::InvalidPath`], [`Refusal::SystemPath`], [`Refusal::WrongFileType`] where a folder is there or a file
 /// where a folder would have to be, [`Refusal::FileVersionMismatch`], [`Refusal::TooLarge`], [`Refusal::TooSlow`],
-/// [`Refusal::Overloaded`], [`Refusal::InvalidField`], [`Refusal::Store`].
+/// [`Refusal::Overloaded`], [`Refusal::QuotaExceeded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::InvalidField`],
+/// [`Refusal::Store`].
 pub async fn write_file<E: From<Refusal>>(
     app: &App,
     header: &WriteHeader,
@@ -36,8 +40,7 @@ pub async fn write_file<E: From<Refusal>>(
         )));
     }
     namespace::check_session_id(&header.session_id)?;
-    let _slot = app.file_slots.take().await?;
-    let content = FileContent::receive(parts).await?;
+    let content = IncomingFile::receive(app, parts).await?;
     let (_, session) =
         namespace::ensure_session(app, &header.namespace, &header.session_id).await?;
     let file = written_file(
@@ -46,12 +49,13 @@ pub async fn write_file<E: From<Refusal>>(
         &path,
         &content,
         header.if_version,
+        Some(app.file_quotas),
     )
     .await?;
     Ok(WriteResponse { file: Some(file) })
 }
 
-/// Stores a file that has come whole.
+/// Stores a file that has come whole; without `quotas` in any case.
 ///
 /// # Errors
 /// As [`write_file`], and [`Refusal::LeaseLost`].
@@ -59,8 +63,9 @@ pub(crate) async fn written_file(
     app: &App,
     writer: Writer,
     path: &SessionPath,
-    content: &FileContent,
+    content: &IncomingFile<'_>,
     if_version: Option<i64>,
+    quotas: Option<FileQuotas>,
 ) -> Result<FileInfo, Refusal> {
     if path.is_root() {
         return Err(is_a_folder(path.as_str()));
@@ -68,11 +73,16 @@ pub(crate) async fn written_file(
     let write = FileWrite {
         writer,
         path,
-        chunks: content.chunks(),
-        size: i64::try_from(content.size()).unwrap_or(i64::MAX),
+        content: content.bytes(),
+        size: content.size(),
         if_version,
+        quotas,
     };
-    match file_writes::write_file(&app.store, write).await? {
+    let outcome = file_writes::write_file(&app.store, write).await?;
+    if !matches!(outcome, WriteOutcome::Written(_)) {
+        content.give_up(app).await;
+    }
+    match outcome {
         WriteOutcome::Written(file) => Ok(stored_file_info(file)),
         WriteOutcome::VersionMismatch(found) => Err(Refusal::FileVersionMismatch {
             path: path.to_string(),
@@ -85,6 +95,8 @@ pub(crate) async fn written_file(
         }),
         WriteOutcome::IsFolder => Err(is_a_folder(path.as_str())),
         WriteOutcome::LeaseLost => Err(Refusal::LeaseLost),
+        WriteOutcome::QuotaExceeded(exceeded) => Err(Refusal::QuotaExceeded(exceeded)),
+        WriteOutcome::UploadLost => Err(Refusal::TooSlow { what: "the file" }),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::refusal::QuotaExceeded;
 use taskyard_core::vfs::PathError;
 
 fn one_of_each() -> Vec<Refusal> {
@@ -34,6 +35,7 @@ fn one_of_each() -> Vec<Refusal> {
             max: 3,
         },
         Refusal::SystemPath { path: text() },
+        Refusal::CollectNotAllowed { path: text() },
         Refusal::WrongFileType {
             path: text(),
             what: "a folder",
@@ -49,7 +51,16 @@ fn one_of_each() -> Vec<Refusal> {
             what: text(),
             limit: 1,
         },
+        Refusal::TooManyTasks { limit: 1 },
         Refusal::MessageTooLarge { limit: 1 },
+        Refusal::QuotaExceeded(QuotaExceeded {
+            scope: "session",
+            what: "bytes",
+            limit: 1,
+            used: 1,
+            wanted: 2,
+        }),
+        Refusal::ObjectStoreUnavailable(ObjectError::NotConfigured),
         Refusal::BadMessage { problem: text() },
         Refusal::TooSlow { what: "it" },
         Refusal::OutOfRange {
@@ -129,6 +140,7 @@ fn what_can_be_tried_again_says_when() {
             Refusal::Overloaded { .. }
                 | Refusal::ShuttingDown
                 | Refusal::Unreachable
+                | Refusal::ObjectStoreUnavailable(_)
                 | Refusal::Store(StoreError::Unavailable(_) | StoreError::Refused { .. })
         );
         let status = Status::from(refusal);

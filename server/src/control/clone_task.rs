@@ -1,0 +1,94 @@
+//! CloneTask: a new task like an existing one, with some fields changed.
+
+use super::{
+    copied_task::{self, Copy},
+    create_task::{self, Origin, Owner},
+    definition, definition_mask, get_task, namespace,
+    refusal::Refusal,
+    resolve,
+};
+use crate::{
+    app::App,
+    store::creates::{RequestKey, RequestMethod},
+};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use taskyard_proto::v1::{CloneTaskRequest, CloneTaskResponse, TaskDefinition};
+
+/// Most paths of a mask.
+const MAX_PATHS: usize = 100;
+
+/// Creates a task like another, in whatever state that is. Name, key, times and hold are not copied. Where the parent
+/// gets no children any more and the mask names none, the new task is a root of its own.
+///
+/// # Errors
+/// [`Refusal::InvalidField`], within `changes` where a changed field is not valid; [`Refusal::NameTaken`],
+/// [`Refusal::KeyConflict`], [`Refusal::RequestIdConflict`], or what resolving and storing say.
+pub async fn clone_task(
+    app: &App,
+    request: CloneTaskRequest,
+) -> Result<CloneTaskResponse, Refusal> {
+    definition::check_text(
+        "request_id",
+        &request.request_id,
+        create_task::MAX_REQUEST_ID,
+    )?;
+    let paths = request.change_mask.clone().unwrap_or_default().paths;
+    if paths.len() > MAX_PATHS {
+        return Err(Refusal::invalid(
+            "change_mask",
+            format!("must name at most {MAX_PATHS} fields"),
+        ));
+    }
+    let changes = request.changes.clone().unwrap_or_default();
+    if paths.is_empty() && changes != TaskDefinition::default() {
+        return Err(Refusal::invalid(
+            "change_mask",
+            "must name the fields of `changes` to take",
+        ));
+    }
+    let found =
+        resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+    let old = get_task::read_task(app, found.id).await?.task;
+    let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
+    let meant = CloneTaskRequest {
+        request_id: String::new(),
+        task: old.id.clone(),
+        session_id: String::new(),
+        ..request.clone()
+    };
+    let owner = Owner {
+        namespace: namespace::name_or_default(&request.namespace),
+        namespace_id,
+        session_id: old.session_id.clone(),
+        session: found.session,
+    };
+    let has_ended = copied_task::is_terminal(&old);
+    let mut copied = TaskDefinition {
+        name: String::new(),
+        ..copied_task::definition_of(old)
+    };
+    definition_mask::take_over("change_mask", &paths, &changes, &mut copied)?;
+    let definition =
+        definition::parse(copied).map_err(|refusal| refusal.moved("task", "changes"))?;
+    let copy = Copy {
+        origin: Origin {
+            retry_of: has_ended.then_some(found.id),
+            spawner: None,
+            firing: None,
+        },
+        request: (!request.request_id.is_empty()).then_some(RequestKey {
+            namespace_id,
+            method: RequestMethod::Clone,
+            request_id: request.request_id,
+        }),
+        fingerprint: Sha256::digest(meant.encode_to_vec()).into(),
+        needs_parent: paths.iter().any(|path| path == "parent_task_id"),
+    };
+    let stored = copied_task::store_copy(app, &owner, definition, copy).await;
+    let stored = stored.map_err(|refusal| refusal.moved("task", "changes"))?;
+    Ok(CloneTaskResponse {
+        task: Some(stored.task),
+        created: stored.is_new,
+    })
+}

@@ -1,0 +1,12 @@
+//! Views of output as text, for readers with little room. Pure: bytes of a stream go in, in pieces of any size; a text
+//! within a budget and exact counts of what is not in it come out.
+//!
+//! Reading order: [`text_lines`] (from bytes to clean lines), [`error_lines`] (which lines look like errors),
+//! [`extract`] (which lines are shown), [`view`] (both together).
+
+mod error_lines;
+mod extract;
+mod text_lines;
+mod view;
+
+pub use view::{Shown, View, ViewKind};

@@ -1,0 +1,232 @@
+//! A view of a stream: clean lines, the choice among them, and the counts.
+
+use super::{
+    error_lines,
+    extract::{Extract, Extracted, Limits, Worth},
+    text_lines::{TextLine, TextLines},
+};
+use regex::bytes::Regex;
+
+/// Longest piece of a line that is looked at, in bytes of text.
+const MAX_PIECE_BYTES: usize = 4 << 10;
+/// Lines shown around one that looks like an error.
+const BEFORE_ERROR: usize = 2;
+const AFTER_ERROR: usize = 4;
+/// Most lines that look like errors, and most of the last lines beside them.
+const MOST_ERRORS: usize = 200;
+const LAST_BESIDE_ERRORS: usize = 20;
+/// Most lines of a report, such as a traceback, that are taken for one.
+const MOST_REPORT_LINES: usize = 60;
+
+/// Which lines a view shows.
+#[derive(Clone, Debug)]
+pub enum ViewKind {
+    /// The last ones.
+    Tail,
+    /// Those that look like errors, with a few around them, and the last ones.
+    Errors,
+    /// Those that fit.
+    Grep {
+        /// What a line must hold.
+        pattern: Regex,
+        /// Lines to show before each.
+        before: usize,
+        /// Lines to show after each.
+        after: usize,
+        /// Most lines that fit.
+        most: usize,
+    },
+}
+
+/// A view in the making.
+#[derive(Clone, Debug)]
+pub struct View {
+    kind: ViewKind,
+    /// Longest piece that is shown or left out as a whole.
+    shown_piece: usize,
+    lines: TextLines,
+    extract: Extract,
+    /// Lines that the report may still have.
+    report_left: usize,
+    /// Whether the last line has no end.
+    is_unfinished: bool,
+    unavailable: u64,
+}
+
+/// What a view shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The text, within the budget.
+    pub text: String,
+    /// Bytes behind lines that are not in it.
+    pub omitted_bytes: u64,
+    /// Lines that do not end in it.
+    pub omitted_lines: u64,
+    /// Bytes that were missing.
+    pub unavailable_bytes: u64,
+    /// Lines that fit, or look like errors, shown or not.
+    pub matched_lines: u64,
+    /// Bytes from the beginning of the view to its end, missing ones included. Where more may come, a character or an
+    /// escape sequence that is not finished is not in it.
+    pub looked_at: u64,
+}
+
+impl View {
+    /// A view with a text of at most `budget` bytes, which should be 64 at least.
+    #[must_use]
+    pub fn new(kind: ViewKind, budget: usize) -> Self {
+        let limits = match &kind {
+            ViewKind::Tail => Limits {
+                budget,
+                wanted_budget: 0,
+                before: 0,
+                after: 0,
+                most_wanted: 0,
+                last: usize::MAX,
+            },
+            ViewKind::Errors => Limits {
+                budget,
+                wanted_budget: budget / 3 * 2,
+                before: BEFORE_ERROR,
+                after: AFTER_ERROR,
+                most_wanted: MOST_ERRORS,
+                last: LAST_BESIDE_ERRORS,
+            },
+            ViewKind::Grep {
+                before,
+                after,
+                most,
+                ..
+            } => Limits {
+                budget,
+                wanted_budget: budget,
+                before: *before,
+                after: *after,
+                most_wanted: *most,
+                last: 0,
+            },
+        };
+        Self {
+            kind,
+            shown_piece: (budget / 4).clamp(4, MAX_PIECE_BYTES),
+            lines: TextLines::new(MAX_PIECE_BYTES),
+            extract: Extract::new(limits),
+            report_left: 0,
+            is_unfinished: false,
+            unavailable: 0,
+        }
+    }
+
+    /// Takes the next bytes.
+    pub fn feed(&mut self, data: &[u8]) {
+        let mut came = Vec::new();
+        self.lines.feed(data, |line| came.push(line));
+        self.take(came);
+    }
+
+    /// Bytes are missing here.
+    pub fn skip(&mut self, bytes: u64) {
+        let mut came = Vec::new();
+        self.lines.gap(|line| came.push(line));
+        self.take(came);
+        self.unavailable += bytes;
+    }
+
+    /// The text and its counts; `is_complete` says that nothing more will come.
+    #[must_use]
+    pub fn finish(mut self, is_complete: bool) -> Shown {
+        let mut came = Vec::new();
+        self.lines.finish(is_complete, |line| came.push(line));
+        self.take(came);
+        let Extracted {
+            text,
+            omitted_bytes,
+            omitted_lines,
+            n_wanted,
+        } = self.extract.finish(self.is_unfinished);
+        Shown {
+            text,
+            omitted_bytes,
+            omitted_lines,
+            unavailable_bytes: self.unavailable,
+            matched_lines: n_wanted,
+            looked_at: self.lines.settled() + self.unavailable,
+        }
+    }
+
+    fn take(&mut self, lines: Vec<TextLine>) {
+        for line in lines {
+            let worth = self.worth(&line.text);
+            self.is_unfinished = !line.is_ended;
+            let mut worth_of_piece = worth;
+            for piece in split(line, self.shown_piece) {
+                self.extract.push(piece, worth_of_piece);
+                if worth == Worth::Wanted {
+                    worth_of_piece = Worth::Continued;
+                }
+            }
+        }
+    }
+
+    fn worth(&mut self, text: &str) -> Worth {
+        match &self.kind {
+            ViewKind::Tail => Worth::Context,
+            ViewKind::Grep { pattern, .. } => {
+                if pattern.is_match(text.as_bytes()) {
+                    Worth::Wanted
+                } else {
+                    Worth::Context
+                }
+            }
+            ViewKind::Errors => {
+                if error_lines::begins_a_report(text) {
+                    self.report_left = MOST_REPORT_LINES;
+                    return Worth::Wanted;
+                }
+                if error_lines::is_error(text) {
+                    return Worth::Wanted;
+                }
+                // What is indented, or numbered, belongs to the report above.
+                let goes_on = text.starts_with([' ', '\t']);
+                if self.report_left > 0 && goes_on {
+                    self.report_left -= 1;
+                    return Worth::Continued;
+                }
+                self.report_left = 0;
+                Worth::Context
+            }
+        }
+    }
+}
+
+/// A line in pieces of at most `longest` bytes of text. The bytes behind it are divided among them: to each as many as
+/// it has text, and to the last what is left.
+fn split(line: TextLine, longest: usize) -> Vec<TextLine> {
+    let mut pieces = Vec::new();
+    let mut rest = line.text.as_str();
+    let mut raw = line.raw;
+    while rest.len() > longest {
+        let (piece, behind) = rest.split_at(rest.floor_char_boundary(longest));
+        pieces.push(TextLine {
+            text: piece.to_owned(),
+            raw: piece.len() as u64,
+            is_ended: false,
+        });
+        raw = raw.saturating_sub(piece.len() as u64);
+        rest = behind;
+    }
+    let text = if pieces.is_empty() {
+        line.text
+    } else {
+        rest.to_owned()
+    };
+    pieces.push(TextLine {
+        text,
+        raw,
+        is_ended: line.is_ended,
+    });
+    pieces
+}
+
+#[cfg(test)]
+mod tests;

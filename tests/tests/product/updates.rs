@@ -1,0 +1,152 @@
+//! Updates: what is named is changed or cleared, what is not named stays, and what is added by many at once is all there.
+
+use taskyard_proto::v1::{
+    Artifact, Links, Progress, RetryPolicy, SessionTask, TaskDefinition, TaskState,
+    UpdateTaskRequest,
+};
+use taskyard_tests::client::{Client, command, new_session, shell};
+use taskyard_tests::deployment::Deployment;
+
+#[tokio::test]
+async fn named_and_unset_clears_and_not_named_stays() {
+    let mut client = Deployment::shared().await.client().await;
+    let task = client.create(&new_session("clear"), held()).await;
+    let whole = UpdateTaskRequest {
+        state_detail: "waits".to_owned(),
+        summary: "so far".to_owned(),
+        progress: Some(Progress {
+            current: Some(1.0),
+            ..Progress::default()
+        }),
+        links: Some(Links {
+            remote_task_id: "r".to_owned(),
+            resource_ids: vec!["a".to_owned()],
+            ..Links::default()
+        }),
+        artifacts: vec![artifact("a")],
+        ..of(&task)
+    };
+    let fields = ["state_detail", "summary", "progress", "links", "artifacts"];
+    let set = update(&mut client, masked(whole, &fields)).await;
+    for field in fields {
+        // All other fields of the request are unset, and must not matter.
+        update(&mut client, masked(of(&task), &[field])).await;
+        let now = client.get(&task.id).await;
+        let is_cleared = [
+            now.state_detail.is_empty(),
+            now.summary.is_empty(),
+            now.progress.clone().unwrap_or_default() == Progress::default(),
+            now.links.clone().unwrap_or_default() == Links::default(),
+            now.artifacts.is_empty(),
+        ];
+        let position = fields.iter().position(|name| *name == field);
+        let expected: Vec<bool> = (0..5).map(|index| Some(index) <= position).collect();
+        assert_eq!(is_cleared.to_vec(), expected, "{field}: {now:?}");
+    }
+    assert_eq!(set.artifacts.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_add_at_once_is_all_there() {
+    let mut client = Deployment::shared().await.client().await;
+    let task = client.create(&new_session("append"), held()).await;
+    let updates: Vec<_> = (0..24)
+        .map(|number| {
+            let mut client = client.clone();
+            let name = format!("n{number:02}");
+            let request = UpdateTaskRequest {
+                append_artifacts: vec![artifact(&name)],
+                merge_links: Some(Links {
+                    resource_ids: vec![name],
+                    ..Links::default()
+                }),
+                ..of(&task)
+            };
+            tokio::spawn(async move { update(&mut client, request).await })
+        })
+        .collect();
+    for update in updates {
+        update.await.expect("an update does not panic");
+    }
+    let now = client.get(&task.id).await;
+    let mut names: Vec<String> = now.artifacts.into_iter().map(|found| found.name).collect();
+    let mut resources = now.links.unwrap_or_default().resource_ids;
+    names.sort();
+    resources.sort();
+    let expected: Vec<String> = (0..24).map(|number| format!("n{number:02}")).collect();
+    assert_eq!((names, resources), (expected.clone(), expected));
+    assert_eq!(now.generation, task.generation + 24);
+}
+
+#[tokio::test]
+async fn a_hold_does_not_cut_a_backoff_short() {
+    let mut client = Deployment::shared().await.client().await;
+    let hour = prost_types::Duration {
+        seconds: 3_600,
+        nanos: 0,
+    };
+    let task = TaskDefinition {
+        retry: Some(RetryPolicy {
+            max_runs: 2,
+            initial_backoff: Some(hour),
+            max_backoff: Some(hour),
+            ..RetryPolicy::default()
+        }),
+        ..shell("exit 1")
+    };
+    let task = client.create(&new_session("backoff"), task).await;
+    let waiting = client
+        .reached(&task.id, |task| {
+            task.run == 1 && task.state() == TaskState::Queued
+        })
+        .await;
+    assert!(waiting.not_before.is_some(), "{waiting:?}");
+    for hold in [true, false] {
+        let request = UpdateTaskRequest { hold, ..of(&task) };
+        update(&mut client, masked(request, &["hold"])).await;
+        let now = client.get(&task.id).await;
+        assert_eq!(now.hold, hold);
+        assert_eq!(now.not_before, waiting.not_before, "{now:?}");
+        assert_eq!(now.state(), TaskState::Queued);
+    }
+}
+
+async fn update(client: &mut Client, request: UpdateTaskRequest) -> SessionTask {
+    let answer = client.tasks.update_task(request).await;
+    answer
+        .expect("updated")
+        .into_inner()
+        .task
+        .unwrap_or_default()
+}
+
+fn of(task: &SessionTask) -> UpdateTaskRequest {
+    UpdateTaskRequest {
+        task: task.id.clone(),
+        ..UpdateTaskRequest::default()
+    }
+}
+
+fn masked(request: UpdateTaskRequest, fields: &[&str]) -> UpdateTaskRequest {
+    UpdateTaskRequest {
+        update_mask: Some(prost_types::FieldMask {
+            paths: fields.iter().map(|field| (*field).to_owned()).collect(),
+        }),
+        ..request
+    }
+}
+
+fn artifact(name: &str) -> Artifact {
+    Artifact {
+        name: name.to_owned(),
+        path: format!("/{name}"),
+        ..Artifact::default()
+    }
+}
+
+fn held() -> TaskDefinition {
+    TaskDefinition {
+        hold: true,
+        ..command(&["true"])
+    }
+}
