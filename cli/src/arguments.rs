@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes,
-    watch, webhooks, worker, workers,
+    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
+    wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -143,11 +143,14 @@ pub enum Verb {
     Cancel(cancel::CancelArguments),
     Retry(retry::RetryArguments),
     Message(message::MessageArguments),
+    #[command(hide = true)]
     Messages(messages::MessagesArguments),
     Answer(answer::AnswerArguments),
     Wakes(wakes::WakesArguments),
+    Monitor(monitor::MonitorArguments),
     Restart(restart::RestartArguments),
     Clone(clone::CloneArguments),
+    #[command(hide = true)]
     Hold(hold::HoldArguments),
     #[command(hide = true)]
     Release(hold::ReleaseArguments),
@@ -155,6 +158,7 @@ pub enum Verb {
     #[command(name = "self")]
     Inside(Box<inside::arguments::InsideArguments>),
     Sessions(sessions::SessionsArguments),
+    #[command(hide = true)]
     Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
     Webhooks(webhooks::WebhooksArguments),

@@ -32,8 +32,8 @@ use clap::Parser;
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, restart, retention, retry, run, server, sessions, submit, wait, wakes,
-    watch, webhooks, worker, workers,
+    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
+    wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -81,6 +81,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Messages(_)
         | Verb::Answer(_)
         | Verb::Wakes(_)
+        | Verb::Monitor(_)
         | Verb::Restart(_)
         | Verb::Clone(_)
         | Verb::Hold(_)
@@ -122,6 +123,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Messages(arguments) => messages::execute(arguments, &global).await,
             Verb::Answer(arguments) => answer::execute(arguments, &global).await,
             Verb::Wakes(arguments) => wakes::execute(arguments, &global).await,
+            Verb::Monitor(arguments) => monitor::execute(arguments, &global).await,
             Verb::Restart(arguments) => restart::execute(arguments, &global).await,
             Verb::Clone(arguments) => clone::execute(arguments, &global).await,
             Verb::Hold(arguments) => hold::execute(arguments.held, true, &global).await,

@@ -59,6 +59,16 @@ pub fn parse_lease(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The shortest interval of monitors: a duration that the server takes for one.
+pub fn parse_monitor_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if (Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("the shortest interval of monitors is 100ms to 24h".to_owned())
+    }
+}
+
 /// Seconds with a unit and no needless digits: `1.5s`, `30s`, `0s`. The form of every duration in JSON.
 pub fn exact_duration(duration: Duration) -> String {
     let nanoseconds = duration.subsec_nanos();

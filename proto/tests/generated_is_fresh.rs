@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "taskyard/v1/session_task.proto",
+    "taskyard/v1/monitor.proto",
     "taskyard/v1/output.proto",
     "taskyard/v1/task_message.proto",
     "taskyard/v1/wake.proto",

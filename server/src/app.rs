@@ -37,6 +37,8 @@ pub struct App {
     pub task_traits: TraitCache,
     /// How long leases last.
     pub lease: LeaseDurations,
+    /// No monitor fires more often.
+    pub min_monitor_interval: Duration,
     /// Numbers of namespaces and sessions that were looked up lately.
     pub names: NameCache,
     /// How many files may be on their way into the store at once.

@@ -18,6 +18,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// How long leases last without a heartbeat, 1 s to 1 h; none: 30 s where another run may follow, else 120 s.
     pub lease: Option<Duration>,
+    /// No monitor fires more often, 100 ms to 24 h; none: 10 s.
+    pub min_monitor_interval: Option<Duration>,
     /// How large a tree of tasks may grow; servers of one database should agree.
     pub tree: TreeLimits,
     /// How much files may take.
@@ -39,7 +41,15 @@ pub(crate) const OBJECT_GRACE_RANGE: RangeInclusive<Duration> =
 pub(crate) const LEASE_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(60 * 60);
 
+/// Minimum interval of monitors where nobody says otherwise.
+const MIN_MONITOR_INTERVAL: Duration = Duration::from_secs(10);
+
 impl ServerConfig {
+    /// No monitor fires more often.
+    pub(crate) fn monitor_interval(&self) -> Duration {
+        self.min_monitor_interval.unwrap_or(MIN_MONITOR_INTERVAL)
+    }
+
     /// How long leases last; none where the wanted duration is out of range.
     pub(crate) fn lease_durations(&self) -> Option<LeaseDurations> {
         match self.lease {

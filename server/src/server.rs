@@ -96,6 +96,7 @@ impl Server {
             task_sessions: TaskSessions::default(),
             task_traits: TraitCache::default(),
             lease,
+            min_monitor_interval: config.monitor_interval(),
             names: NameCache::default(),
             file_slots: FileSlots::default(),
             grep_slots: GrepSlots::default(),

@@ -26,6 +26,7 @@ pub mod database;
 pub mod deployment;
 pub mod hand_worker;
 pub mod inside;
+pub mod monitor;
 pub mod pattern;
 pub mod played;
 pub mod process;

@@ -19,6 +19,7 @@ pub mod logs;
 pub mod message;
 pub mod messages;
 pub mod migrate;
+pub mod monitor;
 pub mod parts;
 pub mod restart;
 pub mod retention;

@@ -36,12 +36,36 @@ pub struct RetentionArguments {
 #[derive(Debug, Subcommand)]
 pub enum RetentionVerb {
     /// Show what holds
+    #[command(after_help = "Examples:
+  taskyard retention get
+  taskyard retention get --session demo
+  taskyard retention get --namespace team
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
     Get,
     /// Set the limits; one that is not given is none
+    #[command(after_help = "Examples:
+  taskyard retention set --ttl 30d --max-tasks 10000
+  taskyard retention set --session demo --max-bytes 1GiB
+  taskyard retention set --session demo --max-tasks 0
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
     Set(SetArguments),
     /// Remove the limits
+    #[command(after_help = "Examples:
+  taskyard retention clear
+  taskyard retention clear --session demo
+  taskyard retention clear --namespace team
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
     Clear,
     /// Delete now what is beyond the limits, in one bounded pass
+    #[command(after_help = "Examples:
+  taskyard retention run --dry-run
+  taskyard retention run --session demo
+  taskyard retention run --limit 10000
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
     Run(RunArguments),
 }
 

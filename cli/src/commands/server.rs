@@ -1,5 +1,7 @@
 //! `server`: the control plane.
 
+use std::time::Duration;
+
 use clap::Args;
 use taskyard_server::{Server, ServerConfig, TreeLimits};
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,7 @@ use crate::dev::service::ServiceArguments;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
+use crate::quantity::parse_monitor_interval;
 
 /// Serve the control plane; workers and clients connect to it
 #[derive(Debug, Args)]
@@ -23,6 +26,9 @@ at the level of TASKYARD_LOG.")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
+    /// No monitor may fire more often [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true, hide = true)]
+    pub min_monitor_interval: Option<Duration>,
     /// Most ancestors of a task
     #[arg(long, value_name = "N", env = "TASKYARD_MAX_TREE_DEPTH", hide_env_values = true,
         default_value_t = TreeLimits::DEFAULT.max_depth, value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -49,6 +55,7 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         database_url: database.url().to_owned(),
         listen,
         lease: service.lease,
+        min_monitor_interval: arguments.min_monitor_interval,
         tree,
         file_quotas: storage.file_quotas,
         object_store: storage.object_store,

@@ -43,6 +43,12 @@ pub struct SessionsArguments {
 #[derive(Debug, Subcommand)]
 pub enum SessionsVerb {
     /// Cancel a session's tasks and remove everything of it
+    #[command(after_help = "Examples:
+  taskyard sessions delete demo
+  taskyard sessions delete demo --grace 30s
+  taskyard sessions -o name | grep ^tmp- | xargs -n1 taskyard sessions delete
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
     Delete(DeleteArguments),
 }
 

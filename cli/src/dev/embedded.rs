@@ -28,6 +28,7 @@ pub struct EmbeddedPlan {
     listen: SocketAddr,
     database: DatabaseArguments,
     lease: Option<Duration>,
+    min_monitor_interval: Option<Duration>,
     storage: Storage,
     allow_private_webhooks: bool,
 }
@@ -45,8 +46,18 @@ impl EmbeddedPlan {
             storage,
             database: arguments.database,
             lease: arguments.lease,
+            min_monitor_interval: None,
             allow_private_webhooks: arguments.allow_private_webhooks,
         })
+    }
+
+    /// The same, where no monitor may fire more often than so.
+    #[must_use]
+    pub fn with_monitor_interval(self, minimum: Option<Duration>) -> EmbeddedPlan {
+        EmbeddedPlan {
+            min_monitor_interval: minimum,
+            ..self
+        }
     }
 
     /// Where the data is kept.
@@ -188,6 +199,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         database_url: database.url().to_owned(),
         listen: plan.listen,
         lease: plan.lease,
+        min_monitor_interval: plan.min_monitor_interval,
         tree: TreeLimits::DEFAULT,
         file_quotas: plan.storage.file_quotas,
         object_store: plan.storage.object_store.clone(),

@@ -1,6 +1,7 @@
 //! `dev`: everything, until Ctrl-C.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::Args;
 use taskyard_proto::v1::ListWorkersRequest;
@@ -15,6 +16,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::program_name;
+use crate::quantity::parse_monitor_interval;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8275";
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8275";
@@ -34,11 +36,15 @@ pub struct DevArguments {
     pub no_welcome: bool,
     #[command(flatten)]
     pub service: ServiceArguments,
+    /// No monitor may fire more often [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true, hide = true)]
+    pub min_monitor_interval: Option<Duration>,
 }
 
 /// Serves until it is told to stop.
 pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
-    let plan = EmbeddedPlan::new(arguments.service, DEFAULT_LISTEN)?;
+    let plan = EmbeddedPlan::new(arguments.service, DEFAULT_LISTEN)?
+        .with_monitor_interval(arguments.min_monitor_interval);
     let mut interrupts = Interrupts::listen(true)?;
     console::note(&format!(
         "starting, with data in {}",

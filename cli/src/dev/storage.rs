@@ -37,7 +37,7 @@ pub struct StorageArguments {
         long,
         value_name = "SIZE",
         env = "TASKYARD_SESSION_FILE_BYTES",
-        hide_env = true,
+        hide = true,
         default_value = "10GiB",
         value_parser = parse_bytes
     )]
@@ -47,7 +47,7 @@ pub struct StorageArguments {
         long,
         value_name = "N",
         env = "TASKYARD_SESSION_FILES",
-        hide_env = true,
+        hide = true,
         default_value = "100000",
         value_parser = parse_count
     )]

@@ -11,6 +11,7 @@ use crate::task_file::model::{
     Collect, Command, GroupWakeName, Input, ResultSourceName, Retry, TaskFile, WakePolicyName,
 };
 use crate::task_file::scalar::{Moment, Span};
+use crate::task_file::schedule::schedule;
 use crate::view::moment::from_utc;
 
 /// The task that the file describes. What the server can judge better is left to it.
@@ -66,6 +67,7 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
             Some(GroupWakeName::FirstFailed) => GroupWake::FirstFailed,
         }
         .into(),
+        schedule: file.schedule.map(schedule),
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::task_file::scalar::{Moment, Size, Span, Umask};
+use crate::task_file::schedule::Schedule;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +47,8 @@ pub struct TaskFile {
     pub hold: bool,
     pub wake_policy: Option<WakePolicyName>,
     pub group_wake: Option<GroupWakeName>,
+    /// Makes it a monitor.
+    pub schedule: Option<Schedule>,
 }
 
 /// A process to run.

@@ -99,6 +99,9 @@ fn yaml_complaint(error: &serde_yaml_ng::Error) -> String {
 
 /// What every server would refuse, told before one is asked.
 fn check(file: &TaskFile) -> Result<(), String> {
+    if let Some(schedule) = &file.schedule {
+        schedule.check().map_err(|why| format!("schedule: {why}"))?;
+    }
     let is_command = file.executor.is_empty() || file.executor == "command";
     match &file.command {
         None if is_command => Err(

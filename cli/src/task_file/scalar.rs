@@ -108,7 +108,8 @@ impl<T> Visitor<'_> for Scalar<T> {
     }
 }
 
-fn parse_moment(text: &str) -> Result<Moment, String> {
+/// A time in RFC 3339, or a duration from now.
+pub fn parse_moment(text: &str) -> Result<Moment, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text.trim()) {
         return Ok(Moment(at.with_timezone(&Utc)));
     }

@@ -59,6 +59,7 @@ pub fn wake_reason(reason: WakeReason) -> &'static str {
         WakeReason::Message => "message",
         WakeReason::GroupDone => "group_done",
         WakeReason::GroupFailed => "group_failed",
+        WakeReason::Monitor => "monitor",
     }
 }
 

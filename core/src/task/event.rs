@@ -55,6 +55,8 @@ pub enum Event {
     Due,
     /// The latest time for the first run to start may have passed.
     StartDeadline,
+    /// A monitor will not fire again, and all of its firings have ended.
+    Complete,
 }
 
 /// What a report must name: the lease, and for a worker's own reports their number under it.

@@ -10,6 +10,8 @@ pub struct Place {
     pub depth: u32,
     /// Children that the parent has so far, ended ones included.
     pub siblings: u64,
+    /// The child is a firing of its parent, a monitor.
+    pub is_firing: bool,
 }
 
 /// How large a tree may grow.
@@ -37,6 +39,8 @@ pub enum NoSpawn {
     /// A cancel of the parent was asked for. With this refused, whoever cancels a tree from its top down leaves nothing
     /// behind, whatever spawns there meanwhile.
     ParentCanceled,
+    /// The parent is a monitor: what is below it are its firings.
+    ParentIsMonitor,
     /// The tree would be too deep.
     TooDeep {
         /// The limit.
@@ -54,6 +58,8 @@ impl fmt::Display for NoSpawn {
         match self {
             Self::ParentEnded => formatter.write_str("the parent has ended"),
             Self::ParentCanceled => formatter.write_str("a cancel of the parent was asked for"),
+            Self::ParentIsMonitor => formatter
+                .write_str("below a monitor there are only its firings; choose another parent"),
             Self::TooDeep { max_depth } => {
                 write!(
                     formatter,
@@ -80,12 +86,16 @@ pub fn may_spawn(parent: &Task, place: Place, limits: TreeLimits) -> Result<(), 
     if parent.cancel.is_some() {
         return Err(NoSpawn::ParentCanceled);
     }
+    if parent.policy.is_monitor != place.is_firing {
+        return Err(NoSpawn::ParentIsMonitor);
+    }
     if place.depth > limits.max_depth {
         return Err(NoSpawn::TooDeep {
             max_depth: limits.max_depth,
         });
     }
-    if place.siblings >= limits.max_children {
+    // a monitor fires for as long as it lives, and what has ended is deleted behind it
+    if !place.is_firing && place.siblings >= limits.max_children {
         return Err(NoSpawn::TooManyChildren {
             max_children: limits.max_children,
         });
@@ -109,6 +119,7 @@ mod tests {
     const PLACE: Place = Place {
         depth: 2,
         siblings: 2,
+        is_firing: false,
     };
 
     fn parent() -> Task {
@@ -119,6 +130,7 @@ mod tests {
                 not_before: None,
                 start_deadline: None,
                 success_exit_codes: vec![0],
+                is_monitor: false,
             },
             state: State::Queued {
                 gate: Gate::Open,
@@ -145,6 +157,26 @@ mod tests {
         };
         let refused = may_spawn(&parent(), crowded, LIMITS);
         assert_eq!(refused, Err(NoSpawn::TooManyChildren { max_children: 3 }));
+    }
+
+    #[test]
+    fn below_a_monitor_there_are_firings_only_and_as_many_as_it_makes() {
+        let mut monitor = parent();
+        monitor.policy.is_monitor = true;
+        assert_eq!(
+            may_spawn(&monitor, PLACE, LIMITS),
+            Err(NoSpawn::ParentIsMonitor)
+        );
+        let firing = Place {
+            siblings: 1_000_000,
+            is_firing: true,
+            ..PLACE
+        };
+        assert_eq!(may_spawn(&monitor, firing, LIMITS), Ok(()));
+        assert_eq!(
+            may_spawn(&parent(), firing, LIMITS),
+            Err(NoSpawn::ParentIsMonitor)
+        );
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Policy {
     pub start_deadline: Option<Timestamp>,
     /// Exit codes that count as success.
     pub success_exit_codes: Vec<i32>,
+    /// It is a monitor: it never runs itself, its firings are tasks below it.
+    pub is_monitor: bool,
 }
 
 /// Where a task stands, with what belongs to each state.
@@ -92,6 +94,8 @@ pub enum Gate {
         /// Nor before this time: what it waited for when it was held; none: nothing.
         until: Option<Timestamp>,
     },
+    /// Never: it is a monitor, whose firings are tasks of their own.
+    Monitor,
 }
 
 /// The right of one worker session to work on one attempt.

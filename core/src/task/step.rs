@@ -169,6 +169,7 @@ impl Step {
         self.drop_offer();
         let due = self.waits_until().max(self.task.policy.not_before);
         let gate = match due {
+            _ if self.task.policy.is_monitor => Gate::Monitor,
             Some(due) if due > self.now => Gate::Until(due),
             Some(_) | None => Gate::Open,
         };
@@ -188,7 +189,8 @@ impl Step {
                 ..
             } => until,
             State::Queued {
-                gate: Gate::Open, ..
+                gate: Gate::Open | Gate::Monitor,
+                ..
             }
             | State::Running { .. }
             | State::AwaitingInput { .. }
@@ -245,6 +247,11 @@ impl Step {
         self.end(TerminalState::Canceled, None)
     }
 
+    /// A monitor has done all that it was made for, however its firings ended.
+    pub(super) fn complete(self) -> Transition {
+        self.end(TerminalState::Succeeded, None)
+    }
+
     pub(super) fn fail(mut self, failure: Failure) -> Transition {
         self.drop_offer();
         self.end(TerminalState::Failed, Some(failure))
@@ -263,9 +270,10 @@ impl Step {
         }
     }
 
-    /// The start deadline bounds the first run only and is inclusive.
+    /// The start deadline bounds the first run only and is inclusive; a monitor never runs.
     pub(super) fn start_deadline_passed(&self) -> bool {
         self.task.run == 0
+            && !self.task.policy.is_monitor
             && self
                 .task
                 .policy

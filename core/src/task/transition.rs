@@ -160,6 +160,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
             Ok(step.fail(Failure::lasting(ErrorKind::StartDeadlineExceeded)))
         }
         (State::Queued { .. }, Event::StartDeadline) => Err(Rejected::Moot),
+        (State::Queued { .. }, Event::Complete) if step.task.policy.is_monitor => {
+            Ok(step.complete())
+        }
+        (State::Queued { .. }, Event::Complete) => Err(Rejected::WrongState),
         (
             State::Queued { .. },
             Event::Progress(_)
@@ -232,7 +236,7 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         ) => Err(Rejected::NotPending),
         (
             State::Running { .. } | State::AwaitingInput { .. },
-            Event::Start(_) | Event::SetHold(_),
+            Event::Start(_) | Event::SetHold(_) | Event::Complete,
         ) => Err(Rejected::WrongState),
         (State::AwaitingInput { .. }, Event::Release(_)) => Err(Rejected::WrongState),
         // A fence has passed only if a lease is held, so an unattended question never comes this far.
@@ -306,7 +310,8 @@ impl Event {
             | Self::SetHold(_)
             | Self::Lost { .. }
             | Self::Due
-            | Self::StartDeadline => None,
+            | Self::StartDeadline
+            | Self::Complete => None,
         }
     }
 }

@@ -113,6 +113,7 @@ mod tests {
                 not_before: None,
                 start_deadline: None,
                 success_exit_codes: vec![0],
+                is_monitor: false,
             },
             state,
             cancel: None,

@@ -46,6 +46,7 @@ impl Play {
                     not_before: not_before.map(Timestamp),
                     start_deadline: start_deadline.map(Timestamp),
                     success_exit_codes: vec![0],
+                    is_monitor: false,
                 },
                 state: State::Queued { gate, offer: None },
                 cancel: None,

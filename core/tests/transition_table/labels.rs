@@ -60,6 +60,8 @@ pub fn task_in(label: &str) -> Task {
         "As" => (asking(Some(LEASE)), 3, 3, false),
         "Ax" => (asking(Some(LEASE)), 1, 3, true),
         "N" => (asking(None), 1, 3, false),
+        "M" => (queued(Gate::Monitor, None), 0, 1, false),
+        "Mh" => (queued(Gate::Held { until: None }, None), 0, 1, false),
         "S" => (State::Terminal(TerminalState::Succeeded), 1, 3, false),
         "F" => (State::Terminal(TerminalState::Failed), 3, 3, false),
         "C" => (State::Terminal(TerminalState::Canceled), 1, 3, true),
@@ -77,6 +79,7 @@ pub fn task_in(label: &str) -> Task {
             not_before: Some(NOW),
             start_deadline: Some(NOW),
             success_exit_codes: vec![0, 75],
+            is_monitor: matches!(label, "M" | "Mh"),
         },
         state,
         cancel: is_canceled.then_some(Cancel {
@@ -88,7 +91,7 @@ pub fn task_in(label: &str) -> Task {
         generation: 10,
         started_at: (run > 0).then_some(STARTED),
         settled: match label {
-            "O" | "H" | "B" => None,
+            "O" | "H" | "B" | "M" | "Mh" => None,
             _ if is_leased => Some(OLD),
             _ => Some(LEASE.settle()),
         },
@@ -193,6 +196,7 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
             .flat_map(|fence| [Loss::Gone, Loss::NotStarted].map(|loss| (lost(fence, loss), now)))
             .collect(),
         ("due", _) => vec![(Event::Due, now)],
+        ("complete", _) => vec![(Event::Complete, now)],
         ("deadline", _) => vec![(Event::StartDeadline, now)],
         _ => panic!("no event is named {label}"),
     }

@@ -26,70 +26,71 @@ use taskyard_core::task::{
 /// epoch or another id, `.old` is a repeated report of the lease before. `.late` comes after start deadline and grace
 /// of the question, `.early` before them; all else right at them. `.inside` has no number.
 const TABLE: &str = "
-event          O     Oo    U     Uo    H     Ho    B     R     Rr    Rs    Rx    A     Ar    As    Ax    N     S     F     C
-start          lost  R+!   lost  R+!   lost  R+!   lost  bad   bad   bad   bad   bad   bad   bad   bad   lost  over  over  over
-start.late     lost  Fs!d. lost  R+!   lost  Fs!d. lost  bad   bad   bad   bad   bad   bad   bad   bad   lost  over  over  over
-start.dup      lost  dup   lost  dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   lost  over  over  over
-start.stale    lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-start.old      lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-progress       lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over
-progress.dup   lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-progress.stale lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-artifact       lost  bad   lost  bad   lost  bad   lost  R!    R!    R!    R!    A!    A!    A!    A!    lost  over  over  over
-artifact.dup   lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-artifact.stale lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-ask            lost  bad   lost  bad   lost  bad   lost  A!    A!    A!    A!    bad   bad   bad   bad   lost  over  over  over
-ask.dup        lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-ask.stale      lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-post           lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over
-post.dup       lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-post.stale     lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-receive        lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over
-receive.dup    lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-receive.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-record         lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over
-record.dup     lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-record.stale   lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-post.inside    lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over
-ask.inside     lost  bad   lost  bad   lost  bad   lost  A!    A!    A!    A!    bad   bad   bad   bad   lost  over  over  over
-progress.inside lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over
-finish.well    lost  bad   lost  bad   lost  bad   lost  S!.   S!.   S!.   S!.   S!.   S!.   S!.   S!.   lost  over  over  over
-finish.empty   lost  bad   lost  bad   lost  bad   lost  Fn!.  U!f   Fn!.  Fn!.  Fn!.  U!f   Fn!.  Fn!.  lost  over  over  over
-finish.other   lost  bad   lost  bad   lost  bad   lost  Fm!.  U!f   Fm!.  Fm!.  Fm!.  U!f   Fm!.  Fm!.  lost  over  over  over
-finish.exit    lost  bad   lost  bad   lost  bad   lost  Fe!.  U!f   Fe!.  Fe!.  Fe!.  U!f   Fe!.  Fe!.  lost  over  over  over
-finish.timeout lost  bad   lost  bad   lost  bad   lost  Ft!.  U!f   Ft!.  Ft!.  Ft!.  U!f   Ft!.  Ft!.  lost  over  over  over
-finish.lasting lost  bad   lost  bad   lost  bad   lost  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  lost  over  over  over
-finish.cancel  lost  bad   lost  bad   lost  bad   lost  Fw!.  U!f   Fw!.  C!.   Fw!.  U!f   Fw!.  C!.   lost  over  over  over
-finish.expired lost  bad   lost  bad   lost  bad   lost  Fu!.  U!a   Fo!.  Fu!.  Fu!.  N!a   Fo!.  Fu!.  lost  over  over  over
-finish.ending  lost  bad   lost  bad   lost  bad   lost  Fw!.  U!f   Fw!.  Fw!.  Fw!.  U!f   Fw!.  Fw!.  lost  over  over  over
-finish.dup     lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-finish.stale   lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-finish.old     lost  dup   lost  dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   lost  over  over  over
-release        lost  O     lost  U     lost  H     lost  O-!a  O-!a  O-!a  C-!.  bad   bad   bad   bad   lost  over  over  over
-release.dup    lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup
-release.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over
-answer         noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   gone  gone  gone  no-c  gone  noq   noq   noq
-answer.early   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    no-c  O!    noq   noq   noq
-answer.wrong   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
-deliver        O     Oo    U     Uo    H     Ho    H     R     R     R     R     A     A     A     A     N     over  over  over
-lapse          noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    R!    Fq!.  noq   noq   noq
-lapse.early    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   moot  moot  moot  moot  moot  noq   noq   noq
-lapse.wrong    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
-cancel         C!.   C!d.  C!.   C!d.  C!.   C!d.  C!.   R!c   R!c   R!c   R     A!c   A!c   A!c   A     C!.   over  over  over
-cancel.grace   C!.   C!d.  C!.   C!d.  C!.   C!d.  C!.   R!c   R!c   R!c   Rc    A!c   A!c   A!c   Ac    C!.   over  over  over
-cancel.longer  C!.   C!d.  C!.   C!d.  C!.   C!d.  C!.   R!c   R!c   R!c   R     A!c   A!c   A!c   A     C!.   over  over  over
-enrich         O!    Oo!   U!    Uo!   H!    Ho!   H!    R!    R!    R!    R!    A!    A!    A!    A!    N!    S!    F!    C!
-note           O     Oo    U     Uo    H     Ho    H     R     R     R     R     A     A     A     A     N     over  over  over
-hold           H!    H!d   H!    H!d   moot  moot  moot  bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over
-unhold         moot  moot  moot  moot  O!    O!d   U!    bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over
-unhold.early   moot  moot  moot  moot  U!    U!d   U!    bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over
-lost.gone      moot  O     moot  U     moot  H     moot  Fu!.  U!a   Fo!.  Fu!.  Fu!.  N!a   Fo!.  Fu!.  moot  moot  moot  moot
-lost.unstarted moot  O     moot  U     moot  H     moot  O-!a  O-!a  O-!a  C-!.  Fu!.  N!a   Fo!.  Fu!.  moot  moot  moot  moot
-lost.stale     moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
-due            moot  moot  O     Oo    moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
-due.early      moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
-deadline       moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
-deadline.late  Fs!.  Fs!d. moot  moot  Fs!.  Fs!d. Fs!.  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+event          O     Oo    U     Uo    H     Ho    B     R     Rr    Rs    Rx    A     Ar    As    Ax    N     S     F     C     M     Mh
+start          lost  R+!   lost  R+!   lost  R+!   lost  bad   bad   bad   bad   bad   bad   bad   bad   lost  over  over  over  lost  lost
+start.late     lost  Fs!d. lost  R+!   lost  Fs!d. lost  bad   bad   bad   bad   bad   bad   bad   bad   lost  over  over  over  lost  lost
+start.dup      lost  dup   lost  dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   lost  over  over  over  lost  lost
+start.stale    lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+start.old      lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+progress       lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over  lost  lost
+progress.dup   lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+progress.stale lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+artifact       lost  bad   lost  bad   lost  bad   lost  R!    R!    R!    R!    A!    A!    A!    A!    lost  over  over  over  lost  lost
+artifact.dup   lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+artifact.stale lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+ask            lost  bad   lost  bad   lost  bad   lost  A!    A!    A!    A!    bad   bad   bad   bad   lost  over  over  over  lost  lost
+ask.dup        lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+ask.stale      lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+post           lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over  lost  lost
+post.dup       lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+post.stale     lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+receive        lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over  lost  lost
+receive.dup    lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+receive.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+record         lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over  lost  lost
+record.dup     lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+record.stale   lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+post.inside    lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over  lost  lost
+ask.inside     lost  bad   lost  bad   lost  bad   lost  A!    A!    A!    A!    bad   bad   bad   bad   lost  over  over  over  lost  lost
+progress.inside lost  bad   lost  bad   lost  bad   lost  R     R     R     R     A     A     A     A     lost  over  over  over  lost  lost
+finish.well    lost  bad   lost  bad   lost  bad   lost  S!.   S!.   S!.   S!.   S!.   S!.   S!.   S!.   lost  over  over  over  lost  lost
+finish.empty   lost  bad   lost  bad   lost  bad   lost  Fn!.  U!f   Fn!.  Fn!.  Fn!.  U!f   Fn!.  Fn!.  lost  over  over  over  lost  lost
+finish.other   lost  bad   lost  bad   lost  bad   lost  Fm!.  U!f   Fm!.  Fm!.  Fm!.  U!f   Fm!.  Fm!.  lost  over  over  over  lost  lost
+finish.exit    lost  bad   lost  bad   lost  bad   lost  Fe!.  U!f   Fe!.  Fe!.  Fe!.  U!f   Fe!.  Fe!.  lost  over  over  over  lost  lost
+finish.timeout lost  bad   lost  bad   lost  bad   lost  Ft!.  U!f   Ft!.  Ft!.  Ft!.  U!f   Ft!.  Ft!.  lost  over  over  over  lost  lost
+finish.lasting lost  bad   lost  bad   lost  bad   lost  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  lost  over  over  over  lost  lost
+finish.cancel  lost  bad   lost  bad   lost  bad   lost  Fw!.  U!f   Fw!.  C!.   Fw!.  U!f   Fw!.  C!.   lost  over  over  over  lost  lost
+finish.expired lost  bad   lost  bad   lost  bad   lost  Fu!.  U!a   Fo!.  Fu!.  Fu!.  N!a   Fo!.  Fu!.  lost  over  over  over  lost  lost
+finish.ending  lost  bad   lost  bad   lost  bad   lost  Fw!.  U!f   Fw!.  Fw!.  Fw!.  U!f   Fw!.  Fw!.  lost  over  over  over  lost  lost
+finish.dup     lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+finish.stale   lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+finish.old     lost  dup   lost  dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   lost  over  over  over  lost  lost
+release        lost  O     lost  U     lost  H     lost  O-!a  O-!a  O-!a  C-!.  bad   bad   bad   bad   lost  over  over  over  lost  lost
+release.dup    lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
+release.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
+answer         noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   gone  gone  gone  no-c  gone  noq   noq   noq   noq   noq
+answer.early   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    no-c  O!    noq   noq   noq   noq   noq
+answer.wrong   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
+deliver        O     Oo    U     Uo    H     Ho    H     R     R     R     R     A     A     A     A     N     over  over  over  M     H
+lapse          noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    R!    Fq!.  noq   noq   noq   noq   noq
+lapse.early    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   moot  moot  moot  moot  moot  noq   noq   noq   noq   noq
+lapse.wrong    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
+cancel         C!.   C!d.  C!.   C!d.  C!.   C!d.  C!.   R!c   R!c   R!c   R     A!c   A!c   A!c   A     C!.   over  over  over  C!.   C!.
+cancel.grace   C!.   C!d.  C!.   C!d.  C!.   C!d.  C!.   R!c   R!c   R!c   Rc    A!c   A!c   A!c   Ac    C!.   over  over  over  C!.   C!.
+cancel.longer  C!.   C!d.  C!.   C!d.  C!.   C!d.  C!.   R!c   R!c   R!c   R     A!c   A!c   A!c   A     C!.   over  over  over  C!.   C!.
+enrich         O!    Oo!   U!    Uo!   H!    Ho!   H!    R!    R!    R!    R!    A!    A!    A!    A!    N!    S!    F!    C!    M!    H!
+note           O     Oo    U     Uo    H     Ho    H     R     R     R     R     A     A     A     A     N     over  over  over  M     H
+hold           H!    H!d   H!    H!d   moot  moot  moot  bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over  H!    moot
+unhold         moot  moot  moot  moot  O!    O!d   U!    bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over  moot  M!
+unhold.early   moot  moot  moot  moot  U!    U!d   U!    bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over  moot  M!
+lost.gone      moot  O     moot  U     moot  H     moot  Fu!.  U!a   Fo!.  Fu!.  Fu!.  N!a   Fo!.  Fu!.  moot  moot  moot  moot  moot  moot
+lost.unstarted moot  O     moot  U     moot  H     moot  O-!a  O-!a  O-!a  C-!.  Fu!.  N!a   Fo!.  Fu!.  moot  moot  moot  moot  moot  moot
+lost.stale     moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+due            moot  moot  O     Oo    moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+due.early      moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+deadline       moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+deadline.late  Fs!.  Fs!d. moot  moot  Fs!.  Fs!d. Fs!.  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+complete       bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   bad   over  over  over  S!.   S!.
 ";
 
 pub fn state_labels() -> Vec<&'static str> {
@@ -138,6 +139,7 @@ pub fn describe(before: &Task, verdict: &Result<Transition, Rejected>) -> String
                 Gate::Open => "O",
                 Gate::Until(_) => "U",
                 Gate::Held { .. } => "H",
+                Gate::Monitor => "M",
             };
             format!("{gate}{}", if offer.is_some() { "o" } else { "" })
         }

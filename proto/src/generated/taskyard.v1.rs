@@ -599,6 +599,200 @@ impl ResultSource {
         }
     }
 }
+/// Times by a cron expression.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CronSchedule {
+    /// Five fields: minute, hour, day of month, month, day of week; such as `*/15 8-18 * * MON-FRI`.
+    #[prost(string, tag = "1")]
+    pub expression: ::prost::alloc::string::String,
+    /// IANA name of the zone whose clock is meant, such as `Europe/Zurich`; empty: `UTC`. A time that the clock skips is
+    /// made up for right after the gap; a time that comes twice fires once, unless minute or hour is a wildcard.
+    #[prost(string, tag = "2")]
+    pub time_zone: ::prost::alloc::string::String,
+}
+/// When a monitor fires, and whom that wakes. A monitor makes up for whatever it missed (the servers were down, it was
+/// held, a firing took long) by at most one firing, made as soon as it can be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MonitorSchedule {
+    /// Each firing is made later by a part of this, at most half the interval and at most 1 h; absent: none.
+    #[prost(message, optional, tag = "4")]
+    pub jitter: ::core::option::Option<::prost_types::Duration>,
+    /// What happens while an earlier firing runs.
+    #[prost(enumeration = "MonitorOverlap", tag = "5")]
+    pub overlap: i32,
+    /// Which ends of firings wake the owner.
+    #[prost(enumeration = "MonitorWake", tag = "6")]
+    pub wake_on: i32,
+    /// Regular expression, in the syntax of the Rust crate `regex`, at most 1,000 bytes. Required for
+    /// MONITOR_WAKE_MATCH, refused otherwise.
+    #[prost(string, tag = "7")]
+    pub match_regex: ::prost::alloc::string::String,
+    /// The monitor succeeds when so many firings have ended; 0: no limit.
+    #[prost(int64, tag = "8")]
+    pub max_firings: i64,
+    /// Ended firings that are kept, 1 to 1,000, the newest; 0: 100. Older ones are deleted.
+    #[prost(int32, tag = "9")]
+    pub keep_firings: i32,
+    /// Kind of the firings; empty: `command`.
+    #[prost(string, tag = "10")]
+    pub firing_kind: ::prost::alloc::string::String,
+    /// When it fires. Required.
+    #[prost(oneof = "monitor_schedule::When", tags = "1, 2, 3")]
+    pub when: ::core::option::Option<monitor_schedule::When>,
+}
+/// Nested message and enum types in `MonitorSchedule`.
+pub mod monitor_schedule {
+    /// When it fires. Required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum When {
+        /// By the clock of a time zone.
+        #[prost(message, tag = "1")]
+        Cron(super::CronSchedule),
+        /// At the creation and then so often; not below the server's minimum, 10 s by default, and at most 366 days.
+        #[prost(message, tag = "2")]
+        Interval(::prost_types::Duration),
+        /// Once; a time that has passed fires at once.
+        #[prost(message, tag = "3")]
+        At(::prost_types::Timestamp),
+    }
+}
+/// A live monitor and how it stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Monitor {
+    /// The monitor's task, without its spec.
+    #[prost(message, optional, tag = "1")]
+    pub task: ::core::option::Option<SessionTask>,
+    /// Its schedule.
+    #[prost(message, optional, tag = "2")]
+    pub schedule: ::core::option::Option<MonitorSchedule>,
+    /// When it fires next; absent: it will not fire again. While the monitor is held the time may lie in the past.
+    #[prost(message, optional, tag = "3")]
+    pub next_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Firings so far; the newest has this number.
+    #[prost(int64, tag = "4")]
+    pub firings: i64,
+    /// Times that were due and left out, because an earlier firing had not ended.
+    #[prost(int64, tag = "5")]
+    pub skipped: i64,
+    /// Firings that have not ended.
+    #[prost(int32, tag = "6")]
+    pub open_firings: i32,
+    /// Id of the firing that ended last; empty: none has. It may have been deleted.
+    #[prost(string, tag = "7")]
+    pub last_task_id: ::prost::alloc::string::String,
+    /// How it ended; unspecified: none has.
+    #[prost(enumeration = "TaskState", tag = "8")]
+    pub last_state: i32,
+    /// Its summary.
+    #[prost(string, tag = "9")]
+    pub last_summary: ::prost::alloc::string::String,
+}
+/// Request of ListMonitors.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMonitorsRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only this session; empty: all sessions of the namespace.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Monitors in one answer, 1 to 500; 0: 50.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// `next_page_token` of the answer before; must come with the same filters. Empty: from the start.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of ListMonitors.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListMonitorsResponse {
+    /// Live ones, newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub monitors: ::prost::alloc::vec::Vec<Monitor>,
+    /// Token for the next page; empty: this was the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// What happens to a firing that is due while an earlier one of the same monitor has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MonitorOverlap {
+    /// Treated as MONITOR_OVERLAP_SKIP.
+    Unspecified = 0,
+    /// It is left out.
+    Skip = 1,
+    /// One waits for the earlier one to end; what is due meanwhile counts as that one.
+    QueueOne = 2,
+    /// It is made all the same, with at most 100 at once; beyond that it is left out.
+    Allow = 3,
+}
+impl MonitorOverlap {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MONITOR_OVERLAP_UNSPECIFIED",
+            Self::Skip => "MONITOR_OVERLAP_SKIP",
+            Self::QueueOne => "MONITOR_OVERLAP_QUEUE_ONE",
+            Self::Allow => "MONITOR_OVERLAP_ALLOW",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MONITOR_OVERLAP_UNSPECIFIED" => Some(Self::Unspecified),
+            "MONITOR_OVERLAP_SKIP" => Some(Self::Skip),
+            "MONITOR_OVERLAP_QUEUE_ONE" => Some(Self::QueueOne),
+            "MONITOR_OVERLAP_ALLOW" => Some(Self::Allow),
+            _ => None,
+        }
+    }
+}
+/// Which ends of firings wake the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MonitorWake {
+    /// Treated as MONITOR_WAKE_FAILED.
+    Unspecified = 0,
+    /// A firing that failed.
+    Failed = 1,
+    /// A firing that ended otherwise than the one judged before it: another end, exit code, structured result or standard
+    /// output (its length and its last 2 KiB are compared). The first one is what the second is compared with. Canceled
+    /// firings do not count.
+    Changed = 2,
+    /// A firing whose structured result, summary or end of standard output (its last 2 KiB) matches `match_regex`.
+    Match = 3,
+    /// Each firing.
+    Always = 4,
+}
+impl MonitorWake {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MONITOR_WAKE_UNSPECIFIED",
+            Self::Failed => "MONITOR_WAKE_FAILED",
+            Self::Changed => "MONITOR_WAKE_CHANGED",
+            Self::Match => "MONITOR_WAKE_MATCH",
+            Self::Always => "MONITOR_WAKE_ALWAYS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MONITOR_WAKE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MONITOR_WAKE_FAILED" => Some(Self::Failed),
+            "MONITOR_WAKE_CHANGED" => Some(Self::Changed),
+            "MONITOR_WAKE_MATCH" => Some(Self::Match),
+            "MONITOR_WAKE_ALWAYS" => Some(Self::Always),
+            _ => None,
+        }
+    }
+}
 /// A place in a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutputPosition {
@@ -1064,6 +1258,8 @@ pub enum WakeReason {
     GroupDone = 4,
     /// The first task of a group failed.
     GroupFailed = 5,
+    /// A monitor's firing ended as its `wake_on` says; the task is the monitor.
+    Monitor = 10,
 }
 impl WakeReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1078,6 +1274,7 @@ impl WakeReason {
             Self::Message => "WAKE_REASON_MESSAGE",
             Self::GroupDone => "WAKE_REASON_GROUP_DONE",
             Self::GroupFailed => "WAKE_REASON_GROUP_FAILED",
+            Self::Monitor => "WAKE_REASON_MONITOR",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1089,6 +1286,7 @@ impl WakeReason {
             "WAKE_REASON_MESSAGE" => Some(Self::Message),
             "WAKE_REASON_GROUP_DONE" => Some(Self::GroupDone),
             "WAKE_REASON_GROUP_FAILED" => Some(Self::GroupFailed),
+            "WAKE_REASON_MONITOR" => Some(Self::Monitor),
             _ => None,
         }
     }
@@ -1157,6 +1355,12 @@ pub struct TaskDefinition {
     /// For a task of a group that wakes at its end: whether each end wakes, or the group as a whole.
     #[prost(enumeration = "GroupWake", tag = "19")]
     pub group_wake: i32,
+    /// Makes the task a monitor: it never runs itself, and starts a task below it each time that the schedule says. What is
+    /// said here of running (`spec`, `executor`, `queue`, `priority`, `timeout`, `retry`), `display_name`, `labels` and
+    /// `tags` holds for those; all else for the monitor, whose kind is `monitor`. `not_before` and `start_deadline` are
+    /// refused. Absent: no monitor.
+    #[prost(message, optional, tag = "40")]
+    pub schedule: ::core::option::Option<MonitorSchedule>,
 }
 /// Request of CreateTask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -7983,6 +8187,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListSessions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists live monitors, newest first: when they fire next, and how their last firing ended.
+        pub async fn list_monitors(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListMonitorsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMonitorsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/ListMonitors",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListMonitors"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Sets how much of what has ended is kept, for a namespace or for one session. What is beyond it is deleted in the
         /// background, in bounded passes.
         pub async fn set_retention(
@@ -8088,6 +8317,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::ListSessionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        >;
+        /// Lists live monitors, newest first: when they fire next, and how their last firing ended.
+        async fn list_monitors(
+            &self,
+            request: tonic::Request<super::ListMonitorsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListMonitorsResponse>,
             tonic::Status,
         >;
         /// Sets how much of what has ended is kept, for a namespace or for one session. What is beyond it is deleted in the
@@ -8268,6 +8505,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSessionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/ListMonitors" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListMonitorsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListMonitorsRequest>
+                    for ListMonitorsSvc<T> {
+                        type Response = super::ListMonitorsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListMonitorsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_monitors(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListMonitorsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,6 +8,7 @@ use super::{
     ending::{self, Streams},
     event, flush,
     intent::{Change, Changed, CommitError, Content, Created, Creation, RefusedCreation},
+    monitors::Monitors,
     thread::Threads,
     wakes::Wakes,
     webhooks::Webhooks,
@@ -130,6 +131,7 @@ pub(super) struct Work<'a> {
     /// Children of the parents below which the batch creates.
     pub(super) children: HashMap<TaskId, u64>,
     pub(super) threads: Threads,
+    pub(super) monitors: Monitors,
     pub(super) wakes: Wakes,
     pub(super) webhooks: Webhooks,
     pub(super) sessions: BTreeMap<SessionUid, SessionWork<'a>>,
@@ -206,7 +208,13 @@ impl<'a> Work<'a> {
             Item::Change(change) => Some(*change),
             Item::Create(_) | Item::CreateAll(_) => None,
         });
-        let threads = Threads::load(db, changes, may_be_stored).await?;
+        let threads = Threads::load(db, changes.clone(), may_be_stored).await?;
+        let creations = items.iter().filter_map(|item| match item {
+            Item::Create(creation) => Some(*creation),
+            // a firing is created by itself
+            Item::CreateAll(_) | Item::Change(_) => None,
+        });
+        let monitors = Monitors::load(db, creations, changes).await?;
         let working = |row: TaskRow| Working {
             was_live: row.end.is_none(),
             is_changed: false,
@@ -222,6 +230,7 @@ impl<'a> Work<'a> {
             tree,
             children,
             threads,
+            monitors,
             wakes: Wakes::default(),
             webhooks: Webhooks::new(has_webhooks),
             sessions: BTreeMap::new(),
@@ -295,6 +304,9 @@ impl<'a> Work<'a> {
         if let Err(error) = content::carry(&mut working.row, change, self.now) {
             return Ok(Err(error));
         }
+        if let Err(error) = self.monitors.judge(&before, change) {
+            return Ok(Err(error));
+        }
         let message = match self.threads.carry(&mut working.row, change, self.now) {
             Ok(message) => message,
             Err(error) => return Ok(Err(error)),
@@ -358,7 +370,8 @@ impl<'a> Work<'a> {
         let updated = is_announced.then(|| event::updated(&working.row));
         let woken = self
             .wakes
-            .note(&before, &working.row, message.as_ref(), self.now);
+            .note(&before, &working.row, message.as_ref(), self.now)
+            .or_else(|| self.wakes.note_firing(&working.row, change, self.now));
         self.webhooks
             .note(&before, &working.row, message.as_ref(), self.now);
         let logged: Vec<LoggedEvent> = [posted, updated, woken].into_iter().flatten().collect();
@@ -396,7 +409,8 @@ fn is_gone(event: &Event) -> bool {
         | Event::Note
         | Event::SetHold(_)
         | Event::Due
-        | Event::StartDeadline => false,
+        | Event::StartDeadline
+        | Event::Complete => false,
     }
 }
 

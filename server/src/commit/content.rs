@@ -15,7 +15,9 @@ pub(super) fn carry(row: &mut TaskRow, change: &Change, now: Timestamp) -> Resul
         row.body.state_detail.clear();
     }
     match &change.content {
-        Content::None | Content::Finish(_) | Content::Message(_) | Content::Report(_) => {}
+        Content::None | Content::Finish(_) | Content::Message(_) | Content::Report(_)
+        // the monitor's own row
+        | Content::Judged(_) => {}
         Content::Progress(progress, state_detail) => {
             if progress.is_some() {
                 set_progress(row, progress.clone(), now);

@@ -8,6 +8,7 @@ use super::{
 use crate::store::{
     Connection, StoreError,
     creates::{self, Earlier, RequestKey, TaskKey},
+    monitors::MonitorPart,
 };
 use std::collections::{HashMap, HashSet};
 use taskyard_core::{
@@ -195,12 +196,21 @@ fn admit(work: &mut Work<'_>, creation: &Creation) -> Result<(), CommitError> {
             return Err(CommitError::SpawnerLost);
         }
     }
+    let firing = match creation.task.monitor {
+        Some(MonitorPart::Firing(firing)) => Some(firing),
+        Some(MonitorPart::Monitor(_)) | None => None,
+    };
     let siblings = work.children.entry(above.parent).or_default();
     let place = Place {
         depth: u32::from(above.depth.unsigned_abs()),
         siblings: *siblings,
+        is_firing: firing.is_some(),
     };
     may_spawn(&parent.row.task, place, work.tree).map_err(CommitError::NoSpawn)?;
+    if let Some(firing) = firing {
+        work.monitors
+            .fire(&parent.row.task, creation.task.id, firing)?;
+    }
     *siblings += 1;
     Ok(())
 }

@@ -72,7 +72,7 @@ fn change(row: &TaskRow) -> TaskChange {
     let (task, body) = (&row.task, &row.body);
     let (not_before, hold) = match &task.state {
         State::Queued { gate, .. } => match gate {
-            Gate::Open => (None, false),
+            Gate::Open | Gate::Monitor => (None, false),
             Gate::Until(due) => (Some(times::core_to_proto(*due)), false),
             Gate::Held { until } => (until.map(times::core_to_proto), true),
         },

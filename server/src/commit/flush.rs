@@ -3,6 +3,7 @@
 use super::{
     batch::{SessionWork, Work},
     intent::Creation,
+    monitors,
 };
 use crate::store::{
     Connection, StoreError,
@@ -26,6 +27,7 @@ pub(super) async fn write(
     creations: &[&Creation],
 ) -> Result<HashMap<TaskId, Placement>, StoreError> {
     write_tasks(work, db).await?;
+    work.monitors.write(db).await?;
     work.threads.write(db).await?;
     settle_groups(work, db).await?;
     let placements = write_sessions(work, db, creations).await?;
@@ -127,6 +129,7 @@ async fn write_sessions(
     }
     if !new_tasks.is_empty() {
         new_tasks::insert_tasks(db, &new_tasks).await?;
+        monitors::insert_new(db, new_tasks.iter().map(|(task, _)| *task)).await?;
         let requests: Vec<_> = creations
             .iter()
             .filter(|creation| placements.contains_key(&creation.task.id))

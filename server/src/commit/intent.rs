@@ -3,6 +3,7 @@
 use crate::store::{
     StoreError,
     creates::RequestKey,
+    monitors::Judgement,
     new_tasks::{NewTask, Placement},
     run_reports::RunReport,
     task_row::TaskRow,
@@ -98,6 +99,8 @@ pub enum Content {
     Patch(Box<Patch>),
     /// The task that repeats this one.
     RetriedAs(TaskId),
+    /// How a firing of this monitor ended.
+    Judged(Box<Judged>),
 }
 
 impl Content {
@@ -114,9 +117,19 @@ impl Content {
             | Self::Received(_)
             | Self::Report(_)
             | Self::Finish(_)
-            | Self::RetriedAs(_) => None,
+            | Self::RetriedAs(_)
+            | Self::Judged(_) => None,
         }
     }
+}
+
+/// How a firing ended, and what its owner is told.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// How it ended.
+    pub judgement: Judgement,
+    /// What the wake says; none: there is none.
+    pub wake: Option<String>,
 }
 
 /// A message to be stored.

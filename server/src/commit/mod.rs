@@ -17,12 +17,13 @@ pub mod ending;
 mod event;
 mod flush;
 pub mod intent;
+mod monitors;
 mod thread;
 mod wakes;
 mod webhooks;
 
 pub use committer::Commits;
 pub use intent::{
-    Change, Changed, CommitError, Content, Created, Creation, FinishContent, Patch, Post,
+    Change, Changed, CommitError, Content, Created, Creation, FinishContent, Judged, Patch, Post,
     RefusedCreation, StreamFacts,
 };

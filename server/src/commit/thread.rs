@@ -84,7 +84,8 @@ impl Threads {
             | Content::Received(_)
             | Content::Finish(_)
             | Content::Patch(_)
-            | Content::RetriedAs(_) => None,
+            | Content::RetriedAs(_)
+            | Content::Judged(_) => None,
         };
         match &change.event {
             Event::Ask(_, question) => {
@@ -120,7 +121,8 @@ impl Threads {
             | Event::SetHold(_)
             | Event::Lost { .. }
             | Event::Due
-            | Event::StartDeadline => {}
+            | Event::StartDeadline
+            | Event::Complete => {}
         }
         Ok(message)
     }

@@ -1,6 +1,9 @@
 //! The wakes of a batch: noted change by change, those of groups decided under the locks of their sessions.
 
-use super::event;
+use super::{
+    event,
+    intent::{Change, Content},
+};
 use crate::store::{
     Connection, StoreError,
     task_row::{TaskRow, WakeTerms},
@@ -77,7 +80,8 @@ impl Wakes {
                     | wire::WakeReason::Terminal
                     | wire::WakeReason::Question
                     | wire::WakeReason::GroupDone
-                    | wire::WakeReason::GroupFailed => 0,
+                    | wire::WakeReason::GroupFailed
+                    | wire::WakeReason::Monitor => 0,
                 },
                 created_at: Some(times::core_to_proto(now)),
                 ..Wake::default()
@@ -123,6 +127,39 @@ impl Wakes {
                 let text = format!("{} says: {}", title(row), quote(&said));
                 new(wire::WakeReason::Message, text)
             }
+        };
+        let logged = log(&wake);
+        self.wakes.push(wake);
+        Some(logged)
+    }
+
+    /// Notes the wake for the end of a monitor's firing, if the change asks for one. Answers with its event.
+    pub(super) fn note_firing(
+        &mut self,
+        row: &TaskRow,
+        change: &Change,
+        now: Timestamp,
+    ) -> Option<LoggedEvent> {
+        let Content::Judged(judged) = &change.content else {
+            return None;
+        };
+        let text = format!("{}: {}", title(row), judged.wake.as_deref()?);
+        let wake = NewWake {
+            namespace_id: row.wake.namespace_id,
+            session: row.session,
+            task: row.task.id,
+            wake: Wake {
+                task_id: row.task.id.to_string(),
+                ordinal: row.ordinal,
+                reason: wire::WakeReason::Monitor.into(),
+                generation: row.task.generation.cast_signed(),
+                state: event::published_state(&row.task.state).into(),
+                group: row.wake.group.clone().unwrap_or_default(),
+                text,
+                created_at: Some(times::core_to_proto(now)),
+                ..Wake::default()
+            },
+            at: times::to_database(now),
         };
         let logged = log(&wake);
         self.wakes.push(wake);

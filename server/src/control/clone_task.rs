@@ -75,6 +75,7 @@ pub async fn clone_task(
         origin: Origin {
             retry_of: has_ended.then_some(found.id),
             spawner: None,
+            firing: None,
         },
         request: (!request.request_id.is_empty()).then_some(RequestKey {
             namespace_id,

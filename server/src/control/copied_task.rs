@@ -43,6 +43,7 @@ pub(super) fn definition_of(task: SessionTask) -> TaskDefinition {
         hold: false,
         wake_policy: task.wake_policy,
         group_wake: task.group_wake,
+        schedule: None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     dispatch::RouteName,
     store::{
         creates::{self, RequestKey, RequestMethod},
+        monitors::{Firing, MonitorPart},
         new_tasks::{Ancestry, NewTask, Placement},
         records::duration_from_ms,
         times,
@@ -94,6 +95,7 @@ async fn try_create(
     let origin = Origin {
         retry_of: None,
         spawner: caller.map(|caller| caller.fence()),
+        firing: None,
     };
     let request = key.map(|key| (key, fingerprint));
     let created = store_task(app, &owner, definition, origin, request, fingerprint).await?;
@@ -113,34 +115,36 @@ async fn try_create(
 }
 
 /// Who will own a new task.
-pub(super) struct Owner<'a> {
+pub struct Owner<'a> {
     /// Namespace, by name.
-    pub(super) namespace: &'a str,
+    pub namespace: &'a str,
     /// Namespace, by number.
-    pub(super) namespace_id: i32,
+    pub namespace_id: i32,
     /// Session, by id.
-    pub(super) session_id: String,
+    pub session_id: String,
     /// Session, by number.
-    pub(super) session: SessionUid,
+    pub session: SessionUid,
 }
 
 /// Where a new task comes from.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Origin {
+pub struct Origin {
     /// The task that it repeats.
-    pub(super) retry_of: Option<TaskId>,
+    pub retry_of: Option<TaskId>,
     /// The lease of what runs inside the parent, if that is who creates it.
-    pub(super) spawner: Option<Fence>,
+    pub spawner: Option<Fence>,
+    /// The firing that it is, of the monitor that is its parent.
+    pub firing: Option<Firing>,
 }
 
 /// A task that was stored now or before.
-pub(super) struct StoredTask {
+pub struct StoredTask {
     /// Its id.
-    pub(super) id: TaskId,
+    pub id: TaskId,
     /// Its record.
-    pub(super) task: SessionTask,
+    pub task: SessionTask,
     /// Whether it was stored now.
-    pub(super) is_new: bool,
+    pub is_new: bool,
 }
 
 /// A creation that is ready to be committed, with what its record is made of beside it.
@@ -153,7 +157,7 @@ pub(super) struct Prepared {
 
 /// Stores a parsed definition. `request` is the caller's `request_id` with the fingerprint of the call, `fingerprint`
 /// that of the definition.
-pub(super) async fn store_task(
+pub async fn store_task(
     app: &App,
     owner: &Owner<'_>,
     definition: Definition,
@@ -190,10 +194,16 @@ pub(super) async fn prepare(
     let route_id = app.routes.ensure(&app.store, &route).await?;
     let gate = match definition.policy.not_before {
         until if definition.hold => Gate::Held { until },
+        _ if definition.policy.is_monitor => Gate::Monitor,
         Some(due) => Gate::Until(due),
         None => Gate::Open,
     };
     let id = TaskId(Uuid::now_v7().as_u128());
+    let monitor = match (origin.firing, definition.monitor) {
+        (Some(firing), _) => Some(MonitorPart::Firing(firing)),
+        (None, Some(monitor)) => Some(MonitorPart::Monitor(Box::new(monitor.plan(app, id).await?))),
+        (None, None) => None,
+    };
     let task = NewTask {
         id,
         namespace_id: owner.namespace_id,
@@ -226,6 +236,7 @@ pub(super) async fn prepare(
         },
         policy: definition.policy,
         fingerprint,
+        monitor,
     };
     app.task_sessions.remember(id, owner.session);
     Ok(Prepared {

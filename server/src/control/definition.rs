@@ -4,6 +4,7 @@ mod spec;
 mod working_files;
 
 use super::{
+    monitors::plan::{self, MonitorDefinition},
     refusal::Refusal,
     wire_time::{duration_field, time_field},
 };
@@ -70,13 +71,34 @@ pub struct Definition {
     pub wake_policy: WakePolicy,
     /// How its end wakes the owner within its group.
     pub group_wake: GroupWake,
+    /// What makes it a monitor; none: it is none.
+    pub monitor: Option<Box<MonitorDefinition>>,
 }
 
 /// Parses a definition.
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], naming the field from `task.` on.
-pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
+pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
+    let monitor = match definition.schedule.take() {
+        Some(schedule) => {
+            let monitor = plan::read(&definition, &schedule)?;
+            // what it is to fire must be sound before it ever does
+            parse(TaskDefinition {
+                schedule: None,
+                ..monitor.firings().clone()
+            })?;
+            definition.kind = plan::MONITOR.to_owned();
+            Some(Box::new(monitor))
+        }
+        None if definition.kind == plan::MONITOR => {
+            return Err(Refusal::invalid(
+                "task.schedule",
+                "is required for the kind `monitor`; say when: one of `cron`, `interval` and `at`",
+            ));
+        }
+        None => None,
+    };
     let spec = definition.spec.ok_or_else(|| {
         Refusal::invalid(
             "task.spec",
@@ -155,6 +177,7 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
         not_before: time("task.not_before", definition.not_before)?,
         start_deadline: time("task.start_deadline", definition.start_deadline)?,
         success_exit_codes: task_row::success_exit_codes(&spec),
+        is_monitor: monitor.is_some(),
     };
     if let (Some(not_before), Some(deadline)) = (policy.not_before, policy.start_deadline)
         && deadline < not_before
@@ -182,6 +205,7 @@ pub fn parse(definition: TaskDefinition) -> Result<Definition, Refusal> {
         hold: definition.hold,
         wake_policy,
         group_wake,
+        monitor,
     })
 }
 

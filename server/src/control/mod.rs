@@ -26,6 +26,7 @@ pub mod line_search;
 pub mod list_sessions;
 pub mod list_tasks;
 pub mod list_workers;
+pub mod monitors;
 pub mod namespace;
 pub mod outage;
 pub mod outbox;

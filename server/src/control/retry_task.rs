@@ -4,7 +4,9 @@ use super::{
     agent::Caller,
     copied_task::{self, Copy},
     create_task::{self, Origin, Owner},
-    definition, get_task, namespace,
+    definition, get_task,
+    monitors::plan,
+    namespace,
     refusal::Refusal,
     resolve,
 };
@@ -41,6 +43,12 @@ pub async fn retry_task(
     if !copied_task::is_terminal(&old) {
         return Err(Refusal::TaskNotTerminal);
     }
+    if old.kind == plan::MONITOR {
+        return Err(Refusal::invalid(
+            "task",
+            "is a monitor: its schedule has ended with it; create a new one",
+        ));
+    }
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
     let fingerprint = Sha256::digest(
         RetryTaskRequest {
@@ -69,6 +77,7 @@ pub async fn retry_task(
         origin: Origin {
             retry_of: Some(found.id),
             spawner,
+            firing: None,
         },
         request: key,
         fingerprint,

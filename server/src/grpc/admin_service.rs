@@ -2,13 +2,14 @@
 
 use crate::{
     app::App,
-    control::{list_sessions, list_workers, retention},
+    control::{list_sessions, list_workers, monitors::list_monitors, retention},
 };
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    GetRetentionRequest, GetRetentionResponse, ListSessionsRequest, ListSessionsResponse,
-    ListWorkersRequest, ListWorkersResponse, RunRetentionRequest, RunRetentionResponse,
-    SetRetentionRequest, SetRetentionResponse, admin_service_server::AdminService,
+    GetRetentionRequest, GetRetentionResponse, ListMonitorsRequest, ListMonitorsResponse,
+    ListSessionsRequest, ListSessionsResponse, ListWorkersRequest, ListWorkersResponse,
+    RunRetentionRequest, RunRetentionResponse, SetRetentionRequest, SetRetentionResponse,
+    admin_service_server::AdminService,
 };
 use tonic::{Request, Response, Status};
 
@@ -43,6 +44,15 @@ impl AdminService for OperatorService {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         Ok(Response::new(
             list_sessions::list_sessions(&self.app, request.get_ref()).await?,
+        ))
+    }
+
+    async fn list_monitors(
+        &self,
+        request: Request<ListMonitorsRequest>,
+    ) -> Result<Response<ListMonitorsResponse>, Status> {
+        Ok(Response::new(
+            list_monitors::list_monitors(&self.app, request.get_ref()).await?,
         ))
     }
 

@@ -285,6 +285,7 @@ fn describe_no_spawn(no_spawn: NoSpawn) -> (Code, &'static str, Detail) {
     match no_spawn {
         NoSpawn::ParentEnded => (Code::FailedPrecondition, "PARENT_ENDED", parent()),
         NoSpawn::ParentCanceled => (Code::FailedPrecondition, "PARENT_CANCELED", parent()),
+        NoSpawn::ParentIsMonitor => (Code::FailedPrecondition, "PARENT_IS_MONITOR", parent()),
         NoSpawn::TooDeep { max_depth } => (
             Code::ResourceExhausted,
             "TREE_TOO_DEEP",

@@ -2,6 +2,7 @@
 
 use super::{
     StoreError,
+    monitors::MonitorPart,
     task_row::{column, to_ms},
     times,
 };
@@ -69,6 +70,8 @@ pub struct NewTask {
     pub lease: Duration,
     /// SHA-256 of the definition.
     pub fingerprint: [u8; 32],
+    /// What makes it part of a monitor; none: it has nothing to do with one.
+    pub monitor: Option<MonitorPart>,
 }
 
 /// Where a new task is in its tree.
@@ -171,9 +174,9 @@ pub async fn insert_tasks(
     .execute(&mut *db)
     .await?;
     sqlx::query!(
-        r#"insert into task_live (id, session_uid, route_id, name, priority, fair_key, gate, not_before, start_deadline, lease_ms, updated_at, group_name)
+        r#"insert into task_live (id, session_uid, route_id, name, priority, fair_key, gate, not_before, start_deadline, lease_ms, updated_at, group_name, is_monitor)
            select * from unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::smallint[], $6::float8[], $7::smallint[],
-             $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::timestamptz[], $12::text[])"#,
+             $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::timestamptz[], $12::text[], $13::boolean[])"#,
         &ids,
         &sessions,
         &routes,
@@ -185,7 +188,8 @@ pub async fn insert_tasks(
         &start_deadlines as _,
         &tasks.iter().map(|(task, _)| to_ms(task.lease)).collect::<Vec<_>>(),
         &created,
-        &groups as _
+        &groups as _,
+        &tasks.iter().map(|(task, _)| task.policy.is_monitor).collect::<Vec<_>>()
     )
     .execute(db)
     .await?;
@@ -197,5 +201,6 @@ fn gate_column(gate: Gate) -> i16 {
         Gate::Open => 0,
         Gate::Until(_) => 1,
         Gate::Held { .. } => 2,
+        Gate::Monitor => 3,
     }
 }

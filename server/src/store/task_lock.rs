@@ -46,7 +46,7 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
              l.state_detail, l.summary, l.progress, l.progress_at, l.content, l.error_kind, l.error_message, l.last_exit,
              l.question_id, l.question, l.question_expires_at, t.max_runs, t.initial_backoff_ms, t.max_backoff_ms,
              t.backoff_multiplier, t.spec, t.retry_of, t.namespace_id, t.wake_policy, t.group_wake, t.group_name,
-             coalesce(nullif(t.display_name, ''), t.name, '') as "title!", l.messages, l.delivered, l.delivered_run,
+             coalesce(nullif(t.display_name, ''), t.name, '') as "title!", l.messages, l.delivered, l.delivered_run, l.is_monitor,
              w.name as "holder_name?",
              w.renewed_at as "holder_renewed_at?"
            from task_live l join task t on t.id = l.id left join worker_session w on w.id = l.worker_session
@@ -79,6 +79,7 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                     (2, until) => Gate::Held {
                         until: until.map(times::to_core),
                     },
+                    (3, _) => Gate::Monitor,
                     (gate, _) => return Err(StoreError::corrupt("gate", gate)),
                 },
                 offer,
@@ -112,6 +113,7 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
             not_before: row.first_not_before.map(times::to_core),
             start_deadline: row.start_deadline.map(times::to_core),
             success_exit_codes: success_exit_codes(&spec),
+            is_monitor: row.is_monitor,
         };
         rows.push(TaskRow {
             task: Task {
@@ -209,6 +211,7 @@ async fn lock_ended(
                     not_before: None,
                     start_deadline: None,
                     success_exit_codes: Vec::new(),
+                    is_monitor: false,
                 },
                 state: State::Terminal(state),
                 cancel: row.cancel_requested_at.map(|at| Cancel {

@@ -117,6 +117,7 @@ impl LiveColumns {
                 Gate::Open => (0, 0, None, None),
                 Gate::Until(due) => (0, 1, Some(times::to_database(*due)), None),
                 Gate::Held { until } => (0, 2, until.map(times::to_database), None),
+                Gate::Monitor => (0, 3, None, None),
             },
             State::Running { .. } => (1, 0, None, None),
             State::AwaitingInput { question, .. } => (2, 0, None, Some(*question)),

@@ -11,6 +11,7 @@ mod inside_result;
 mod journal;
 mod list_plan;
 mod lone_worker;
+mod monitor_fires;
 mod postgres_stall;
 mod races;
 mod server_restart;

@@ -23,6 +23,7 @@ mod inside_socket;
 mod interop;
 mod limits;
 mod list_filters;
+mod monitors;
 mod object_store;
 mod output;
 mod output_views;

@@ -31,14 +31,14 @@ pub struct SpawnArguments {
     /// The command and its arguments
     #[arg(
         trailing_var_arg = true,
-        required_unless_present = "file",
-        conflicts_with = "file",
+        required_unless_present = "task_file",
+        conflicts_with = "task_file",
         value_name = "CMD"
     )]
     pub command: Vec<String>,
     /// A task file, as for `submit`, in place of a command; - for standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<String>,
+    #[arg(short = 'f', value_name = "FILE")]
+    pub task_file: Option<String>,
     /// Idempotency name, unique among the children of this task
     #[arg(long)]
     pub key: Option<String>,
@@ -79,12 +79,12 @@ pub async fn execute(
 }
 
 async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
-    let mut child = match &arguments.file {
+    let mut child = match &arguments.task_file {
         None => arguments.options.definition(arguments.command)?,
         Some(file) => {
             if !arguments.options.is_empty() {
                 return Err(Failure::Usage(
-                    "with -f the file says all of the command; leave --env, --cwd, --timeout, --name and --retry out"
+                    "with -f the file says all of the command; leave --env, --cwd, --timeout, --name, --retry, --file and --collect out"
                         .to_owned(),
                 ));
             }
