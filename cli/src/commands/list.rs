@@ -46,7 +46,7 @@ pub struct ListArguments {
     /// Only children of this task: a whole id, or with --session also t12 or a name
     #[arg(long, value_name = "ID")]
     pub parent: Option<String>,
-    /// Only what is below this root, by its whole id
+    /// Only what is below this root: a whole id, or with --session also t12 or a name
     #[arg(long, value_name = "ID")]
     pub root: Option<String>,
     /// Only what this worker holds, or held at the end

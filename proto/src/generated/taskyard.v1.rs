@@ -1467,7 +1467,8 @@ pub struct ListTasksRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Only tasks somewhere below this root, given by whole id, without the root itself; empty: all.
+    /// Only tasks somewhere below this root, without the root itself: a whole id, or with `session_id` also an ordinal
+    /// or name; empty: all.
     #[prost(string, tag = "22")]
     pub root_task_id: ::prost::alloc::string::String,
     /// Only tasks that a worker of this name holds, or held when they ended; empty: all.

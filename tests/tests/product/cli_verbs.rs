@@ -315,7 +315,8 @@ async fn every_verb_explains_itself_without_a_server() {
     let help = cli.run(&["--help"]).await.expect_code(0).text();
     for verb in [
         "dev", "server", "worker", "migrate", "run", "submit", "list", "get", "watch", "logs",
-        "wait", "cancel", "retry", "restart", "clone", "hold", "files", "sessions", "workers",
+        "wait", "cancel", "retry", "restart", "clone", "message", "answer", "wakes", "monitor",
+        "self", "files", "sessions", "webhooks", "workers",
     ] {
         assert!(help.contains(&format!("  {verb} ")), "{verb}: {help}");
         let help = cli.run(&[verb, "--help"]).await.expect_code(0).text();

@@ -370,15 +370,16 @@ async fn bad_filters_are_refused_by_name() {
                 ..ask()
             },
         ),
+        // an ordinal or a name needs its session
         (
-            "parent_task_id",
+            "session_id",
             ListTasksRequest {
                 parent_task_id: "t1".to_owned(),
                 ..ask()
             },
         ),
         (
-            "root_task_id",
+            "session_id",
             ListTasksRequest {
                 root_task_id: "task_1".to_owned(),
                 ..ask()

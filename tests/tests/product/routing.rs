@@ -47,21 +47,21 @@ async fn a_worker_gets_what_it_takes_and_nothing_else() {
     };
     let other_kind = client.create(&session, task("subagent", &[])).await;
     let other_label = client
-        .create(&session, task("monitor", &[("gpu", "h100")]))
+        .create(&session, task("background_tool", &[("gpu", "h100")]))
         .await;
     let no_such_label = client
-        .create(&session, task("monitor", &[("disk", "ssd")]))
+        .create(&session, task("background_tool", &[("disk", "ssd")]))
         .await;
     let fitting = client
-        .create(&session, task("monitor", &[("gpu", "a100")]))
+        .create(&session, task("background_tool", &[("gpu", "a100")]))
         .await;
-    let undemanding = client.create(&session, task("monitor", &[])).await;
+    let undemanding = client.create(&session, task("background_tool", &[])).await;
     let first = format!("{queue}-1");
     let plan = WorkerPlan::new(&first).flags(&[
         "--slots=4",
         "--queues",
         &queue,
-        "--kinds=monitor",
+        "--kinds=background_tool",
         "--labels=gpu=a100,zone=b",
     ]);
     deployment.add_worker(0, plan).await;
