@@ -65,8 +65,8 @@ pub enum Refusal {
         /// The request id.
         request_id: String,
     },
-    /// One of the tasks of a batch is refused, and so is the batch.
-    #[error("{field}: {refusal}; none of the tasks was stored")]
+    /// One of the tasks of a batch is refused; if the batch is atomic, all of it.
+    #[error("{field}: {refusal}")]
     InBatch {
         /// What of which task, such as `tasks[3].name`.
         field: String,

@@ -99,6 +99,7 @@ async fn tasks_beyond_the_number_go_with_all_they_left_and_the_newest_stay() {
 
     let would = run(&mut client, &session, true).await;
     assert_eq!(would.task_ids, ids[..2], "a dry run names the oldest");
+    assert_eq!(would.bytes, 2_000, "and says how much they hold");
     assert!(!would.has_more);
     assert!(
         rows_of(&mut database, &ids[0]).await > 3,

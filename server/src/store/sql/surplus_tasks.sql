@@ -9,7 +9,7 @@ from (
     join task_end e on e.id = t.id
     left join lateral (
         select sum(least(durable_end, head_bytes + tail_bytes)) as bytes from output_stream where task_id = t.id
-    ) o on $3::bigint is not null
+    ) o on true
     where t.session_uid = $1
     window newest_first as (order by t.ordinal desc)
 ) ranked
