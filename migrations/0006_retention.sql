@@ -21,7 +21,7 @@ create unique index retention_by_scope on retention (namespace_id, coalesce(sess
 
 create index task_end_by_age on task_end (finished_at);
 
--- Nobody reads a task of a session that is being deleted.
+-- As before, with how a task wakes its group; and nobody reads a task of a session that is being deleted.
 create or replace view task_record as
 select
     t.id, t.namespace_id, n.name as namespace, t.session_uid, s.id as session_id, t.ordinal, t.name, t.key,

@@ -1,13 +1,14 @@
 //! `get`: one task.
 
 use clap::Args;
-use taskyard_proto::v1::GetTaskRequest;
+use taskyard_proto::v1::{GetTaskRequest, SessionTask};
 
 use crate::arguments::GlobalArguments;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::task_reference::TaskReference;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_detail::task_detail;
 use crate::view::task_record::task_record;
@@ -38,31 +39,15 @@ pub async fn execute(
 ) -> Result<ExitCode, Failure> {
     let reference = global.task(&arguments.task)?;
     let connection = Connection::open(global).await?;
-    let answer = connection
-        .call(|| {
-            let mut tasks = connection.tasks();
-            let request = GetTaskRequest {
-                namespace: connection.namespace(),
-                session_id: reference.session_id.clone(),
-                task: reference.task.clone(),
-                include_result: arguments.result,
-            };
-            async move { tasks.get_task(request).await }
-        })
-        .await?;
-    let Some(task) = answer.task else {
-        return Err(Failure::Own(
-            "the server answered without a task".to_owned(),
-        ));
-    };
+    let (task, result_json) = read(&connection, &reference, arguments.result).await?;
     if arguments.result {
-        if answer.result_json.is_empty() {
+        if result_json.is_empty() {
             return Err(Failure::Refused(format!(
                 "t{} has not ended, so it has no result yet; `taskyard wait {}` waits for it",
                 task.ordinal, task.id
             )));
         }
-        console::print(answer.result_json.trim_end())?;
+        console::print(result_json.trim_end())?;
         console::print("\n")?;
         return Ok(ExitCode::Success);
     }
@@ -78,4 +63,36 @@ pub async fn execute(
         OutputFormat::Name => console::print(&format!("{}\n", task.id))?,
     }
     Ok(ExitCode::Success)
+}
+
+/// A task as it stands.
+pub async fn read_task(
+    connection: &Connection,
+    reference: &TaskReference,
+) -> Result<SessionTask, Failure> {
+    Ok(read(connection, reference, false).await?.0)
+}
+
+/// A task as it stands, and its result.json if that is asked for and there.
+async fn read(
+    connection: &Connection,
+    reference: &TaskReference,
+    include_result: bool,
+) -> Result<(SessionTask, String), Failure> {
+    let answer = connection
+        .call(|| {
+            let mut tasks = connection.tasks();
+            let request = GetTaskRequest {
+                namespace: connection.namespace(),
+                session_id: reference.session_id.clone(),
+                task: reference.task.clone(),
+                include_result,
+            };
+            async move { tasks.get_task(request).await }
+        })
+        .await?;
+    let task = answer
+        .task
+        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
+    Ok((task, answer.result_json))
 }

@@ -69,7 +69,7 @@ pub async fn execute(
     let state = task.state();
     let reference = TaskReference::new(&task.id, None);
     let mut after = arguments.after;
-    let wait = Wait::for_end(String::new(), vec![task.id]);
+    let wait = Wait::for_end(vec![task.id]);
     let ending = wait_for(&connection, &wait);
     tokio::pin!(ending);
     // Of a task that has ended by then, the messages that are there are all.

@@ -6,6 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::CancelScope;
 
 use crate::arguments::GlobalArguments;
+use crate::commands::get::read_task;
 use crate::commands::retry::{print_repeated, retry_task};
 use crate::commands::steer::cancel_task;
 use crate::commands::wait::{Wait, wait_for};
@@ -51,9 +52,20 @@ pub async fn execute(
 ) -> Result<ExitCode, Failure> {
     let reference = global.task(&arguments.task)?;
     let connection = Connection::open(global).await?;
+    // Canceled, a monitor has lost its schedule: that is not to be found out afterwards.
+    let task = read_task(&connection, &reference).await?;
+    if task.kind == "monitor" {
+        return Err(Failure::Refused(format!(
+            "t{} is a monitor, which is not run again; pause and resume it with `taskyard monitor`",
+            task.ordinal
+        )));
+    }
+    let reference = TaskReference::new(&task.id, None);
     let told = cancel_task(&connection, &reference, arguments.grace, CancelScope::Task).await?;
-    let reference = TaskReference::new(&told.task.id, None);
-    let wait = Wait::for_end(String::new(), vec![told.task.id]);
+    let wait = Wait {
+        timeout: Some(arguments.timeout),
+        ..Wait::for_end(vec![told.task.id])
+    };
     let (_, ended) = wait_for(&connection, &wait).await?;
     if ended == ExitCode::WaitExpired {
         console::note("it has not ended yet, so it was not started again");

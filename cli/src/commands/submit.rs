@@ -160,10 +160,7 @@ async fn finish_batch(
         print_tasks(&batch.tasks, &arguments.output, false)?;
         return Ok(batch.exit_code);
     }
-    let wait = Wait::for_end(
-        String::new(),
-        batch.tasks.into_iter().map(|task| task.id).collect(),
-    );
+    let wait = Wait::for_end(batch.tasks.into_iter().map(|task| task.id).collect());
     let (answer, exit_code) = wait_for(connection, &wait).await?;
     print_tasks(&answer.tasks, &arguments.output, false)?;
     Ok(match batch.exit_code {

@@ -98,10 +98,10 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// For the end of tasks, for as long as that takes.
-    pub fn for_end(session_id: String, tasks: Vec<String>) -> Wait {
+    /// For the end of tasks, given by whole ids, for as long as that takes.
+    pub fn for_end(tasks: Vec<String>) -> Wait {
         Wait {
-            session_id,
+            session_id: String::new(),
             tasks,
             group: String::new(),
             labels: BTreeMap::new(),

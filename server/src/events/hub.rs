@@ -59,7 +59,7 @@ pub enum Touched<T> {
 }
 
 /// Tells that there may be new work to claim, new wakes to hand out, or webhooks to call.
-pub struct QueueTouches {
+pub struct Touches {
     receiver: watch::Receiver<()>,
 }
 
@@ -155,8 +155,8 @@ impl Events {
 
     /// Hears that webhooks are to be called, from now on.
     #[must_use]
-    pub fn subscribe_webhooks(&self) -> QueueTouches {
-        QueueTouches {
+    pub fn subscribe_webhooks(&self) -> Touches {
+        Touches {
             receiver: self.shared.webhooks.subscribe(),
         }
     }
@@ -168,8 +168,8 @@ impl Events {
 
     /// Hears of new wakes that this server stores, from now on.
     #[must_use]
-    pub fn subscribe_wakes(&self) -> QueueTouches {
-        QueueTouches {
+    pub fn subscribe_wakes(&self) -> Touches {
+        Touches {
             receiver: self.shared.wakes.subscribe(),
         }
     }
@@ -183,8 +183,8 @@ impl Events {
 
     /// Hears of new work, from now on.
     #[must_use]
-    pub fn subscribe_queue(&self) -> QueueTouches {
-        QueueTouches {
+    pub fn subscribe_queue(&self) -> Touches {
+        Touches {
             receiver: self.shared.queue.subscribe(),
         }
     }
@@ -266,7 +266,7 @@ impl Shared {
     }
 }
 
-impl QueueTouches {
+impl Touches {
     /// Waits until there may be something new since the last call. Safe to drop and call again.
     pub async fn touched(&mut self) {
         if self.receiver.changed().await.is_err() {

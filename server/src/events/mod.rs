@@ -15,6 +15,6 @@ mod sessions;
 mod taps;
 
 pub use feed::{FeedItem, SessionFeed};
-pub use hub::{Events, QueueTouches, Touched, WorkerTouches};
+pub use hub::{Events, Touched, Touches, WorkerTouches};
 pub use sessions::SessionTouches;
 pub use taps::{Appended, OutputTap};

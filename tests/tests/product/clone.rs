@@ -224,6 +224,45 @@ async fn the_command_line_clones_and_restarts() {
     cli.run(&["restart", "nobody", &flag]).await.expect_code(1);
 }
 
+#[tokio::test]
+async fn a_restart_waits_no_longer_than_it_is_told_and_leaves_monitors_alone() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let cli = deployment.command_line();
+    let session = new_session("restart");
+    let flag = format!("--session={session}");
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    let task = client.create(&session, command(&["sh", "-c", deaf])).await;
+    let ready = ["wait", &task.id, "--match", "ready", "--timeout", "30s"];
+    cli.run(&ready).await.expect_code(0);
+    let restart = ["restart", &task.id, "--grace=60s", "--timeout=300ms"];
+    cli.run(&restart).await.expect_code(4);
+    let told = client.get(&task.id).await;
+    assert!(told.cancel_requested_at.is_some() && told.finished_at.is_none());
+    cli.run(&["cancel", &task.id, "--now"]).await.expect_code(0);
+    client.ended(&task.id).await;
+
+    let monitor = cli
+        .run(&[
+            "monitor",
+            "create",
+            &flag,
+            "--every=1h",
+            "-o",
+            "name",
+            "--",
+            "true",
+        ])
+        .await
+        .expect_code(0)
+        .text();
+    let monitor = monitor.trim();
+    cli.run(&["restart", monitor]).await.expect_code(1);
+    let kept = client.get(monitor).await;
+    assert!(kept.cancel_requested_at.is_none(), "{kept:?}");
+    cancel(&mut client, monitor).await;
+}
+
 fn of(task: &SessionTask) -> CloneTaskRequest {
     CloneTaskRequest {
         task: task.id.clone(),

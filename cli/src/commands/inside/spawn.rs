@@ -68,7 +68,7 @@ pub async fn execute(
     if !is_waiting {
         return Ok(ExitCode::Success);
     }
-    let wait = Wait::for_end(String::new(), vec![task.id]);
+    let wait = Wait::for_end(vec![task.id]);
     let (answer, _) = wait_for(&connection, &wait).await?;
     let task = answer
         .tasks

@@ -3,12 +3,12 @@
 use super::{check_parts, check_request_id};
 use crate::{
     app::App,
-    commit::{Change, Changed, Content, Post},
+    commit::{Change, Content, Post},
     control::{refusal::Refusal, resolve},
     store::messages::{self, read_message_id},
 };
 use taskyard_core::{id::TaskId, task::Event};
-use taskyard_proto::v1::{MessageDirection, PostMessageRequest, PostMessageResponse, TaskMessage};
+use taskyard_proto::v1::{MessageDirection, PostMessageRequest, PostMessageResponse};
 use uuid::Uuid;
 
 /// Stores a message for the work of a task; it is delivered when the work takes it.
@@ -35,7 +35,7 @@ pub async fn post_message(
     let changed = app.commits.change(found.session, change).await?;
     let created = !changed.is_repeated;
     Ok(PostMessageResponse {
-        message: stored_message(changed),
+        message: changed.message,
         created,
     })
 }
@@ -57,9 +57,4 @@ pub async fn check_reply(app: &App, task: TaskId, in_reply_to: &str) -> Result<(
     let id = read_message_id(in_reply_to).ok_or_else(no_message)?;
     let found = messages::find_message(app.store.pool(), task, id).await?;
     found.map(drop).ok_or_else(no_message)
-}
-
-/// The message that a change stored.
-pub(super) fn stored_message(changed: Changed) -> Option<TaskMessage> {
-    changed.message
 }
