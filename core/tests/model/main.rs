@@ -57,7 +57,8 @@ fn check_it_can_end(play: &mut Play) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// From wherever a history led, without a cancel: work that is let run and does well succeeds, unless it came too late.
+/// From wherever a history led, without a cancel: work that is let run and does well succeeds, unless it came too late
+/// or waited for an answer that came too late.
 fn check_it_can_succeed(play: &mut Play) -> Result<(), TestCaseError> {
     let newest = |act| Step::Report {
         pick: 0,
@@ -74,6 +75,7 @@ fn check_it_can_succeed(play: &mut Play) -> Result<(), TestCaseError> {
         }
         for step in [
             Step::Answer { pick: 0 },
+            Step::Lapse { pick: 0 },
             Step::Hold(false),
             Step::Wait(100_000_000),
             Step::Due,
