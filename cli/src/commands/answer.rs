@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use taskyard_proto::v1::answer_task_request::Answer;
 use taskyard_proto::v1::{AnswerTaskRequest, InputRequest, SessionTask};
+use uuid::Uuid;
 
 use crate::answer_form::{Expected, fill_in};
 use crate::arguments::GlobalArguments;
@@ -90,6 +91,7 @@ pub async fn execute(
         task: reference.task,
         question_id,
         answer: Some(answer),
+        request_id: Uuid::new_v4().simple().to_string(),
     };
     let answered = connection
         .call(|| {

@@ -16,4 +16,6 @@ pub use retry::RetryPolicy;
 pub use spawn::{NoSpawn, Place, TreeLimits, may_spawn};
 pub use state::{Cancel, Gate, Lease, Policy, Question, SettledLease, State, Task, TerminalState};
 pub use transition::{AttemptEnd, Effect, Order, Rejected, Transition, apply};
-pub use wake::{GroupReason, GroupWake, WakePolicy, WakeReason, group_reason, wake_reason};
+pub use wake::{
+    GroupEnd, GroupReasons, GroupWake, WakePolicy, WakeReason, group_reasons, wake_reason,
+};

@@ -35,13 +35,24 @@ pub enum WakeReason {
     Message,
 }
 
-/// Why an owner is woken for a group.
+/// For what of a group the end of one of its tasks wakes the owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupReasons {
+    /// It is the first of the group that failed.
+    pub failed: bool,
+    /// No task of the group is left.
+    pub done: bool,
+}
+
+/// How a group stands when one of its tasks has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupReason {
-    /// All of its tasks have ended.
-    Done,
-    /// Its first task has failed.
-    Failed,
+pub struct GroupEnd {
+    /// No task of the group is left.
+    pub is_last: bool,
+    /// A task of the group had failed earlier.
+    pub has_failed_before: bool,
+    /// A task of the group, not only the one that ended, wants its owner woken when none is left.
+    pub is_end_awaited: bool,
 }
 
 /// What one change of a task is a reason for: its own transition only, never one that another writer made before.
@@ -70,21 +81,21 @@ pub fn wake_reason(
     wakes.then_some(reason)
 }
 
-/// What the end of one task of a group is a reason for. `ended` is how it ended, `is_last` whether no task of the group is
-/// left, `has_failed_before` whether one had failed earlier.
+/// What the end of one task of a group is a reason for. `ended` is how it ended, `policy` and `group_wake` are its own. A
+/// failure wakes by the word of the task that failed; the end of all by that of any task of the group, since which one
+/// ends last is chance.
 #[must_use]
-pub fn group_reason(
+pub fn group_reasons(
+    policy: WakePolicy,
     group_wake: GroupWake,
     ended: TerminalState,
-    is_last: bool,
-    has_failed_before: bool,
-) -> Option<GroupReason> {
-    let is_first_failure = ended == TerminalState::Failed && !has_failed_before;
-    match group_wake {
-        GroupWake::Each => None,
-        GroupWake::AllDone | GroupWake::FirstFailed if is_last => Some(GroupReason::Done),
-        GroupWake::FirstFailed if is_first_failure => Some(GroupReason::Failed),
-        GroupWake::AllDone | GroupWake::FirstFailed => None,
+    group: GroupEnd,
+) -> GroupReasons {
+    let is_loud = policy != WakePolicy::Silent;
+    let is_first_failure = ended == TerminalState::Failed && !group.has_failed_before;
+    GroupReasons {
+        failed: is_loud && group_wake == GroupWake::FirstFailed && is_first_failure,
+        done: group.is_last && (group.is_end_awaited || (is_loud && group_wake != GroupWake::Each)),
     }
 }
 
@@ -95,7 +106,6 @@ mod tests {
         id::{Epoch, LeaseId, QuestionId, TaskId, WorkerSessionId},
         task::{Gate, Lease, Policy, Question, RetryPolicy},
     };
-    use GroupReason::{Done, Failed};
     use WakeReason::{Message, Question as Asks, Terminal};
 
     const LEASE: Lease = Lease {
@@ -180,22 +190,45 @@ mod tests {
     }
 
     #[test]
-    fn a_group_wakes_once_for_its_end_and_where_asked_for_its_first_failure() {
+    fn a_group_wakes_for_its_first_failure_and_for_its_end_by_whoever_asked() {
+        use GroupWake::{AllDone, Each, FirstFailed};
+        use WakePolicy::{OnTerminal, Silent};
         let failed = TerminalState::Failed;
         let well = TerminalState::Succeeded;
-        for (wake, ended, is_last, has_failed_before, expected) in [
-            (GroupWake::Each, failed, true, false, None),
-            (GroupWake::AllDone, failed, false, false, None),
-            (GroupWake::AllDone, well, true, true, Some(Done)),
-            (GroupWake::FirstFailed, well, false, false, None),
-            (GroupWake::FirstFailed, failed, false, false, Some(Failed)),
-            (GroupWake::FirstFailed, failed, false, true, None),
-            (GroupWake::FirstFailed, failed, true, false, Some(Done)),
+        let none = GroupReasons::default();
+        let done = GroupReasons { done: true, ..none };
+        let first = GroupReasons {
+            failed: true,
+            ..none
+        };
+        let both = GroupReasons {
+            failed: true,
+            done: true,
+        };
+        // policy, group_wake, ended, is_last, has_failed_before, is_end_awaited
+        for (policy, wake, ended, is_last, has_failed_before, is_end_awaited, expected) in [
+            (OnTerminal, Each, failed, true, false, false, none),
+            (OnTerminal, AllDone, failed, false, false, true, none),
+            (OnTerminal, AllDone, well, true, true, true, done),
+            (OnTerminal, FirstFailed, well, false, false, true, none),
+            (OnTerminal, FirstFailed, failed, false, false, true, first),
+            (OnTerminal, FirstFailed, failed, false, true, true, none),
+            (OnTerminal, FirstFailed, failed, true, false, true, both),
+            // one that is silent, or has no word of its own, ends last
+            (Silent, AllDone, well, true, false, true, done),
+            (Silent, Each, well, true, false, true, done),
+            (Silent, AllDone, well, true, false, false, none),
+            (Silent, FirstFailed, failed, false, false, true, none),
         ] {
+            let group = GroupEnd {
+                is_last,
+                has_failed_before,
+                is_end_awaited,
+            };
             assert_eq!(
-                group_reason(wake, ended, is_last, has_failed_before),
+                group_reasons(policy, wake, ended, group),
                 expected,
-                "{wake:?} {ended:?} {is_last} {has_failed_before}"
+                "{policy:?} {wake:?} {ended:?} {group:?}"
             );
         }
     }

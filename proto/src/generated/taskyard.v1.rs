@@ -1034,8 +1034,8 @@ pub struct PostMessageRequest {
     /// Id of a message of the same task that this one answers; empty: none. Questions are answered with AnswerTask.
     #[prost(string, tag = "5")]
     pub in_reply_to: ::prost::alloc::string::String,
-    /// Makes a repeated call safe, for as long as the task exists: the same id answers with the stored message. At most
-    /// 128 bytes; empty: no protection.
+    /// Makes a repeated call safe, for as long as the task exists: the same id with the same content answers with the
+    /// stored message, with other content it is refused with REQUEST_ID_CONFLICT. At most 128 bytes; empty: no protection.
     #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -1107,6 +1107,9 @@ pub struct AnswerTaskRequest {
     /// took the place of the one that was read.
     #[prost(string, tag = "4")]
     pub question_id: ::prost::alloc::string::String,
+    /// As in PostMessageRequest: makes out whether an answer that is there is this very one, sent before.
+    #[prost(string, tag = "7")]
+    pub request_id: ::prost::alloc::string::String,
     /// The answer; at most 64 KiB. A question with a schema is answered with what satisfies it.
     #[prost(oneof = "answer_task_request::Answer", tags = "5, 6")]
     pub answer: ::core::option::Option<answer_task_request::Answer>,

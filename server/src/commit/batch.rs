@@ -249,13 +249,17 @@ impl<'a> Work<'a> {
             return Ok(Err(CommitError::NotFound));
         };
         let before = working.row.task.clone();
-        if let Some(message) = self.threads.find_repeated(change) {
-            return Ok(Ok(Changed {
-                before,
-                after: working.row.clone(),
-                message: Some(message),
-                is_repeated: true,
-            }));
+        match self.threads.find_repeated(change) {
+            Ok(None) => {}
+            Ok(Some(message)) => {
+                return Ok(Ok(Changed {
+                    before,
+                    after: working.row.clone(),
+                    message: Some(message),
+                    is_repeated: true,
+                }));
+            }
+            Err(error) => return Ok(Err(error)),
         }
         if let (Some(limit), Some(renewed_at)) =
             (change.if_renewed_before, working.row.holder_renewed_at)

@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use taskyard_core::{Timestamp, id::TaskId, task::Event};
 use taskyard_proto::v1::TaskMessage;
 
-/// Most messages of a thread.
+/// Most messages of a thread. Answers are stored beyond it: a question must never be left without one, and there is one at
+/// most for each question.
 const MAX_MESSAGES: i64 = 10_000;
 
 /// What a batch adds to the threads of its tasks.
@@ -53,13 +54,26 @@ impl Threads {
     }
 
     /// The message that a change repeats, if it does.
-    pub(super) fn find_repeated(&self, change: &Change) -> Option<TaskMessage> {
+    ///
+    /// # Errors
+    /// [`CommitError::RequestIdConflict`] where the message with its `request_id` says something else.
+    pub(super) fn find_repeated(
+        &self,
+        change: &Change,
+    ) -> Result<Option<TaskMessage>, CommitError> {
         let Content::Message(post) = &change.content else {
-            return None;
+            return Ok(None);
         };
-        let by_request =
-            request_key(change.task, post).and_then(|key| self.posted.get(&key).cloned());
-        by_request.or_else(|| self.posted.get(&PostKey::Id(change.task, post.id)).cloned())
+        let by_request = request_key(change.task, post).and_then(|key| self.posted.get(&key));
+        let by_id = || self.posted.get(&PostKey::Id(change.task, post.id));
+        match by_request.or_else(by_id) {
+            Some(stored)
+                if stored.parts != post.parts || stored.in_reply_to != post.in_reply_to =>
+            {
+                Err(CommitError::RequestIdConflict)
+            }
+            stored => Ok(stored.cloned()),
+        }
     }
 
     /// Notes what a change that was applied adds: answers with its message, if it carries one.
@@ -71,7 +85,15 @@ impl Threads {
     ) -> Result<Option<TaskMessage>, CommitError> {
         let run = i32::try_from(row.task.run).unwrap_or(i32::MAX);
         let message = match &change.content {
-            Content::Message(post) => Some(self.post(row, post, now)?),
+            Content::Message(post) => {
+                let is_answer = matches!(change.event, Event::Answer(_));
+                if !is_answer && row.thread.newest >= MAX_MESSAGES {
+                    return Err(CommitError::TooManyMessages {
+                        limit: MAX_MESSAGES,
+                    });
+                }
+                Some(self.post(row, post, now))
+            }
             Content::Report(report) => {
                 self.reports
                     .push((row.task.id, row.task.run, (**report).clone()));
@@ -127,17 +149,7 @@ impl Threads {
         Ok(message)
     }
 
-    fn post(
-        &mut self,
-        row: &mut TaskRow,
-        post: &Post,
-        now: Timestamp,
-    ) -> Result<TaskMessage, CommitError> {
-        if row.thread.newest >= MAX_MESSAGES {
-            return Err(CommitError::TooManyMessages {
-                limit: MAX_MESSAGES,
-            });
-        }
+    fn post(&mut self, row: &mut TaskRow, post: &Post, now: Timestamp) -> TaskMessage {
         row.thread.newest += 1;
         let is_inbound = post.direction == taskyard_proto::v1::MessageDirection::Inbound;
         let message = TaskMessage {
@@ -164,7 +176,7 @@ impl Threads {
             request_id: post.request_id.clone(),
             at: times::to_database(now),
         });
-        Ok(message)
+        message
     }
 
     /// Writes all of it.

@@ -8,14 +8,14 @@ use crate::store::{
     Connection, StoreError,
     task_row::{TaskRow, WakeTerms},
     times,
-    wakes::{self, GroupKey, GroupStanding, NewWake},
+    wakes::{self, GroupEnds, GroupKey, GroupStanding, NewWake},
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use taskyard_core::{
     Timestamp,
-    id::SessionUid,
+    id::{QuestionId, SessionUid},
     task::{
-        GroupReason, GroupWake, State, Task, TerminalState, WakePolicy, WakeReason, group_reason,
+        GroupEnd, GroupWake, State, Task, TerminalState, WakePolicy, WakeReason, group_reasons,
         wake_reason,
     },
 };
@@ -31,6 +31,8 @@ const MAX_QUOTE: usize = 1_024;
 #[derive(Default)]
 pub(super) struct Wakes {
     wakes: Vec<NewWake>,
+    /// Questions that are pending no more: nobody is woken for them any longer.
+    closed: Vec<(SessionUid, QuestionId)>,
     /// Ends that may be those of their groups, in order.
     candidates: Vec<Candidate>,
 }
@@ -38,6 +40,7 @@ pub(super) struct Wakes {
 /// The end of a task whose group decides whether it wakes.
 struct Candidate {
     key: GroupKey,
+    policy: WakePolicy,
     group_wake: GroupWake,
     ended: TerminalState,
     wake: NewWake,
@@ -61,57 +64,15 @@ impl Wakes {
     ) -> Option<LoggedEvent> {
         let is_outbound =
             message.is_some_and(|message| message.direction() == wire::MessageDirection::Outbound);
+        self.note_closed(before, row);
+        self.note_group_end(before, row, now);
         let reason = wake_reason(policy(&row.wake), before, &row.task, is_outbound)?;
-        let new = |reason: wire::WakeReason, text: String| NewWake {
-            namespace_id: row.wake.namespace_id,
-            session: row.session,
-            task: row.task.id,
-            wake: Wake {
-                task_id: row.task.id.to_string(),
-                ordinal: row.ordinal,
-                reason: reason.into(),
-                generation: row.task.generation.cast_signed(),
-                state: event::published_state(&row.task.state).into(),
-                group: row.wake.group.clone().unwrap_or_default(),
-                text,
-                message_number: match reason {
-                    wire::WakeReason::Message => message.map_or(0, |message| message.number),
-                    wire::WakeReason::Unspecified
-                    | wire::WakeReason::Terminal
-                    | wire::WakeReason::Question
-                    | wire::WakeReason::GroupDone
-                    | wire::WakeReason::GroupFailed
-                    | wire::WakeReason::Monitor => 0,
-                },
-                created_at: Some(times::core_to_proto(now)),
-                ..Wake::default()
-            },
-            at: times::to_database(now),
-        };
         let wake = match (reason, &row.task.state) {
             (WakeReason::Terminal, State::Terminal(ended)) => {
-                let own = end_text(row, *ended);
-                let wake = new(wire::WakeReason::Terminal, own.clone());
-                let group_wake = group_wake(&row.wake);
-                if let (GroupWake::AllDone | GroupWake::FirstFailed, Some(group)) =
-                    (group_wake, &row.wake.group)
-                {
-                    self.candidates.push(Candidate {
-                        key: GroupKey {
-                            session: row.session,
-                            group: group.clone(),
-                        },
-                        group_wake,
-                        ended: *ended,
-                        wake,
-                        text: EndText {
-                            group: group.clone(),
-                            own,
-                        },
-                    });
+                if row.wake.group.is_some() && group_wake(&row.wake) != GroupWake::Each {
                     return None;
                 }
-                wake
+                new_wake(row, wire::WakeReason::Terminal, end_text(row, *ended), now)
             }
             (WakeReason::Question, _) => {
                 let prompt = row
@@ -120,17 +81,55 @@ impl Wakes {
                     .as_ref()
                     .map_or("", |question| question.prompt.as_str());
                 let text = format!("{} asks: {}", title(row), quote(prompt));
-                new(wire::WakeReason::Question, text)
+                NewWake {
+                    question: pending(&row.task),
+                    ..new_wake(row, wire::WakeReason::Question, text, now)
+                }
             }
             (WakeReason::Message | WakeReason::Terminal, _) => {
                 let said = message.map(said).unwrap_or_default();
                 let text = format!("{} says: {}", title(row), quote(&said));
-                new(wire::WakeReason::Message, text)
+                let mut wake = new_wake(row, wire::WakeReason::Message, text, now);
+                wake.wake.message_number = message.map_or(0, |message| message.number);
+                wake
             }
         };
         let logged = log(&wake);
         self.wakes.push(wake);
         Some(logged)
+    }
+
+    /// Notes a question that the change has closed.
+    fn note_closed(&mut self, before: &Task, row: &TaskRow) {
+        if let Some(question) = pending(before)
+            && pending(&row.task) != Some(question)
+        {
+            self.closed.push((row.session, question));
+        }
+    }
+
+    /// Notes the end of a task that belongs to a group. Whether it wakes depends on the group, not only on this task.
+    fn note_group_end(&mut self, before: &Task, row: &TaskRow, now: Timestamp) {
+        let (State::Terminal(ended), false, Some(group)) =
+            (&row.task.state, before.is_terminal(), &row.wake.group)
+        else {
+            return;
+        };
+        let own = end_text(row, *ended);
+        self.candidates.push(Candidate {
+            key: GroupKey {
+                session: row.session,
+                group: group.clone(),
+            },
+            policy: policy(&row.wake),
+            group_wake: group_wake(&row.wake),
+            ended: *ended,
+            wake: new_wake(row, wire::WakeReason::Terminal, String::new(), now),
+            text: EndText {
+                group: group.clone(),
+                own,
+            },
+        });
     }
 
     /// Notes the wake for the end of a monitor's firing, if the change asks for one. Answers with its event.
@@ -144,23 +143,7 @@ impl Wakes {
             return None;
         };
         let text = format!("{}: {}", title(row), judged.wake.as_deref()?);
-        let wake = NewWake {
-            namespace_id: row.wake.namespace_id,
-            session: row.session,
-            task: row.task.id,
-            wake: Wake {
-                task_id: row.task.id.to_string(),
-                ordinal: row.ordinal,
-                reason: wire::WakeReason::Monitor.into(),
-                generation: row.task.generation.cast_signed(),
-                state: event::published_state(&row.task.state).into(),
-                group: row.wake.group.clone().unwrap_or_default(),
-                text,
-                created_at: Some(times::core_to_proto(now)),
-                ..Wake::default()
-            },
-            at: times::to_database(now),
-        };
+        let wake = new_wake(row, wire::WakeReason::Monitor, text, now);
         let logged = log(&wake);
         self.wakes.push(wake);
         Some(logged)
@@ -193,13 +176,18 @@ impl Wakes {
             let has_live =
                 standing.has_live || new_groups.contains(&(key.session, key.group.as_str()));
             let members = groups.remove(&key).unwrap_or_default();
-            for wake in settle_group(
-                members,
-                GroupStanding {
-                    has_live,
-                    ..standing
-                },
-            ) {
+            let standing = GroupStanding {
+                has_live,
+                ..standing
+            };
+            let mut woken = settle_group(members, standing);
+            for wake in &mut woken {
+                if wake.wake.reason() == wire::WakeReason::GroupDone {
+                    let ends = wakes::count_ends(db, &key).await?;
+                    wake.wake.text = done_text(&key.group, ends, &wake.wake.text);
+                }
+            }
+            for wake in woken {
                 events.entry(key.session).or_default().push(log(&wake));
                 self.wakes.push(wake);
             }
@@ -209,11 +197,13 @@ impl Wakes {
 
     /// Stores the wakes; whether there were any.
     pub(super) async fn write(&self, db: &mut Connection) -> Result<bool, StoreError> {
-        if self.wakes.is_empty() {
-            return Ok(false);
+        if !self.wakes.is_empty() {
+            wakes::insert_wakes(db, &self.wakes).await?;
         }
-        wakes::insert_wakes(db, &self.wakes).await?;
-        Ok(true)
+        if !self.closed.is_empty() {
+            wakes::withdraw(db, &self.closed).await?;
+        }
+        Ok(!self.wakes.is_empty())
     }
 }
 
@@ -227,29 +217,74 @@ fn settle_group(members: Vec<Candidate>, standing: GroupStanding) -> Vec<NewWake
     let count = members.len();
     let mut wakes = Vec::new();
     for (index, member) in members.into_iter().enumerate() {
-        let is_last = !standing.has_live && index + 1 == count;
-        let reason = group_reason(member.group_wake, member.ended, is_last, failed_before > 0);
+        let group = GroupEnd {
+            is_last: !standing.has_live && index + 1 == count,
+            has_failed_before: failed_before > 0,
+            is_end_awaited: standing.is_end_awaited,
+        };
+        let reasons = group_reasons(member.policy, member.group_wake, member.ended, group);
         if member.ended == TerminalState::Failed {
             failed_before += 1;
         }
         let EndText { group, own } = member.text;
-        let (reason, text) = match reason {
-            None => continue,
-            Some(GroupReason::Done) => (
-                wire::WakeReason::GroupDone,
-                format!("All tasks of the group {group:?} have ended; the last was:\n{own}"),
-            ),
-            Some(GroupReason::Failed) => (
-                wire::WakeReason::GroupFailed,
-                format!("A task of the group {group:?} failed:\n{own}"),
-            ),
+        let said = |reason: wire::WakeReason, text: String| {
+            let mut wake = member.wake.clone();
+            wake.wake.reason = reason.into();
+            wake.wake.text = text;
+            wake
         };
-        let mut wake = member.wake;
-        wake.wake.reason = reason.into();
-        wake.wake.text = text;
-        wakes.push(wake);
+        if reasons.failed {
+            let text = format!("A task of the group {group:?} failed:\n{own}");
+            wakes.push(said(wire::WakeReason::GroupFailed, text));
+        }
+        if reasons.done {
+            wakes.push(said(wire::WakeReason::GroupDone, own));
+        }
     }
     wakes
+}
+
+/// What is said of a group whose last task has ended as `own` tells.
+fn done_text(group: &str, ends: GroupEnds, own: &str) -> String {
+    let GroupEnds {
+        succeeded,
+        failed,
+        canceled,
+    } = ends;
+    format!(
+        "All tasks of the group {group:?} have ended: {succeeded} succeeded, {failed} failed, {canceled} canceled. The last \
+         was:\n{own}"
+    )
+}
+
+/// A wake for what happened to a task just now.
+fn new_wake(row: &TaskRow, reason: wire::WakeReason, text: String, now: Timestamp) -> NewWake {
+    NewWake {
+        namespace_id: row.wake.namespace_id,
+        session: row.session,
+        task: row.task.id,
+        wake: Wake {
+            task_id: row.task.id.to_string(),
+            ordinal: row.ordinal,
+            reason: reason.into(),
+            generation: row.task.generation.cast_signed(),
+            state: event::published_state(&row.task.state).into(),
+            group: row.wake.group.clone().unwrap_or_default(),
+            text,
+            created_at: Some(times::core_to_proto(now)),
+            ..Wake::default()
+        },
+        question: None,
+        at: times::to_database(now),
+    }
+}
+
+/// The question that a task waits for.
+fn pending(task: &Task) -> Option<QuestionId> {
+    match &task.state {
+        State::AwaitingInput { question, .. } => Some(question.id),
+        State::Queued { .. } | State::Running { .. } | State::Terminal(_) => None,
+    }
 }
 
 fn log(wake: &NewWake) -> LoggedEvent {

@@ -88,6 +88,42 @@ pub async fn insert_messages(db: &mut PgConnection, rows: &[MessageRow]) -> Resu
     Ok(())
 }
 
+/// The message that was posted under a name of the poster's own.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_by_request(
+    db: impl PgExecutor<'_>,
+    task: TaskId,
+    direction: MessageDirection,
+    request_id: &str,
+) -> Result<Option<TaskMessage>, StoreError> {
+    let row = sqlx::query_as!(
+        StoredMessage,
+        r#"select task_id, number, id, direction, body, in_reply_to, run, created_at from message
+           where task_id = $1 and direction = $2 and request_id = $3"#,
+        Uuid::from_u128(task.0),
+        direction_column(direction),
+        request_id
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(StoredMessage::into_message).transpose()
+}
+
+/// Whether messages can still come to a task: it has not ended.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn can_grow(db: impl PgExecutor<'_>, task: TaskId) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select 1 from task_live where id = $1) as "is_live!""#,
+        Uuid::from_u128(task.0)
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Which of these posts are stored already, each with its message.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use prost::Message as _;
 use sqlx::{PgConnection, PgExecutor};
 use std::time::Duration;
-use taskyard_core::id::{SessionUid, TaskId};
+use taskyard_core::id::{QuestionId, SessionUid, TaskId};
 use taskyard_proto::v1::Wake;
 use uuid::Uuid;
 
@@ -20,6 +20,8 @@ pub struct NewWake {
     pub task: TaskId,
     /// What it says; without id, session and deliveries.
     pub wake: Wake,
+    /// The question that it tells of; the wake goes when the question does.
+    pub question: Option<QuestionId>,
     /// When it came to be.
     pub at: DateTime<Utc>,
 }
@@ -53,9 +55,27 @@ pub struct GroupKey {
 pub struct GroupStanding {
     /// Whether one of its tasks is live.
     pub has_live: bool,
-    /// How many of its tasks have failed.
+    /// How many of its tasks have failed, at most 1,000.
     pub failed: i64,
+    /// Whether one of its newest tasks wants its owner woken when none is left; told only where none is.
+    pub is_end_awaited: bool,
 }
+
+/// How the tasks of a group have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupEnds {
+    /// Well.
+    pub succeeded: i64,
+    /// Badly.
+    pub failed: i64,
+    /// By a cancel.
+    pub canceled: i64,
+}
+
+/// How many tasks of a group are asked whether they await its end, newest first.
+const ASKED_MEMBERS: i64 = 256;
+/// How many ends of a group are counted, newest first.
+const COUNTED_ENDS: i64 = 10_000;
 
 /// Stores wakes.
 ///
@@ -63,13 +83,39 @@ pub struct GroupStanding {
 /// Any [`StoreError`].
 pub async fn insert_wakes(db: &mut PgConnection, wakes: &[NewWake]) -> Result<(), StoreError> {
     sqlx::query!(
-        r#"insert into wake (namespace_id, session_uid, task_id, body, created_at)
-           select * from unnest($1::int[], $2::bigint[], $3::uuid[], $4::bytea[], $5::timestamptz[])"#,
+        r#"insert into wake (namespace_id, session_uid, task_id, body, created_at, question_id)
+           select * from unnest($1::int[], $2::bigint[], $3::uuid[], $4::bytea[], $5::timestamptz[], $6::uuid[])"#,
         &wakes.iter().map(|wake| wake.namespace_id).collect::<Vec<_>>(),
         &wakes.iter().map(|wake| wake.session.0).collect::<Vec<_>>(),
         &wakes.iter().map(|wake| Uuid::from_u128(wake.task.0)).collect::<Vec<_>>(),
         &wakes.iter().map(|wake| wake.wake.encode_to_vec()).collect::<Vec<_>>(),
-        &wakes.iter().map(|wake| wake.at).collect::<Vec<_>>()
+        &wakes.iter().map(|wake| wake.at).collect::<Vec<_>>(),
+        &wakes.iter().map(|wake| wake.question.map(|id| Uuid::from_u128(id.0))).collect::<Vec<_>>() as _
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes the wakes for questions that are pending no more, whoever holds them.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn withdraw(
+    db: &mut PgConnection,
+    closed: &[(SessionUid, QuestionId)],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"delete from wake w using unnest($1::bigint[], $2::uuid[]) c(session_uid, question_id)
+           where w.session_uid = c.session_uid and w.question_id = c.question_id"#,
+        &closed
+            .iter()
+            .map(|(session, _)| session.0)
+            .collect::<Vec<_>>(),
+        &closed
+            .iter()
+            .map(|(_, id)| Uuid::from_u128(id.0))
+            .collect::<Vec<_>>()
     )
     .execute(db)
     .await?;
@@ -103,14 +149,20 @@ pub async fn read_groups(
     keys: &[GroupKey],
 ) -> Result<Vec<GroupStanding>, StoreError> {
     let rows = sqlx::query!(
-        r#"select exists (select 1 from task_live l where l.session_uid = w.session_uid and l.group_name = w.group_name)
-               as "has_live!",
+        r#"select live.found as "has_live!",
              (select count(*) from (select 1 from task t join task_end e on e.id = t.id
                where t.session_uid = w.session_uid and t.group_name = w.group_name and e.state = 4 limit 1000) failed)
-               as "failed!"
-           from unnest($1::bigint[], $2::text[]) with ordinality w(session_uid, group_name, nr) order by w.nr"#,
+               as "failed!",
+             exists (select 1 from (select t.wake_policy, t.group_wake from task t
+               where t.session_uid = w.session_uid and t.group_name = w.group_name and not live.found
+               order by t.ordinal desc limit $3) m where m.wake_policy <> 1 and m.group_wake <> 1) as "is_end_awaited!"
+           from unnest($1::bigint[], $2::text[]) with ordinality w(session_uid, group_name, nr)
+             cross join lateral (select exists (select 1 from task_live l
+               where l.session_uid = w.session_uid and l.group_name = w.group_name) as found) live
+           order by w.nr"#,
         &keys.iter().map(|key| key.session.0).collect::<Vec<_>>(),
-        &keys.iter().map(|key| key.group.clone()).collect::<Vec<_>>()
+        &keys.iter().map(|key| key.group.clone()).collect::<Vec<_>>(),
+        ASKED_MEMBERS
     )
     .fetch_all(db)
     .await?;
@@ -119,8 +171,32 @@ pub async fn read_groups(
         .map(|row| GroupStanding {
             has_live: row.has_live,
             failed: row.failed,
+            is_end_awaited: row.is_end_awaited,
         })
         .collect())
+}
+
+/// How the newest tasks of a group have ended.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn count_ends(db: &mut PgConnection, key: &GroupKey) -> Result<GroupEnds, StoreError> {
+    let row = sqlx::query!(
+        r#"select count(*) filter (where m.state = 3) as "succeeded!", count(*) filter (where m.state = 4) as "failed!",
+             count(*) filter (where m.state = 5) as "canceled!"
+           from (select e.state from task t join task_end e on e.id = t.id
+             where t.session_uid = $1 and t.group_name = $2 order by t.ordinal desc limit $3) m"#,
+        key.session.0,
+        key.group,
+        COUNTED_ENDS
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(GroupEnds {
+        succeeded: row.succeeded,
+        failed: row.failed,
+        canceled: row.canceled,
+    })
 }
 
 /// Removes wakes that `consumer` has handled; says how many. One that was handed to somebody else meanwhile stays.

@@ -60,6 +60,61 @@ async fn lapse(deployment: &Deployment, task: &str) {
 }
 
 #[tokio::test]
+async fn a_full_thread_keeps_no_question_from_its_answer() {
+    let deployment = Deployment::by_hand().await;
+    let mut client = deployment.client().await;
+    let played = Played::start(&client, &new_session("full"), command(&["work"])).await;
+    let asked = played.inside.put_question("which", "Which one?").await;
+    let mut database = deployment.database().connect().await;
+    let id: uuid::Uuid = played.id()["task_".len()..].parse().expect("an id");
+    let fill = "update task_live set messages = 10000 where id = $1";
+    let filled = sqlx::query(fill).bind(id).execute(&mut database).await;
+    assert_eq!(filled.expect("its thread is full").rows_affected(), 1);
+    let request = taskyard_proto::v1::PostMessageRequest {
+        task: played.id().to_owned(),
+        parts: vec![taskyard_tests::played::text("one more")],
+        ..Default::default()
+    };
+    let refused = client.tasks.post_message(request).await;
+    expect_refused("a post", refused, Code::ResourceExhausted, "LIMIT_REACHED");
+    let answered = answer(&mut client, to(played.id(), &asked, "this one")).await;
+    let message = answered.expect("answered").message.expect("the message");
+    assert_eq!(message.number, 10_001);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_sent_again_is_known_by_its_request_id() {
+    let deployment = Deployment::by_hand().await;
+    let mut client = deployment.client().await;
+    let played = Played::start(&client, &new_session("again"), command(&["work"])).await;
+    let asked = played.inside.put_question("which", "Which one?").await;
+    let named = |words: &str| AnswerTaskRequest {
+        request_id: "mine".to_owned(),
+        ..to(played.id(), &asked, words)
+    };
+    let first = answer(&mut client, named("this one")).await;
+    let again = answer(&mut client, named("this one")).await;
+    assert_eq!(
+        first.expect("answered").message,
+        again.expect("the same answer").message
+    );
+    let other = answer(&mut client, named("that one")).await;
+    expect_refused(
+        "another answer",
+        other,
+        Code::AlreadyExists,
+        "REQUEST_ID_CONFLICT",
+    );
+    let somebody = answer(&mut client, to(played.id(), &asked, "this one")).await;
+    expect_refused(
+        "without a name",
+        somebody,
+        Code::FailedPrecondition,
+        "ALREADY_ANSWERED",
+    );
+}
+
+#[tokio::test]
 async fn a_question_waits_for_its_answer_and_the_work_goes_on() {
     let deployment = Deployment::by_hand().await;
     let mut client = deployment.client().await;

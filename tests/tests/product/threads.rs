@@ -245,6 +245,58 @@ async fn a_repeated_post_answers_with_the_stored_message() {
 }
 
 #[tokio::test]
+async fn a_request_id_is_for_one_message_only() {
+    let deployment = Deployment::by_hand().await;
+    let mut client = deployment.client().await;
+    let played = Played::start(&client, &new_session("repeat"), command(&["work"])).await;
+    let named = |words: &str| PostMessageRequest {
+        request_id: "one".to_owned(),
+        ..to(played.id(), vec![text(words)])
+    };
+    post(&mut client, named("go on")).await.expect("posted");
+    let refused = post(&mut client, named("stop")).await;
+    expect_refused(
+        "the owner's",
+        refused,
+        Code::AlreadyExists,
+        "REQUEST_ID_CONFLICT",
+    );
+    let from_work = |words: &str| PostRequest {
+        request_id: "one".to_owned(),
+        ..from_inside(vec![text(words)])
+    };
+    let said = played.inside.post(from_work("half way")).await;
+    assert!(said.expect("posted").created, "the directions are apart");
+    let refused = played.inside.post(from_work("done")).await;
+    expect_refused(
+        "the work's",
+        refused,
+        Code::AlreadyExists,
+        "REQUEST_ID_CONFLICT",
+    );
+    assert_eq!(list(&mut client, thread_of(played.id())).await.newest, 2);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_message_of_an_ended_task() {
+    let deployment = Deployment::by_hand().await;
+    let client = deployment.client().await;
+    let mut played = Played::start(&client, &new_session("ended"), command(&["work"])).await;
+    let waiting = ListMessagesRequest {
+        after: Some(0),
+        wait: Some(milliseconds(60_000)),
+        ..thread_of(played.id())
+    };
+    let asked_at = Instant::now();
+    let mut waiter = client.clone();
+    let waiting = tokio::spawn(async move { list(&mut waiter, waiting).await });
+    played.finish(0).await;
+    let answer = within("the answer", SOON, waiting).await.expect("no panic");
+    assert!(answer.messages.is_empty(), "{answer:?}");
+    assert!(asked_at.elapsed() < PROMPTLY, "{:?}", asked_at.elapsed());
+}
+
+#[tokio::test]
 async fn what_no_message_may_be_is_refused_on_both_sides() {
     let mut client = Deployment::by_hand().await.client().await;
     let session = new_session("thread");

@@ -109,9 +109,10 @@ async fn each_policy_wakes_for_its_own_reasons() {
         };
         played.inside.post(post).await.expect("posted");
         let asked = played.inside.put_question("which", "Which one?").await;
+        let mut wakes = drain(&client, &session).await;
         answer_pending(&mut client, played.id(), asked).await;
         played.finish(3).await;
-        let wakes = drain(&client, &session).await;
+        wakes.extend(drain(&client, &session).await);
         assert_eq!(reasons(&wakes), expected, "{policy:?}");
         for wake in &wakes {
             assert_eq!(
@@ -435,6 +436,78 @@ async fn a_group_wakes_once_when_all_its_tasks_have_ended() {
     assert_eq!(
         reasons(&drain(&client, &session).await),
         [WakeReason::GroupDone]
+    );
+}
+
+#[tokio::test]
+async fn a_group_wakes_by_the_word_of_any_member_whoever_ends_last() {
+    let client = Deployment::by_hand().await.client().await;
+    let session = new_session("group");
+    let silent = TaskDefinition {
+        wake_policy: WakePolicy::Silent.into(),
+        ..grouped("crawl", GroupWake::Each)
+    };
+    let mut loud = Played::start(&client, &session, grouped("crawl", GroupWake::AllDone)).await;
+    let mut last = Played::start(&client, &session, silent.clone()).await;
+    loud.finish(1).await;
+    assert_eq!(drain(&client, &session).await, [], "one is left");
+    last.finish(0).await;
+    let wakes = drain(&client, &session).await;
+    assert_eq!(reasons(&wakes), [WakeReason::GroupDone]);
+    assert!(
+        wakes[0].text.starts_with(
+            "All tasks of the group \"crawl\" have ended: 1 succeeded, 1 failed, 0 canceled."
+        ),
+        "{}",
+        wakes[0].text
+    );
+    // Where nobody asked, nobody is woken.
+    let quiet = TaskDefinition {
+        group: "quiet".to_owned(),
+        ..silent
+    };
+    let mut quiet = Played::start(&client, &session, quiet).await;
+    quiet.finish(0).await;
+    assert_eq!(drain(&client, &session).await, []);
+}
+
+#[tokio::test]
+async fn the_only_task_of_a_group_that_fails_wakes_for_both() {
+    let client = Deployment::by_hand().await.client().await;
+    let session = new_session("group");
+    let mut alone = Played::start(&client, &session, grouped("one", GroupWake::FirstFailed)).await;
+    alone.finish(1).await;
+    let wakes = drain(&client, &session).await;
+    assert_eq!(
+        reasons(&wakes),
+        [WakeReason::GroupFailed, WakeReason::GroupDone]
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_woken_for_a_question_that_is_answered() {
+    let mut client = Deployment::by_hand().await.client().await;
+    let session = new_session("answered");
+    let mut played = Played::start(&client, &session, waking(WakePolicy::OnActivity)).await;
+    let first = played.inside.put_question("one", "Which one?").await;
+    let taken = take(&client, of(&session, "runtime")).await;
+    assert_eq!(reasons(&taken), [WakeReason::Question]);
+    answer_pending(&mut client, played.id(), first).await;
+    // Gone, though somebody holds it, and one that nobody has taken yet.
+    let second = played.inside.put_question("two", "And now?").await;
+    answer_pending(&mut client, played.id(), second).await;
+    let acknowledge = TakeWakesRequest {
+        ack_ids: ids(&taken),
+        ..of(&session, "runtime")
+    };
+    let after = try_take(&client, acknowledge).await.expect("taken");
+    assert_eq!((after.acknowledged, after.wakes), (0, Vec::new()));
+    // One that ends while it asks.
+    played.inside.put_question("three", "Still there?").await;
+    played.finish(0).await;
+    assert_eq!(
+        reasons(&drain(&client, &session).await),
+        [WakeReason::Terminal]
     );
 }
 

@@ -3,11 +3,11 @@
 use super::{Caller, caller::refused};
 use crate::{
     app::App,
-    commit::{Content, Post},
+    commit::{CommitError, Content, Post},
     control::{
         get_task,
         refusal::Refusal,
-        thread::{check_parts, check_reply, check_request_id, find_schema_violation},
+        thread::{check_parts, check_reply, check_request_id, find_schema_violation, post_refused},
     },
 };
 use taskyard_core::task::Event;
@@ -17,8 +17,8 @@ use uuid::Uuid;
 /// Stores a message for the owner.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::SchemaMismatch`], [`Refusal::LimitReached`], [`Refusal::LeaseLost`], or what
-/// storing says.
+/// [`Refusal::InvalidField`], [`Refusal::SchemaMismatch`], [`Refusal::LimitReached`], [`Refusal::RequestIdConflict`],
+/// [`Refusal::LeaseLost`], or what storing says.
 pub async fn post(
     app: &App,
     caller: &Caller,
@@ -35,6 +35,7 @@ pub async fn post(
             problem,
         });
     }
+    let name = request_id.clone().unwrap_or_default();
     let post = Post {
         id: Uuid::now_v7().as_u128(),
         direction: MessageDirection::Outbound,
@@ -43,10 +44,13 @@ pub async fn post(
         request_id,
     };
     let content = Content::Message(Box::new(post));
-    let changed = caller
+    let stored = caller
         .change(app, Event::Post(caller.fence()), content)
-        .await
-        .map_err(refused)?;
+        .await;
+    let changed = stored.map_err(|error| match error {
+        CommitError::RequestIdConflict => post_refused(error, &name),
+        error => refused(error),
+    })?;
     Ok(PostResponse {
         created: !changed.is_repeated,
         message: changed.message,

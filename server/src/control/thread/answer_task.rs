@@ -1,5 +1,6 @@
 //! AnswerTask: the answer is stored, the question closed and the task resumed in one transaction.
 
+use super::{check_request_id, post_refused};
 use crate::{
     app::App,
     commit::{Change, CommitError, Content, Post},
@@ -30,12 +31,14 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::SchemaMismatch`], [`Refusal::QuestionNotPending`],
 /// [`Refusal::QuestionAnswered`], [`Refusal::QuestionExpired`], [`Refusal::CancelRequested`],
-/// [`Refusal::TaskTerminal`], or what resolving and storing say.
+/// [`Refusal::TaskTerminal`], [`Refusal::RequestIdConflict`], or what resolving and storing say.
 pub async fn answer_task(
     app: &App,
     request: AnswerTaskRequest,
 ) -> Result<AnswerTaskResponse, Refusal> {
     let (part, answer_json) = read_answer(request.answer)?;
+    let parts = vec![MessagePart { part: Some(part) }];
+    let request_id = check_request_id(request.request_id)?;
     let id = parse_question_id(&request.question_id)?;
     let found =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
@@ -45,7 +48,21 @@ pub async fn answer_task(
             resource: Resource::Question,
             name: request.question_id.clone(),
         })?;
-    refuse_closed(app, found.id, &question).await?;
+    let closed = refuse_closed(app, found.id, &question).await;
+    if let (Err(_), Some(request_id)) = (&closed, &request_id)
+        && let Some(earlier) = find_request(app, found.id, request_id).await?
+    {
+        if earlier.parts != parts || earlier.in_reply_to != request.question_id {
+            return Err(Refusal::RequestIdConflict {
+                request_id: request_id.clone(),
+            });
+        }
+        return Ok(AnswerTaskResponse {
+            task: Some(get_task::read_task(app, found.id).await?.task),
+            message: Some(earlier),
+        });
+    }
+    closed?;
     if let Some(problem) = schema::find_violation(&question.request.expected_json, &answer_json) {
         return Err(Refusal::SchemaMismatch {
             field: "answer",
@@ -53,12 +70,13 @@ pub async fn answer_task(
         });
     }
     let message_id = Uuid::now_v7().as_u128();
+    let name = request_id.clone().unwrap_or_default();
     let post = Post {
         id: message_id,
         direction: MessageDirection::Inbound,
-        parts: vec![MessagePart { part: Some(part) }],
+        parts,
         in_reply_to: request.question_id,
-        request_id: None,
+        request_id,
     };
     let change = Change::new(
         found.id,
@@ -71,12 +89,22 @@ pub async fn answer_task(
             rejected: Rejected::NotPending | Rejected::Terminal,
             ..
         }) => Some(own_answer(app, found.id, id, message_id).await?),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(post_refused(error, &name)),
     };
     Ok(AnswerTaskResponse {
         task: Some(get_task::read_task(app, found.id).await?.task),
         message,
     })
+}
+
+/// The message that an earlier call with the same `request_id` stored.
+async fn find_request(
+    app: &App,
+    task: TaskId,
+    request_id: &str,
+) -> Result<Option<TaskMessage>, Refusal> {
+    let (db, inbound) = (app.store.pool(), MessageDirection::Inbound);
+    Ok(messages::find_by_request(db, task, inbound, request_id).await?)
 }
 
 /// The part that is stored, and the JSON that a schema is held against.

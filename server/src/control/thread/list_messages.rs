@@ -79,7 +79,7 @@ pub async fn list_messages(
     })
 }
 
-/// The messages, as soon as there are any, or none when the time is up.
+/// The messages, as soon as there are any, or none when the time is up or the task has ended.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] once the task is gone, [`Refusal::ShuttingDown`], [`Refusal::Store`].
@@ -88,6 +88,8 @@ pub async fn wait_for_messages(app: &App, wait: MessageWait) -> Result<Vec<TaskM
     let mut touches = app.events.subscribe_session(wait.session);
     loop {
         let looked_at = Instant::now();
+        // Asked before the look: what was said last is seen.
+        let can_grow = messages::can_grow(app.store.pool(), wait.task).await?;
         let found = messages::list_messages(
             app.store.pool(),
             wait.task,
@@ -105,6 +107,9 @@ pub async fn wait_for_messages(app: &App, wait: MessageWait) -> Result<Vec<TaskM
                 resource: Resource::Task,
                 name: wait.task.to_string(),
             });
+        }
+        if !can_grow {
+            return Ok(found);
         }
         let next_look = wait.until.min(looked_at + POLL_INTERVAL);
         tokio::select! {

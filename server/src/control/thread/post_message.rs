@@ -3,7 +3,7 @@
 use super::{check_parts, check_request_id};
 use crate::{
     app::App,
-    commit::{Change, Content, Post},
+    commit::{Change, CommitError, Content, Post},
     control::{refusal::Refusal, resolve},
     store::messages::{self, read_message_id},
 };
@@ -14,7 +14,8 @@ use uuid::Uuid;
 /// Stores a message for the work of a task; it is delivered when the work takes it.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::TaskTerminal`], [`Refusal::LimitReached`], or what resolving and storing say.
+/// [`Refusal::InvalidField`], [`Refusal::TaskTerminal`], [`Refusal::LimitReached`], [`Refusal::RequestIdConflict`], or what
+/// resolving and storing say.
 pub async fn post_message(
     app: &App,
     request: PostMessageRequest,
@@ -24,6 +25,7 @@ pub async fn post_message(
     let found =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     check_reply(app, found.id, &request.in_reply_to).await?;
+    let name = request_id.clone().unwrap_or_default();
     let post = Post {
         id: Uuid::now_v7().as_u128(),
         direction: MessageDirection::Inbound,
@@ -32,12 +34,23 @@ pub async fn post_message(
         request_id,
     };
     let change = Change::new(found.id, Event::Deliver, Content::Message(Box::new(post)));
-    let changed = app.commits.change(found.session, change).await?;
+    let stored = app.commits.change(found.session, change).await;
+    let changed = stored.map_err(|error| post_refused(error, &name))?;
     let created = !changed.is_repeated;
     Ok(PostMessageResponse {
         message: changed.message,
         created,
     })
+}
+
+/// What the commit of a post refused; `request_id` is that of the post.
+pub(crate) fn post_refused(error: CommitError, request_id: &str) -> Refusal {
+    match Refusal::from(error) {
+        Refusal::RequestIdConflict { .. } => Refusal::RequestIdConflict {
+            request_id: request_id.to_owned(),
+        },
+        refusal => refusal,
+    }
 }
 
 /// Checks that a message answers one of the same task.
