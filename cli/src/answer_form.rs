@@ -102,6 +102,12 @@ impl Expected {
                 _ => Err(complaint()),
             },
             Expected::Integer | Expected::Number => match serde_json::from_str(word) {
+                Ok(Value::Number(number)) if number.is_f64() && !word.contains(['.', 'e', 'E']) => {
+                    Err(format!(
+                        "`{}` has more digits than are kept here; send it as it is with --json",
+                        clean(word)
+                    ))
+                }
                 Ok(Value::Number(number)) => {
                     let is_whole = number.as_f64().is_some_and(|number| number.fract() == 0.0);
                     if is_whole || *self == Expected::Number {

@@ -90,6 +90,35 @@ async fn a_script_sees_what_is_below_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_script_reads_the_result_and_the_thread_of_a_child() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let script = "C=$(self spawn -- bash -c '\"$0\" self inbox --wait 60s; \"$0\" self post found-it; echo 42 >$TASKYARD_RESULT' \"$YARD\")\n\
+                  self message $C 'look in the attic' >/dev/null\n\
+                  self wait $C >/dev/null\n\
+                  self get $C --result | tr -d ' \\n' | grep -o '\"output\":42'\n\
+                  self get $C -o json | grep -c succeeded\n\
+                  self messages $C -o json | grep -o -e attic -e found-it\n";
+    let task = client.run(&new_session("spawn"), agent(script)).await;
+    let logs = deployment.command_line().run(&["logs", &task.id]).await;
+    assert_eq!(task.state(), TaskState::Succeeded, "{logs:?}");
+    assert_eq!(logs.text(), "\"output\":42\n1\nattic\nfound-it\n");
+}
+
+#[tokio::test]
+async fn an_agent_that_follows_its_childs_output_gives_its_slot_to_it() {
+    let worker = WorkerPlan::new("w1").flags(&["--slots=1"]);
+    let deployment = Deployment::builder().workers(vec![worker]).start().await;
+    let mut client = deployment.client().await;
+    let script = "C=$(self spawn -- sh -c 'echo from the child'); self tail -f $C; self messages --follow $C";
+    let task = client.run(&new_session("follow"), agent(script)).await;
+    let logs = deployment.command_line().run(&["logs", &task.id]).await;
+    assert_eq!(task.state(), TaskState::Succeeded, "{logs:?}");
+    assert_eq!(logs.text(), "from the child\n");
+    deployment.remove().await;
+}
+
+#[tokio::test]
 async fn four_agents_in_four_slots_each_await_a_child_that_awaits_its_own() {
     let worker = WorkerPlan::new("w1").flags(&["--slots=4"]);
     let deployment = Deployment::builder().workers(vec![worker]).start().await;

@@ -71,6 +71,36 @@ async fn one_of_the_choices_is_printed_as_it_is_and_an_expired_question_has_its_
 }
 
 #[tokio::test]
+async fn a_question_that_is_repeated_is_asked_again_and_a_later_run_finds_each_answer() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let cli = deployment.command_line();
+    let script = "for file in a b; do echo $file: $(self ask 'Delete the next file?'); done\n\
+                  [ $TASKYARD_RUN = 2 ]\n";
+    let task = client
+        .create(&new_session("ask"), retried(agent(script), 2))
+        .await;
+    let mut answered = String::new();
+    for answer in ["yes", "no"] {
+        let asking = client
+            .reached(&task.id, |task| {
+                let asked = task.input_request.as_ref();
+                asked.is_some_and(|asked| asked.id != answered)
+            })
+            .await;
+        answered = asking.input_request.expect("it asks").id;
+        cli.run(&["answer", &task.id, answer]).await.expect_code(0);
+    }
+    let ended = client.ended(&task.id).await;
+    assert_eq!((ended.state(), ended.run), (TaskState::Succeeded, 2));
+    for run in ["1", "2"] {
+        let logs = ["logs", &task.id, "--run", run, "--stream", "stdout"];
+        let printed = cli.run(&logs).await.expect_code(0);
+        assert_eq!(printed.text(), "a: yes\nb: no\n", "run {run}");
+    }
+}
+
+#[tokio::test]
 async fn on_a_terminal_a_person_is_asked_field_by_field() {
     let Ok(python) = std::process::Command::new("python3").arg("-V").output() else {
         return skipped("there is no python3 to make a terminal");

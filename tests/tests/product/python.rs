@@ -1,4 +1,4 @@
-//! The example in Python: nothing but grpcio, and stubs generated from `proto/`.
+//! The examples in Python: nothing but grpcio, and stubs generated from `proto/`.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use taskyard_proto::v1::TaskState;
 use taskyard_tests::binaries::repository;
-use taskyard_tests::client::new_session;
+use taskyard_tests::client::{command, new_session, with_command};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::skip::skipped;
 use taskyard_tests::wait::{SOON, within};
@@ -23,18 +24,7 @@ async fn the_example_submits_follows_and_reads_the_result() {
         return;
     };
     let deployment = Deployment::shared().await;
-    let stubs = deployment.folder().join(new_session("stubs"));
-    fs::create_dir(&stubs).expect("a folder");
-    let proto = repository().join("proto");
-    let mut generate = Command::new(&python);
-    generate.args(["-m", "grpc_tools.protoc", "-I"]).arg(&proto);
-    for option in ["--python_out", "--grpc_python_out"] {
-        generate.arg(format!("{option}={}", stubs.display()));
-    }
-    let sources = fs::read_dir(proto.join("taskyard/v1")).expect("the protocol");
-    generate.args(sources.flatten().map(|entry| entry.path()));
-    let generated = run(generate, SOON).await;
-    assert!(generated.status.success(), "{generated:?}");
+    let stubs = generate_stubs(&python, deployment).await;
     for (script, code, word) in [
         (
             "echo one; echo two >&2; printf '{\"n\": 2}' >$TASKYARD_RESULT",
@@ -61,6 +51,55 @@ async fn the_example_submits_follows_and_reads_the_result() {
         assert!(stdout.starts_with("one\n"), "{stdout}");
         assert!(stdout.contains(word), "{stdout}");
     }
+}
+
+#[tokio::test]
+async fn the_example_speaks_for_the_task_that_it_runs_in() {
+    let example = repository().join("examples/python");
+    let Some(python) = environment(&example.join("requirements.txt")).await else {
+        return;
+    };
+    let deployment = Deployment::shared().await;
+    let stubs = generate_stubs(&python, deployment).await;
+    let (python, script) = (
+        python.display().to_string(),
+        example.join("inside_task.py").display().to_string(),
+    );
+    let task = with_command(command(&[&python, &script]), |command| {
+        for (name, value) in [
+            ("PYTHONPATH", stubs.display().to_string()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ] {
+            command.env.insert(name.to_owned(), value);
+        }
+    });
+    let session = new_session("python");
+    let ended = deployment.client().await.run(&session, task).await;
+    let logs = deployment.command_line().run(&["logs", &ended.id]).await;
+    assert_eq!(ended.state(), TaskState::Succeeded, "{logs:?}");
+    assert_eq!(
+        logs.text(),
+        format!("t1 of {session}\nthe child ended with 3\n")
+    );
+    let progress = ended.progress.expect("it reported progress");
+    assert_eq!(progress.label, "waiting for a child");
+}
+
+/// The stubs of the protocol, in a folder of their own.
+async fn generate_stubs(python: &Path, deployment: &Deployment) -> PathBuf {
+    let stubs = deployment.folder().join(new_session("stubs"));
+    fs::create_dir(&stubs).expect("a folder");
+    let proto = repository().join("proto");
+    let mut generate = Command::new(python);
+    generate.args(["-m", "grpc_tools.protoc", "-I"]).arg(&proto);
+    for option in ["--python_out", "--grpc_python_out"] {
+        generate.arg(format!("{option}={}", stubs.display()));
+    }
+    let sources = fs::read_dir(proto.join("taskyard/v1")).expect("the protocol");
+    generate.args(sources.flatten().map(|entry| entry.path()));
+    let generated = run(generate, SOON).await;
+    assert!(generated.status.success(), "{generated:?}");
+    stubs
 }
 
 /// The interpreter of an environment with the packages of the example, made where there is none yet.

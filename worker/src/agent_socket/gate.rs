@@ -20,7 +20,7 @@ use tower::Service;
 use super::connection::Admission;
 use super::guarded_body::GuardedBody;
 use super::refusal;
-use super::waits::Waits;
+use super::waits::{Wait, Waits};
 use crate::link::lease_calls::LeaseCalls;
 
 /// Calls of one attempt at a time.
@@ -54,7 +54,16 @@ enum Waiting {
     Never,
     Always,
     /// If its request says so.
-    IfAsked,
+    IfAsked(Asking),
+}
+
+/// Requests that say whether they wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    CreateTask,
+    ListMessages,
+    /// A follower waits until the last byte of the answer, not only for its beginning.
+    TailOutput,
 }
 
 impl Gate {
@@ -103,7 +112,7 @@ impl Shared {
         let waiting = waiting_of(path).ok_or_else(|| refusal::not_served(path))?;
         let call = self.places.clone().try_acquire_owned();
         let call = call.map_err(|_| refusal::too_many_calls(CALLS_MAX))?;
-        let response = tokio::select! {
+        let (response, wait) = tokio::select! {
             biased;
             () = self.lost.cancelled() => return Err(refusal::lease_lost()),
             response = self.pass_on(request, waiting) => response?,
@@ -111,26 +120,28 @@ impl Shared {
         if refusal::says_lease_lost(response.headers()) {
             self.lost.cancel();
         }
-        Ok(response.map(|body| Body::new(GuardedBody::new(body, self.lost.clone(), call))))
+        Ok(response.map(|body| Body::new(GuardedBody::new(body, self.lost.clone(), call, wait))))
     }
 
-    /// The wait is over when there is an answer, whenever that is read.
+    /// The answer, and the wait where it goes on. Else the wait is over when there is an answer, whenever that is read.
     async fn pass_on(
         &self,
         request: Request<Body>,
         waiting: Waiting,
-    ) -> Result<Response<Body>, Status> {
+    ) -> Result<(Response<Body>, Option<Wait>), Status> {
         let (request, waits) = match waiting {
             Waiting::Never => (request, false),
             Waiting::Always => (request, true),
-            Waiting::IfAsked => {
+            Waiting::IfAsked(asking) => {
                 // It is never closed; without a permit the look is only less frugal.
                 let _look = self.looks.acquire().await;
-                look_into(request).await?
+                look_into(request, asking).await?
             }
         };
-        let _wait = waits.then(|| self.waits.begin());
-        self.calls.pass_on(request).await
+        let wait = waits.then(|| self.waits.begin());
+        let response = self.calls.pass_on(request).await?;
+        let goes_on = waiting == Waiting::IfAsked(Asking::TailOutput);
+        Ok((response, wait.filter(|_| goes_on)))
     }
 }
 
@@ -144,13 +155,18 @@ fn waiting_of(path: &str) -> Option<Waiting> {
     }
     path.strip_prefix(TASK_SERVICE).map(|method| match method {
         "WaitTasks" => Waiting::Always,
-        "CreateTask" => Waiting::IfAsked,
+        "CreateTask" => Waiting::IfAsked(Asking::CreateTask),
+        "ListMessages" => Waiting::IfAsked(Asking::ListMessages),
+        "TailOutput" => Waiting::IfAsked(Asking::TailOutput),
         _ => Waiting::Never,
     })
 }
 
-/// Reads a request that creates a task, and whether it waits for that task's end.
-async fn look_into(request: Request<Body>) -> Result<(Request<Body>, bool), Status> {
+/// Reads a request, and whether it waits.
+async fn look_into(
+    request: Request<Body>,
+    asking: Asking,
+) -> Result<(Request<Body>, bool), Status> {
     let (head, body) = request.into_parts();
     let collected = Limited::new(body, REQUEST_BYTES_MAX + MESSAGE_HEAD_BYTES).collect();
     let content = match collected.await {
@@ -160,7 +176,7 @@ async fn look_into(request: Request<Body>) -> Result<(Request<Body>, bool), Stat
         }
         Err(error) => return Err(Status::from_error(error)),
     };
-    let waits = asks_to_wait(content.clone());
+    let waits = asks_to_wait(content.clone(), asking);
     Ok((
         Request::from_parts(head, Body::new(Full::new(content))),
         waits,
@@ -168,12 +184,22 @@ async fn look_into(request: Request<Body>) -> Result<(Request<Body>, bool), Stat
 }
 
 /// What cannot be read does not wait: it is refused by the control plane, or its wait is a short one.
-fn asks_to_wait(mut content: Bytes) -> bool {
+fn asks_to_wait(mut content: Bytes, asking: Asking) -> bool {
     if content.len() < MESSAGE_HEAD_BYTES || content.get_u8() != 0 {
         return false;
     }
     content.advance(MESSAGE_HEAD_BYTES - 1);
-    v1::CreateTaskRequest::decode(content).is_ok_and(|request| request.wait.is_some())
+    match asking {
+        Asking::CreateTask => {
+            v1::CreateTaskRequest::decode(content).is_ok_and(|request| request.wait.is_some())
+        }
+        Asking::ListMessages => {
+            v1::ListMessagesRequest::decode(content).is_ok_and(|request| request.wait.is_some())
+        }
+        Asking::TailOutput => {
+            v1::TailOutputRequest::decode(content).is_ok_and(|request| request.follow)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -195,10 +221,14 @@ mod tests {
             ),
             (
                 "/taskyard.v1.SessionTaskService/CreateTask",
-                Some(Waiting::IfAsked),
+                Some(Waiting::IfAsked(Asking::CreateTask)),
             ),
             (
                 "/taskyard.v1.SessionTaskService/TailOutput",
+                Some(Waiting::IfAsked(Asking::TailOutput)),
+            ),
+            (
+                "/taskyard.v1.SessionTaskService/GetTask",
                 Some(Waiting::Never),
             ),
             ("/taskyard.v1.WorkerService/Report", None),
@@ -212,20 +242,45 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_waits_if_it_says_so() {
-        let framed = |wait: Option<prost_types::Duration>| {
-            let request = v1::CreateTaskRequest {
-                session_id: "s".to_owned(),
-                wait,
-                ..Default::default()
-            };
+    fn a_request_waits_if_it_says_so() {
+        fn framed(request: &impl Message) -> Bytes {
             let mut content = vec![0, 0, 0, 0, 0];
             request.encode(&mut content).expect("it fits");
             Bytes::from(content)
+        }
+        let creation = |wait: Option<prost_types::Duration>| {
+            framed(&v1::CreateTaskRequest {
+                session_id: "s".to_owned(),
+                wait,
+                ..Default::default()
+            })
         };
-        assert!(!asks_to_wait(framed(None)));
-        assert!(asks_to_wait(framed(Some(prost_types::Duration::default()))));
-        assert!(!asks_to_wait(Bytes::from_static(b"\x01\0\0\0\x02zz")));
-        assert!(!asks_to_wait(Bytes::from_static(b"\0\0")));
+        let messages = |wait: Option<prost_types::Duration>| {
+            framed(&v1::ListMessagesRequest {
+                wait,
+                ..Default::default()
+            })
+        };
+        let tail = |follow: bool| {
+            framed(&v1::TailOutputRequest {
+                follow,
+                ..Default::default()
+            })
+        };
+        let wait = Some(prost_types::Duration::default());
+        for (asking, without, with) in [
+            (Asking::CreateTask, creation(None), creation(wait)),
+            (Asking::ListMessages, messages(None), messages(wait)),
+            (Asking::TailOutput, tail(false), tail(true)),
+        ] {
+            assert!(!asks_to_wait(without, asking), "{asking:?}");
+            assert!(asks_to_wait(with, asking), "{asking:?}");
+        }
+        for garbage in [&b"\x01\0\0\0\x02zz"[..], &b"\0\0"[..]] {
+            assert!(!asks_to_wait(
+                Bytes::from_static(garbage),
+                Asking::CreateTask
+            ));
+        }
     }
 }

@@ -11,6 +11,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::refusal;
+use super::waits::Wait;
 use crate::link::lease_calls;
 
 /// An answer that ends with LEASE_LOST when the lease is lost, and with UNAVAILABLE where the control plane goes away.
@@ -25,6 +26,8 @@ struct Passing {
     lost_now: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Counts the call among those of the attempt.
     _call: OwnedSemaphorePermit,
+    /// Present where the caller waits for as long as the answer lasts.
+    _wait: Option<Wait>,
 }
 
 impl GuardedBody {
@@ -32,6 +35,7 @@ impl GuardedBody {
         body: Body,
         lost: CancellationToken,
         call: OwnedSemaphorePermit,
+        wait: Option<Wait>,
     ) -> GuardedBody {
         GuardedBody {
             passing: Some(Passing {
@@ -39,6 +43,7 @@ impl GuardedBody {
                 lost_now: Box::pin(lost.clone().cancelled_owned()),
                 lost,
                 _call: call,
+                _wait: wait,
             }),
         }
     }

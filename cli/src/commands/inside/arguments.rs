@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{artifact, ask, inbox, post, progress, report, spawn};
-use crate::commands::{answer, cancel, list, logs, wait};
+use crate::commands::{answer, cancel, get, list, logs, message, messages, wait};
 
 /// Speak for the task inside which this runs: report, ask, publish, spawn, wait
 #[derive(Debug, Args)]
@@ -43,7 +43,35 @@ pub enum InsideVerb {
 Exit codes: 0 all that was waited for succeeded, 1 a task failed or was canceled (or is not there),
 3 a question is pending, 4 the wait expired (the work goes on), 2 usage, 125 lease lost or server failed")]
     Wait(wait::WaitArguments),
-    /// Print the output of a task below this one
+    /// Show a task below this one, or what it resulted in
+    #[command(after_help = "Examples:
+  taskyard self get $ID
+  taskyard self get $ID --result | jq .output
+  taskyard self get $ID -o json --full
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 lease lost or server failed")]
+    Get(get::GetArguments),
+    /// Send a task below this one a message; prints its id
+    #[command(after_help = "Examples:
+  taskyard self message $ID 'leave out the tests'
+  taskyard self message $ID --data '{\"limit\": 3}'
+  taskyard self message $ID --reply-to $MESSAGE 'yes'
+
+Exit codes: 0 sent, 1 refused (such as: it has ended) or not found, 2 usage,
+125 lease lost or server failed")]
+    Message(message::MessageArguments),
+    /// Print the messages of a task below this one, oldest first
+    #[command(after_help = "Examples:
+  taskyard self messages $ID
+  taskyard self messages $ID --after 7 -o json
+  taskyard self messages --follow $ID
+
+Without --after these are the latest 200. With -o json there is a line of JSON for each message.
+While --follow waits the slot is given back.
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 125 lease lost or server failed")]
+    Messages(messages::MessagesArguments),
+    /// Print the output of a task below this one; while -f waits the slot is given back
     #[command(after_help = "Examples:
   taskyard self tail $ID
   taskyard self tail -f $ID

@@ -1,5 +1,8 @@
 //! `self ask`: a question to the owner, and its answer.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +23,12 @@ use crate::quantity::{parse_duration, to_wire};
 
 /// What a call may take beyond the wait in it.
 const CALL_MARGIN: Duration = Duration::from_secs(15);
+/// Where a worker says to a task where to put its result.
+const RESULT_VARIABLE: &str = "TASKYARD_RESULT";
+/// Beside the result file.
+const COUNTS_FOLDER: &str = "asked";
+/// Questions of the same text and schema that are told apart in one run.
+const COUNT_MAX: u32 = 10_000;
 /// Hexadecimal digits of a key that was made from the question.
 const KEY_DIGITS: usize = 32;
 
@@ -30,14 +39,15 @@ const KEY_DIGITS: usize = 32;
   taskyard self ask --choice staging --choice production 'Deploy where?'
   taskyard self ask --key budget --schema '{\"type\": \"integer\"}' --expires 1h 'How many?'
 
-A text is printed as it is, any other JSON as JSON. The same key finds the question and its answer
-again, on a later run too. While it waits the task gives back its slot and its timeout stands still.
+A text is printed as it is, any other JSON as JSON. The same --key finds the question and its answer
+again. Without one each call asks anew; the n-th call with this question finds, on a later run, the
+n-th answer. While it waits the task gives back its slot and its timeout stands still.
 
 Exit codes: 0 answered, 1 refused, 2 usage, 3 it expired, 125 the lease is lost or the server failed")]
 pub struct AskArguments {
     /// The question
     pub prompt: String,
-    /// Name of the question, at most 128 bytes [default: made from question and schema]
+    /// Name of the question, at most 128 bytes [default: made from question, schema and count]
     #[arg(long)]
     pub key: Option<String>,
     /// JSON Schema that an answer must satisfy; @FILE reads it from a file
@@ -66,7 +76,7 @@ pub async fn execute(
     };
     let key = arguments
         .key
-        .unwrap_or_else(|| key_of(&arguments.prompt, &expected_json));
+        .unwrap_or_else(|| next_key(&arguments.prompt, &expected_json));
     let connection = Connection::open(global).await?;
     let request = AskRequest {
         key,
@@ -118,12 +128,41 @@ async fn ask(connection: &Connection, request: &AskRequest) -> Result<AskRespons
     }
 }
 
-/// The same question has the same key, so that a script that runs again finds its answer.
-fn key_of(prompt: &str, expected_json: &str) -> String {
+/// The key of a question that was given none: a script that runs again asks the same questions in the same order and so
+/// finds their answers, while a question that it repeats is one of its own.
+///
+/// How often this run has asked is counted by files beside its result file, which every run has for itself. Where none can
+/// be made each call counts as the first.
+fn next_key(prompt: &str, expected_json: &str) -> String {
+    let folder = std::env::var_os(RESULT_VARIABLE)
+        .and_then(|path| Some(Path::new(&path).parent()?.join(COUNTS_FOLDER)));
+    let count = folder.map_or(1, |folder| {
+        count_in(&folder, &key_of(prompt, expected_json, 1))
+    });
+    key_of(prompt, expected_json, count)
+}
+
+/// Which time this is, from 1, that `key` is counted in `folder`. Calls at the same time get numbers of their own.
+fn count_in(folder: &Path, key: &str) -> u32 {
+    if std::fs::create_dir_all(folder).is_err() {
+        return 1;
+    }
+    let taken = |count: &u32| {
+        let file = folder.join(format!("{key}.{count}"));
+        let made = OpenOptions::new().write(true).create_new(true).open(file);
+        !made.is_err_and(|error| error.kind() == ErrorKind::AlreadyExists)
+    };
+    (1..=COUNT_MAX).find(taken).unwrap_or(COUNT_MAX)
+}
+
+fn key_of(prompt: &str, expected_json: &str, count: u32) -> String {
     let mut hash = Sha256::new();
     hash.update(prompt.len().to_be_bytes());
     hash.update(prompt);
     hash.update(expected_json);
+    if count > 1 {
+        hash.update(count.to_be_bytes());
+    }
     let digits: String = hash
         .finalize()
         .iter()
@@ -177,8 +216,19 @@ mod tests {
 
     #[test]
     fn the_key_is_that_of_the_question() {
-        assert_eq!(key_of("a", ""), key_of("a", ""));
-        assert_ne!(key_of("a", "b"), key_of("ab", ""));
-        assert!(key_of("a", "").len() <= 128);
+        assert_eq!(key_of("a", "", 1), key_of("a", "", 1));
+        assert_ne!(key_of("a", "b", 1), key_of("ab", "", 1));
+        assert_ne!(key_of("a", "", 1), key_of("a", "", 2));
+        assert!(key_of("a", "", 1).len() <= 128);
+    }
+
+    #[test]
+    fn each_call_counts() {
+        let counts = std::env::temp_dir().join(format!("asked-{}", uuid::Uuid::new_v4()));
+        assert_eq!(count_in(&counts, "a"), 1);
+        assert_eq!(count_in(&counts, "a"), 2);
+        assert_eq!(count_in(&counts, "b"), 1);
+        assert_eq!(count_in(&counts.join("a.1/below"), "a"), 1, "no folder");
+        std::fs::remove_dir_all(&counts).expect("it is removed");
     }
 }

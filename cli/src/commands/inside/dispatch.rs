@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::arguments::{InsideArguments, InsideVerb};
 use super::{artifact, ask, inbox, post, progress, report, spawn};
 use crate::arguments::GlobalArguments;
-use crate::commands::{answer, cancel, list, logs, wait};
+use crate::commands::{answer, cancel, get, list, logs, message, messages, wait};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 
@@ -30,6 +30,9 @@ pub async fn execute(
         InsideVerb::Info(arguments) => report::execute_info(arguments, &inside).await,
         InsideVerb::Spawn(arguments) => spawn::execute(*arguments, &inside).await,
         InsideVerb::Wait(arguments) => wait::execute(arguments, &inside).await,
+        InsideVerb::Get(arguments) => get::execute(arguments, &inside).await,
+        InsideVerb::Message(arguments) => message::execute(arguments, &inside).await,
+        InsideVerb::Messages(arguments) => messages::execute(arguments, &inside).await,
         InsideVerb::Tail(arguments) => logs::execute(arguments, &inside).await,
         InsideVerb::Cancel(arguments) => cancel::execute(arguments, &inside).await,
         InsideVerb::Answer(arguments) => answer::execute(arguments, &inside).await,
