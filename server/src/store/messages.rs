@@ -88,6 +88,27 @@ pub async fn insert_messages(db: &mut PgConnection, rows: &[MessageRow]) -> Resu
     Ok(())
 }
 
+/// Whether a post of this name is stored already.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn is_posted(
+    db: impl PgExecutor<'_>,
+    task: TaskId,
+    direction: MessageDirection,
+    request_id: &str,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select 1 from message where task_id = $1 and direction = $2 and request_id = $3) as "found!""#,
+        Uuid::from_u128(task.0),
+        direction_column(direction),
+        request_id
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(found)
+}
+
 /// Which of these posts are stored already, each with its message.
 ///
 /// # Errors
