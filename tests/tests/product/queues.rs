@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use taskyard_proto::v1::{
     ListQueuesRequest, ListSessionsRequest, Queue, TaskDefinition, TaskState,
 };
-use taskyard_tests::client::{Client, command, moment, new_session, probe};
+use taskyard_tests::client::{Client, command, moment, new_session, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::refusal::expect_refused;
 use taskyard_tests::wait::{SOON, eventually};
@@ -34,7 +34,7 @@ fn on(queue: &str, task: TaskDefinition) -> TaskDefinition {
 
 #[tokio::test]
 async fn queues_are_counted_by_what_their_tasks_do() {
-    let worker = WorkerPlan::new("w1").flags(&["--slots=2", "--queue=busy"]);
+    let worker = WorkerPlan::new("w1").flags(&["--slots=2", "--queues=busy"]);
     let deployment = Deployment::builder().workers(vec![worker]).start().await;
     let mut client = deployment.client().await;
     let session = new_session("queues");
@@ -42,7 +42,7 @@ async fn queues_are_counted_by_what_their_tasks_do() {
 
     let mut running = Vec::new();
     for _ in 0..2 {
-        let task = on("busy", probe("sleep 600000"));
+        let task = on("busy", shell("exec sleep 600"));
         running.push(client.create(&session, task).await.id);
     }
     for id in &running {
