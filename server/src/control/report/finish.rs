@@ -198,7 +198,6 @@ fn read_usage(usage: Option<wire::Usage>, said: Option<&str>) -> Option<wire::Us
         cpu_ms: usage.cpu_ms.max(0),
         max_rss_bytes: usage.max_rss_bytes.max(0),
         reported_json,
-        ..usage
     })
 }
 
