@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
-    wakes, watch, webhooks, worker, workers,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
+    wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -161,6 +161,8 @@ pub enum Verb {
     #[command(hide = true)]
     Retention(retention::RetentionArguments),
     Workers(workers::WorkersArguments),
+    #[command(hide = true)]
+    Queues(queues::QueuesArguments),
     Webhooks(webhooks::WebhooksArguments),
     #[command(hide = true)]
     Completions(completions::CompletionsArguments),

@@ -42,6 +42,8 @@ pub enum Local {
     /// Its start, and where the rest comes from.
     Large {
         name: String,
+        /// Bytes in all, as far as is known.
+        size: Option<u64>,
         start: Vec<u8>,
         rest: Box<dyn AsyncRead + Send + Unpin>,
     },
@@ -51,10 +53,14 @@ pub enum Local {
 /// or its start where it is large.
 pub async fn read_local(local: &str) -> Result<Local, Failure> {
     let unreadable = |error: io::Error| Failure::Refused(format!("cannot read {local}: {error}"));
+    let mut size = None;
     let mut source: Box<dyn AsyncRead + Send + Unpin> = if local == "-" {
         Box::new(tokio::io::stdin())
     } else {
-        Box::new(File::open(local).await.map_err(unreadable)?)
+        let file = File::open(local).await.map_err(unreadable)?;
+        let metadata = file.metadata().await.map_err(unreadable)?;
+        size = metadata.is_file().then_some(metadata.len());
+        Box::new(file)
     };
     let mut start = Vec::new();
     (&mut source)
@@ -67,6 +73,7 @@ pub async fn read_local(local: &str) -> Result<Local, Failure> {
     }
     Ok(Local::Large {
         name: local.to_owned(),
+        size,
         start,
         rest: source,
     })
@@ -88,8 +95,14 @@ pub async fn write(
 ) -> Result<FileInfo, Failure> {
     match local {
         Local::Whole(content) => write_whole(connection, target, content).await,
-        Local::Large { name, start, rest } => {
-            write_streamed(connection, target, &name, start, rest).await
+        Local::Large {
+            name,
+            size,
+            start,
+            rest,
+        } => {
+            let header = header(connection, &target, size);
+            write_streamed(connection, header, &name, start, rest).await
         }
     }
 }
@@ -97,7 +110,7 @@ pub async fn write(
 /// Streams up, once. A source that breaks off breaks the call off, and nothing is written.
 async fn write_streamed(
     connection: &Connection,
-    target: Target,
+    header: WriteHeader,
     name: &str,
     start: Vec<u8>,
     mut rest: impl AsyncRead + Unpin,
@@ -107,7 +120,7 @@ async fn write_streamed(
     let call = files.write(ReceiverStream::new(stream));
     let sending = async {
         let header = WriteRequest {
-            header: Some(header(connection, &target)),
+            header: Some(header),
             data: Default::default(),
         };
         let mut is_wanted = messages.send(header).await.is_ok();
@@ -149,7 +162,7 @@ async fn write_whole(
     content: Vec<u8>,
 ) -> Result<FileInfo, Failure> {
     let mut messages = vec![WriteRequest {
-        header: Some(header(connection, &target)),
+        header: Some(header(connection, &target, Some(content.len() as u64))),
         data: Default::default(),
     }];
     messages.extend(content.chunks(CHUNK_LEN).map(|chunk| data(chunk.to_vec())));
@@ -169,12 +182,13 @@ async fn write_whole(
     written(answer.file)
 }
 
-fn header(connection: &Connection, target: &Target) -> WriteHeader {
+fn header(connection: &Connection, target: &Target, expected_size: Option<u64>) -> WriteHeader {
     WriteHeader {
         namespace: connection.namespace(),
         session_id: target.session_id.clone(),
         path: target.path.clone(),
         if_version: target.if_version,
+        expected_size: expected_size.and_then(|size| i64::try_from(size).ok()),
     }
 }
 

@@ -32,8 +32,8 @@ use clap::Parser;
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
-    wakes, watch, webhooks, worker, workers,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
+    wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -91,6 +91,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Sessions(_)
         | Verb::Retention(_)
         | Verb::Workers(_)
+        | Verb::Queues(_)
         | Verb::Webhooks(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
@@ -133,6 +134,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Sessions(arguments) => sessions::execute(arguments, &global).await,
             Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
+            Verb::Queues(arguments) => queues::execute(arguments, &global).await,
             Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),

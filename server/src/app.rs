@@ -4,7 +4,9 @@ use crate::{
     commit::Commits,
     control::{
         files::{FileSlots, GrepSlots},
+        list_queues::QueueCounts,
         namespace::NameCache,
+        namespace_counts::NamespaceCounts,
         task_sessions::TaskSessions,
         task_traits::TraitCache,
     },
@@ -45,6 +47,10 @@ pub struct App {
     pub file_slots: FileSlots,
     /// How many searches in files may go on at once.
     pub grep_slots: GrepSlots,
+    /// What the queues held a moment ago.
+    pub queue_counts: QueueCounts,
+    /// What the namespaces had a moment ago.
+    pub namespace_counts: NamespaceCounts,
     /// How much files may take.
     pub file_quotas: FileQuotas,
     /// Where large content is kept; none: in the database.

@@ -7,7 +7,9 @@ use crate::{
     config::{OBJECT_GRACE_RANGE, ServerConfig},
     control::{
         files::{FileSlots, GrepSlots},
+        list_queues::QueueCounts,
         namespace::NameCache,
+        namespace_counts::NamespaceCounts,
         task_sessions::TaskSessions,
         task_traits::TraitCache,
     },
@@ -98,6 +100,8 @@ impl Server {
             lease,
             min_monitor_interval: config.monitor_interval(),
             names: NameCache::default(),
+            queue_counts: QueueCounts::default(),
+            namespace_counts: NamespaceCounts::default(),
             file_slots: FileSlots::default(),
             grep_slots: GrepSlots::default(),
             file_quotas: config.file_quotas,

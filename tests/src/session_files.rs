@@ -47,6 +47,7 @@ impl SessionFiles {
             session_id: self.session.clone(),
             path: path.to_owned(),
             if_version,
+            expected_size: None,
         };
         self.client.write_file(header, bytes).await
     }

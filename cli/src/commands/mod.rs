@@ -21,6 +21,7 @@ pub mod messages;
 pub mod migrate;
 pub mod monitor;
 pub mod parts;
+pub mod queues;
 pub mod restart;
 pub mod retention;
 pub mod retry;

@@ -75,6 +75,7 @@ pub async fn execute(
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
     let mut sessions: Vec<Session> = Vec::new();
     let mut page_token = String::new();
+    let mut counts = None;
     loop {
         let missing = i32::try_from(limit - sessions.len()).unwrap_or(i32::MAX);
         let page = connection
@@ -90,6 +91,7 @@ pub async fn execute(
             .await?;
         let was_empty = page.sessions.is_empty();
         sessions.extend(page.sessions);
+        counts = counts.or(page.counts);
         page_token = page.next_page_token;
         if page_token.is_empty() || was_empty || sessions.len() >= limit {
             break;
@@ -97,9 +99,14 @@ pub async fn execute(
     }
     print_sessions(&sessions, &arguments.output)?;
     if !page_token.is_empty() {
+        let all = counts.unwrap_or_default();
+        let more = if all.is_partial { "+" } else { "" };
         console::note(&format!(
-            "there are more than these {}; see --limit",
-            sessions.len()
+            "there are more than these {}, see --limit; all {}{more} have {} open tasks, {} asking",
+            sessions.len(),
+            all.sessions,
+            all.open_tasks,
+            all.awaiting_input_tasks
         ));
     }
     Ok(ExitCode::Success)

@@ -42,6 +42,7 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
         display_name: file.display_name,
         spec: Some(spec),
         parent_task_id: file.parent,
+        parent_item: file.parent_item,
         group: file.group,
         labels: file.labels,
         tags: file.tags,

@@ -34,6 +34,8 @@ pub struct TaskFile {
     pub collect: Vec<Collect>,
     /// Task of the session below which this one belongs: an id, t12 or a name.
     pub parent: String,
+    /// In a file of several tasks: position of the parent, an earlier one, from 0.
+    pub parent_item: Option<i32>,
     pub group: String,
     pub labels: BTreeMap<String, String>,
     pub tags: Vec<String>,

@@ -88,6 +88,8 @@ pub enum Rejected {
     WrongState,
     /// Nothing to do: the matter was settled meanwhile.
     Moot,
+    /// A monitor never runs itself, so nobody would take the message.
+    NeverRuns,
 }
 
 impl fmt::Display for Rejected {
@@ -101,6 +103,7 @@ impl fmt::Display for Rejected {
             Self::CancelRequested => "a cancel of the task was asked for",
             Self::WrongState => "the task is not in a state for this",
             Self::Moot => "the matter was settled meanwhile",
+            Self::NeverRuns => "a monitor never runs itself",
         })
     }
 }
@@ -222,6 +225,9 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
             Event::Enrich,
         ) => Ok(step.announce()),
+        (State::Queued { .. }, Event::Deliver) if step.task.policy.is_monitor => {
+            Err(Rejected::NeverRuns)
+        }
         (
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
             Event::Note | Event::Deliver,

@@ -71,7 +71,7 @@ release.stale  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost 
 answer         noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   gone  gone  gone  no-c  gone  noq   noq   noq   noq   noq
 answer.early   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    no-c  O!    noq   noq   noq   noq   noq
 answer.wrong   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
-deliver        O     Oo    U     Uo    H     Ho    H     R     R     R     R     A     A     A     A     N     over  over  over  M     H
+deliver        O     Oo    U     Uo    H     Ho    H     R     R     R     R     A     A     A     A     N     over  over  over  never never
 lapse          noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   R!    R!    R!    R!    Fq!.  noq   noq   noq   noq   noq
 lapse.early    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   moot  moot  moot  moot  moot  noq   noq   noq   noq   noq
 lapse.wrong    noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq   noq
@@ -129,6 +129,7 @@ pub fn describe(before: &Task, verdict: &Result<Transition, Rejected>) -> String
                 Rejected::CancelRequested => "no-c",
                 Rejected::WrongState => "bad",
                 Rejected::Moot => "moot",
+                Rejected::NeverRuns => "never",
             }
             .to_owned();
         }

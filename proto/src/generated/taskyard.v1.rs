@@ -287,10 +287,10 @@ pub struct Exit {
 /// Latest-wins report of how far the work is.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Progress {
-    /// Units done; absent: unknown.
+    /// Units done; finite and not negative. It may be beyond `total`, which is an estimate. Absent: unknown.
     #[prost(double, optional, tag = "1")]
     pub current: ::core::option::Option<f64>,
-    /// Units in all; absent: unknown.
+    /// Units in all, as far as is known; finite and not negative. Absent: unknown.
     #[prost(double, optional, tag = "2")]
     pub total: ::core::option::Option<f64>,
     /// Name of the unit, such as `files`; empty: none.
@@ -397,7 +397,7 @@ pub struct Usage {
     /// Largest resident size of any one process of the tree, in bytes.
     #[prost(int64, tag = "2")]
     pub max_rss_bytes: i64,
-    /// A JSON object with what the work itself reports, such as tokens; empty: nothing.
+    /// A JSON object with what the work itself reports, such as tokens; at most 16 KiB. Empty: nothing.
     #[prost(string, tag = "3")]
     pub reported_json: ::prost::alloc::string::String,
 }
@@ -759,10 +759,11 @@ pub enum MonitorWake {
     /// A firing that failed.
     Failed = 1,
     /// A firing that ended otherwise than the one judged before it: another end, exit code, structured result or standard
-    /// output (its length and its last 2 KiB are compared). The first one is what the second is compared with. Canceled
+    /// output. Compared are its length and what is kept of it; where a task keeps more than 16 MiB, the first two thirds
+    /// and the last third of 16 MiB. The first one is what the second is compared with. Canceled
     /// firings do not count.
     Changed = 2,
-    /// A firing whose structured result, summary or end of standard output (its last 2 KiB) matches `match_regex`.
+    /// A firing whose structured result, summary or standard output (the last 1 MiB of what is kept) matches `match_regex`.
     Match = 3,
     /// Each firing.
     Always = 4,
@@ -1006,7 +1007,7 @@ pub mod message_part {
 /// A file of the session, named in a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FilePart {
-    /// Its path in the session's files. Not checked: it may be written later.
+    /// Its path in the session's files, `/.tasks` included. There must be a file when the message is posted.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
     /// What to call it; empty: the last part of its path.
@@ -1364,6 +1365,11 @@ pub struct TaskDefinition {
     /// refused. Absent: no monitor.
     #[prost(message, optional, tag = "40")]
     pub schedule: ::core::option::Option<MonitorSchedule>,
+    /// In BatchCreateTasks only: the parent is a task of the same batch, by its position in `tasks`, from 0; it must come
+    /// before this one, and `parent_task_id` must be empty. Where that one repeats an earlier task, this one belongs below
+    /// the earlier one. Absent: `parent_task_id` says.
+    #[prost(int32, optional, tag = "41")]
+    pub parent_item: ::core::option::Option<i32>,
 }
 /// Request of CreateTask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1642,11 +1648,14 @@ pub struct BatchCreateTasksRequest {
     /// Session that will own the tasks; created on first use. Required.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// The tasks, 1 to 200. A `parent_task_id` names a task that is there before the call, not one of the same batch.
+    /// The tasks, 1 to 200. A `parent_task_id` names a task that is there before the call; a task of the same batch is named
+    /// as parent by `parent_item`.
     #[prost(message, repeated, tag = "3")]
     pub tasks: ::prost::alloc::vec::Vec<TaskDefinition>,
     /// True: all of them are stored in one transaction, or none is; the refusal names the first task that is to blame, such
-    /// as `tasks\[3\].name`. False: each for itself.
+    /// as `tasks\[3\].name`. False: each for itself, but that a task whose `parent_item` was refused is refused as well, with
+    /// PARENT_REFUSED; such a batch is stored generation by generation, so tasks with a `parent_item` are numbered after
+    /// those without.
     #[prost(bool, tag = "4")]
     pub atomic: bool,
     /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it.
@@ -4192,6 +4201,10 @@ pub struct WriteHeader {
     /// Write only if the file's version is this; 0: only if there is none. Absent: in any case.
     #[prost(int64, optional, tag = "4")]
     pub if_version: ::core::option::Option<i64>,
+    /// Bytes that are to come, so that a file which is too large, or beyond a quota, is refused before any of them is taken.
+    /// A hint: more or fewer may come. Without it, the refusal comes with the first byte that is too much.
+    #[prost(int64, optional, tag = "5")]
+    pub expected_size: ::core::option::Option<i64>,
 }
 /// Part of a Write: the header in the first message, bytes in any.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5522,7 +5535,7 @@ pub struct StartReport {}
 /// How far the work is.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProgressReport {
-    /// Latest wins.
+    /// Latest wins. One that breaks a rule of Progress is refused with VERDICT_REJECTED, and the run goes on.
     #[prost(message, optional, tag = "1")]
     pub progress: ::core::option::Option<Progress>,
     /// A few words; empty: unchanged.
@@ -5543,7 +5556,9 @@ pub struct ReleaseReport {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-/// The run ended; facts only, the server judges.
+/// The run ended; facts only, the server judges. A finish is refused for its lease or its output only, never for a value
+/// in it, so that a task always ends: what cannot be is bent to the nearest that can. Numbers below zero count as none,
+/// texts are cut, and an unknown `stop_cause` or `error.kind` is the failure `worker_error`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FinishReport {
     /// How the process ended; absent: it never started, or its end was not seen.
@@ -7929,6 +7944,83 @@ pub struct ListSessionsResponse {
     /// Token for the next page; empty: this was the last.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// What all sessions of the namespace have together; on the first page only.
+    #[prost(message, optional, tag = "3")]
+    pub counts: ::core::option::Option<NamespaceCounts>,
+}
+/// What the sessions of a namespace have together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamespaceCounts {
+    /// Sessions.
+    #[prost(int64, tag = "1")]
+    pub sessions: i64,
+    /// Tasks that are not terminal.
+    #[prost(int64, tag = "2")]
+    pub open_tasks: i64,
+    /// Open tasks that wait for an answer to a question.
+    #[prost(int64, tag = "3")]
+    pub awaiting_input_tasks: i64,
+    /// Tasks that have succeeded so far.
+    #[prost(int64, tag = "4")]
+    pub succeeded_tasks: i64,
+    /// Tasks that have failed so far.
+    #[prost(int64, tag = "5")]
+    pub failed_tasks: i64,
+    /// Tasks that were canceled so far.
+    #[prost(int64, tag = "6")]
+    pub canceled_tasks: i64,
+    /// True: there are more than 100,000 sessions, and only so many were counted.
+    #[prost(bool, tag = "7")]
+    pub is_partial: bool,
+    /// When it was counted, at most a second ago.
+    #[prost(message, optional, tag = "8")]
+    pub counted_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// What a queue holds, of all namespaces together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Queue {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Tasks that could start now: not held, not delayed, not offered to a worker, and no monitors.
+    #[prost(int64, tag = "2")]
+    pub queued: i64,
+    /// Tasks that run.
+    #[prost(int64, tag = "3")]
+    pub running: i64,
+    /// Tasks that wait for the answer to a question, whether their process waits or not.
+    #[prost(int64, tag = "4")]
+    pub awaiting_input: i64,
+    /// When the oldest of the queued tasks was created; absent: none is queued.
+    #[prost(message, optional, tag = "5")]
+    pub oldest_queued_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// True: there is more than was counted. Of the tasks with the same queue, kind, executor and worker labels at most
+    /// 10,000 are counted in each state, those that come next first; the oldest is the oldest of these.
+    #[prost(bool, tag = "6")]
+    pub is_partial: bool,
+}
+/// Request of ListQueues.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListQueuesRequest {
+    /// Queues in one answer, 1 to 500; 0: 100.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// `next_page_token` of the answer before; empty: from the start.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of ListQueues.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListQueuesResponse {
+    /// Queues that were ever used, by name.
+    #[prost(message, repeated, tag = "1")]
+    pub queues: ::prost::alloc::vec::Vec<Queue>,
+    /// Token for the next page; empty: this was the last.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// When it was counted, at most a second ago.
+    #[prost(message, optional, tag = "3")]
+    pub counted_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// How much of what has ended is kept. A task that has live children is kept until they have ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -8191,6 +8283,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListSessions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists queues with what they hold: for operators, and for what adds and takes away workers.
+        pub async fn list_queues(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListQueuesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListQueuesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/ListQueues",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListQueues"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Lists live monitors, newest first: when they fire next, and how their last firing ended.
         pub async fn list_monitors(
             &mut self,
@@ -8321,6 +8438,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::ListSessionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        >;
+        /// Lists queues with what they hold: for operators, and for what adds and takes away workers.
+        async fn list_queues(
+            &self,
+            request: tonic::Request<super::ListQueuesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListQueuesResponse>,
             tonic::Status,
         >;
         /// Lists live monitors, newest first: when they fire next, and how their last firing ended.
@@ -8509,6 +8634,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSessionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/ListQueues" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListQueuesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListQueuesRequest>
+                    for ListQueuesSvc<T> {
+                        type Response = super::ListQueuesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListQueuesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_queues(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListQueuesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -8822,8 +8992,9 @@ pub struct CreateWebhookRequest {
     /// Only for this task: an id, or with `session_id` an ordinal or a name. It must not have ended.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
-    /// `<http://`> or `<https://`> with a host, at most 2,048 bytes, without user name and password. Names that lead to
-    /// private addresses are refused at each delivery, unless the server was started with --allow-private-webhooks.
+    /// `<http://`> or `<https://`> with a host, at most 2,048 bytes, without user name and password. Unless the server was
+    /// started with --allow-private-webhooks, private addresses and `localhost` are refused, and a delivery to another name
+    /// that leads to private addresses only fails at once, for good.
     #[prost(string, tag = "4")]
     pub url: ::prost::alloc::string::String,
     /// Key of the signature, 8 to 256 bytes; empty: deliveries are not signed.

@@ -10,7 +10,7 @@ use crate::{
     control::{
         create_task::{self, Origin, Owner},
         definition,
-        monitors::{plan, schedule::Schedule, verdict, verdict::WakeOn},
+        monitors::{evidence, plan, schedule::Schedule, verdict, verdict::WakeOn},
         refusal::Refusal,
     },
     store::{
@@ -141,6 +141,7 @@ async fn create(app: &App, due: &DueMonitor, firing: Firing) -> Result<(), Refus
     };
     let origin = Origin {
         firing: Some(firing),
+        below: None,
         ..Origin::default()
     };
     let fingerprint = Sha256::new()
@@ -165,10 +166,12 @@ async fn judge(app: &App) -> Result<(), Refusal> {
         let (after, last) = *before
             .entry(firing.monitor)
             .or_insert((firing.judged, firing.last_digest));
-        let digest = verdict::digest(firing);
+        let wake_on = wake_condition(firing);
+        let evidence = evidence::read(app, firing, &wake_on).await?;
+        let digest = verdict::digest(firing, &evidence);
         before.insert(firing.monitor, (firing.number, digest.or(last)));
         let judged = Judged {
-            wake: wake_text(firing, digest, last),
+            wake: wake_on.judge(firing, &evidence, digest, last),
             judgement: Judgement {
                 monitor: firing.monitor,
                 number: firing.number,
@@ -193,17 +196,11 @@ async fn judge(app: &App) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn wake_text(
-    firing: &EndedFiring,
-    digest: Option<[u8; 32]>,
-    last: Option<[u8; 32]>,
-) -> Option<String> {
+/// When the ends of a monitor's firings wake its owner.
+fn wake_condition(firing: &EndedFiring) -> WakeOn {
     let schedule = firing.definition.schedule.clone().unwrap_or_default();
-    match WakeOn::parse(&schedule) {
-        Ok(wake_on) => wake_on.judge(firing, digest, last),
-        // it was checked when the monitor was created; another release may read it otherwise, and then says all
-        Err(_) => WakeOn::Always.judge(firing, digest, last),
-    }
+    // it was checked when the monitor was created; another release may read it otherwise, and then says all
+    WakeOn::parse(&schedule).unwrap_or(WakeOn::Always)
 }
 
 /// Ends the monitors that will not fire again.

@@ -9,11 +9,12 @@ use crate::store::{
     Connection, StoreError,
     creates::{self, Earlier, RequestKey, TaskKey},
     monitors::MonitorPart,
+    new_tasks::NewTask,
 };
 use std::collections::{HashMap, HashSet};
 use taskyard_core::{
     id::{SessionUid, TaskId},
-    task::{Gate, Place, may_spawn},
+    task::{Gate, Place, State, Task, may_spawn},
 };
 
 /// What was created before: what the store has of it, and what this batch has created so far.
@@ -52,7 +53,7 @@ impl Known {
             .collect();
         if !keys.is_empty() {
             let wanted: Vec<&TaskKey> = keys.iter().collect();
-            let found = creates::find_keys(db, &wanted).await?;
+            let found = creates::find_keys(&mut *db, &wanted).await?;
             known.keys.fill(&wanted, found);
         }
         let names: Vec<(SessionUid, String)> = creations
@@ -128,7 +129,7 @@ pub(super) fn create<'a>(
     known: &mut Known,
     creation: &'a Creation,
 ) -> Result<Created, CommitError> {
-    let (created, is_new) = decide(work, known, creation)?;
+    let (created, is_new) = decide(work, known, &HashMap::new(), creation)?;
     if is_new {
         add(work, creation);
     }
@@ -143,12 +144,14 @@ pub(super) fn create_all<'a>(
 ) -> Result<Vec<Created>, RefusedCreation> {
     let mut answers = Vec::with_capacity(creations.len());
     let mut new: Vec<&Creation> = Vec::with_capacity(creations.len());
+    let mut born = HashMap::new();
     for (position, creation) in creations.iter().enumerate() {
-        match decide(work, known, creation) {
+        match decide(work, known, &born, creation) {
             Ok((created, is_new)) => {
                 answers.push(created);
                 if is_new {
                     new.push(creation);
+                    born.insert(creation.task.id, newborn(&creation.task));
                 }
             }
             Err(error) => {
@@ -169,29 +172,39 @@ pub(super) fn create_all<'a>(
     Ok(answers)
 }
 
-/// Whether a creation is new, which is noted then; or what it repeats.
+/// Whether a creation is new, which is noted then; or what it repeats. `born` are the tasks before it that are created
+/// together with it.
 fn decide(
     work: &mut Work<'_>,
     known: &mut Known,
+    born: &HashMap<TaskId, Task>,
     creation: &Creation,
 ) -> Result<(Created, bool), CommitError> {
     if let Some(answer) = known.answer(creation) {
         return answer.map(|created| (created, false));
     }
-    admit(work, creation)?;
+    admit(work, born, creation)?;
     known.note(creation);
     // its place is filled in when its session has numbered it
     Ok((Created::Earlier(creation.task.id), true))
 }
 
 /// Counts a new child of its parent, if that may get one.
-fn admit(work: &mut Work<'_>, creation: &Creation) -> Result<(), CommitError> {
+fn admit(
+    work: &mut Work<'_>,
+    born: &HashMap<TaskId, Task>,
+    creation: &Creation,
+) -> Result<(), CommitError> {
     let Some(above) = creation.task.parent else {
         return Ok(());
     };
-    let parent = work.rows.get(&above.parent).ok_or(CommitError::NoParent)?;
+    let stored = work.rows.get(&above.parent);
+    let parent = stored
+        .map(|stored| &stored.row.task)
+        .or_else(|| born.get(&above.parent))
+        .ok_or(CommitError::NoParent)?;
     if let Some(fence) = creation.spawner {
-        let held = parent.row.task.lease();
+        let held = parent.lease();
         if held.is_none_or(|held| held.epoch != fence.epoch || held.id != fence.lease_id) {
             return Err(CommitError::SpawnerLost);
         }
@@ -206,13 +219,30 @@ fn admit(work: &mut Work<'_>, creation: &Creation) -> Result<(), CommitError> {
         siblings: *siblings,
         is_firing: firing.is_some(),
     };
-    may_spawn(&parent.row.task, place, work.tree).map_err(CommitError::NoSpawn)?;
+    may_spawn(parent, place, work.tree).map_err(CommitError::NoSpawn)?;
     if let Some(firing) = firing {
-        work.monitors
-            .fire(&parent.row.task, creation.task.id, firing)?;
+        work.monitors.fire(parent, creation.task.id, firing)?;
     }
     *siblings += 1;
     Ok(())
+}
+
+/// A new task as the state machine will know it.
+fn newborn(task: &NewTask) -> Task {
+    Task {
+        id: task.id,
+        policy: task.policy.clone(),
+        state: State::Queued {
+            gate: task.gate,
+            offer: None,
+        },
+        cancel: None,
+        run: 0,
+        attempt: 0,
+        generation: 1,
+        started_at: None,
+        settled: None,
+    }
 }
 
 /// Takes back what [`admit`] counted.

@@ -1,14 +1,18 @@
 //! BatchCreateTasks: many tasks of one session, all of them or each for itself.
 
+mod family;
+mod generations;
+
+use self::generations::Generations;
 use super::{
-    create_task::{self, Origin, Owner, Prepared, fingerprint},
+    create_task::{self, Owner, StoredTask, fingerprint},
     definition::{self, Definition},
     namespace,
-    refusal::{Refusal, Resource},
+    refusal::{Refusal, Resource, StoreError},
 };
 use crate::{
     app::App,
-    commit::Creation,
+    commit::{CommitError, Creation},
     store::creates::{self, RequestKey, RequestMethod},
 };
 use prost::Message;
@@ -17,6 +21,8 @@ use taskyard_proto::v1::{BatchCreateTasksRequest, CreateTaskRequest, SessionTask
 
 /// Most tasks of one batch.
 const MAX_TASKS: usize = 200;
+/// How often an atomic batch is placed in its tree, where others store a parent under the same key meanwhile.
+const FAMILY_TRIES: u32 = 3;
 
 /// A task of a batch that was stored, now or before.
 pub struct BatchTask {
@@ -34,13 +40,15 @@ struct Item {
     definition: Definition,
     fingerprint: [u8; 32],
     request: Option<(RequestKey, [u8; 32])>,
+    /// Position of its parent in the batch, which is before its own; none: its definition says.
+    parent: Option<usize>,
 }
 
 /// Stores the tasks; what became of each, in the order of the request.
 ///
 /// # Errors
 /// [`Refusal::InvalidField`] and [`Refusal::RequestIdConflict`] for the batch as a whole, or what the store says. For an
-/// atomic batch also [`Refusal::InBatch`], or [`Refusal::InvalidField`] within `tasks[n]`: nothing was stored then.
+/// atomic batch also [`Refusal::Within`], or [`Refusal::InvalidField`] within `tasks[n]`: nothing was stored then.
 pub async fn batch_create_tasks(
     app: &App,
     request: BatchCreateTasksRequest,
@@ -68,43 +76,89 @@ pub async fn batch_create_tasks(
         atomic,
         request_id,
     } = request;
-    let (namespace_id, session) = namespace::ensure_session(app, &namespace, &session_id).await?;
-    let owner = Owner {
-        namespace: namespace::name_or_default(&namespace),
-        namespace_id,
-        session_id: session_id.clone(),
-        session,
-    };
-    let keys = request_keys(namespace_id, &request_id, tasks.len());
+    let mut owner = find_owner(app, &namespace, &session_id).await?;
+    let keys = request_keys(owner.namespace_id, &request_id, tasks.len());
     refuse_other_batch(app, &keys, whole, &request_id).await?;
     let mut keys = keys.into_iter();
-    let mut prepared = Vec::with_capacity(tasks.len());
-    for (position, task) in tasks.into_iter().enumerate() {
+    let read = tasks.into_iter().enumerate().map(|(position, task)| {
         let request = keys.next().map(|key| (key, whole));
-        let outcome = match read(&namespace, &session_id, task, request) {
-            Ok(item) => prepare(app, &owner, item).await,
-            Err(refusal) => Err(refusal),
-        };
-        let outcome = outcome.map_err(|refusal| at(position, refusal));
-        if atomic {
-            prepared.push(Ok(outcome?));
-        } else {
-            prepared.push(outcome);
+        read(&namespace, &session_id, position, task, request)
+            .map_err(|refusal| at(position, false, refusal))
+    });
+    if !atomic {
+        return Generations::new(app, owner, read.collect())
+            .store_each()
+            .await;
+    }
+    let mut sound = Vec::new();
+    let mut unsound = None;
+    for item in read {
+        match item {
+            Ok(item) => sound.push(item),
+            Err(refusal) => {
+                unsound = Some(refusal);
+                break;
+            }
         }
     }
-    if atomic {
-        let prepared = prepared.into_iter().flatten().collect();
-        return store_all(app, &owner, prepared, &request_id).await;
+    let mut tries = 1;
+    loop {
+        match store_all(app, &owner, &sound, unsound.take(), &request_id).await {
+            // the session was deleted a moment ago; its id now stands for a new one
+            Err(Refusal::Store(StoreError::SessionDeleted))
+                if tries < create_task::SESSION_TRIES =>
+            {
+                tries += 1;
+                create_task::forget_session(app, &namespace, &session_id).await?;
+                owner = find_owner(app, &namespace, &session_id).await?;
+            }
+            outcome => return outcome,
+        }
     }
-    store_each(app, &owner, prepared).await
+}
+
+/// The session that is to own the tasks, made on first use.
+pub(super) async fn find_owner<'a>(
+    app: &App,
+    namespace: &'a str,
+    session_id: &str,
+) -> Result<Owner<'a>, Refusal> {
+    let (namespace_id, session) = namespace::ensure_session(app, namespace, session_id).await?;
+    Ok(Owner {
+        namespace: namespace::name_or_default(namespace),
+        namespace_id,
+        session_id: session_id.to_owned(),
+        session,
+    })
 }
 
 fn read(
     namespace: &str,
     session_id: &str,
-    task: TaskDefinition,
+    position: usize,
+    mut task: TaskDefinition,
     request: Option<(RequestKey, [u8; 32])>,
 ) -> Result<Item, Refusal> {
+    let parent = match task.parent_item.take() {
+        None => None,
+        Some(_) if !task.parent_task_id.is_empty() => {
+            return Err(Refusal::invalid(
+                "task.parent_item",
+                "a task has one parent; leave either this or `parent_task_id` away",
+            ));
+        }
+        Some(item) => Some(
+            usize::try_from(item)
+                .ok()
+                .filter(|parent| *parent < position)
+                .ok_or_else(|| {
+                    Refusal::invalid(
+                        "task.parent_item",
+                        "must be the position of an earlier task of the batch, from 0",
+                    )
+                })?,
+        ),
+    };
     // so that the same key and definition mean the same task, whether it comes alone or in a batch
     let alone = CreateTaskRequest {
         namespace: namespace.to_owned(),
@@ -116,96 +170,68 @@ fn read(
         fingerprint: fingerprint(&alone),
         definition: definition::parse(task)?,
         request,
+        parent,
     })
 }
 
-async fn prepare(app: &App, owner: &Owner<'_>, item: Item) -> Result<Prepared, Refusal> {
-    create_task::prepare(
-        app,
-        owner,
-        item.definition,
-        Origin::default(),
-        item.request,
-        item.fingerprint,
-    )
-    .await
-}
-
-/// One intent: no other name or key can come between, and one refusal leaves nothing behind.
+/// One intent: no other name or key can come between, and one refusal leaves nothing behind. `unsound` is why the item
+/// after these could not be read.
 async fn store_all(
     app: &App,
     owner: &Owner<'_>,
-    prepared: Vec<Prepared>,
+    items: &[Item],
+    unsound: Option<Refusal>,
     request_id: &str,
 ) -> Result<Vec<BatchOutcome>, Refusal> {
-    let creations: Vec<Creation> = prepared
-        .iter()
-        .map(|prepared| prepared.creation.clone())
-        .collect();
-    let created = match app.commits.create_all(owner.session, creations).await {
-        Ok(created) => created,
-        Err(refused) => {
-            let culprit = refused
-                .position
-                .and_then(|position| Some((position, prepared.get(position)?)));
-            return Err(match culprit {
-                Some((position, prepared)) => {
-                    let refusal = create_task::refused(&prepared.creation, refused.error);
-                    match at(position, refusal) {
-                        Refusal::RequestIdConflict { .. } => Refusal::RequestIdConflict {
-                            request_id: request_id.to_owned(),
-                        },
-                        refusal => refusal,
-                    }
-                }
-                None => refused.error.into(),
-            });
+    let mut tries = 1;
+    let (prepared, created) = loop {
+        let prepared = family::prepare_all(app, owner, items).await?;
+        if let Some(unsound) = unsound {
+            return Err(unsound);
         }
+        let creations: Vec<Creation> = prepared
+            .iter()
+            .map(|prepared| prepared.creation.clone())
+            .collect();
+        let refused = match app.commits.create_all(owner.session, creations).await {
+            Ok(created) => break (prepared, created),
+            Err(refused) => refused,
+        };
+        let Some((position, item, prepared)) = refused
+            .position
+            .and_then(|position| Some((position, items.get(position)?, prepared.get(position)?)))
+        else {
+            return Err(refused.error.into());
+        };
+        let is_child = item.parent.is_some();
+        // another call stored the parent, by its key, after we had looked: the children belong below that one
+        if is_child && matches!(refused.error, CommitError::NoParent) && tries < FAMILY_TRIES {
+            tries += 1;
+            continue;
+        }
+        let refusal = create_task::refused(&prepared.creation, refused.error);
+        return Err(match at(position, is_child, refusal) {
+            Refusal::RequestIdConflict { .. } => Refusal::RequestIdConflict {
+                request_id: request_id.to_owned(),
+            },
+            refusal => refusal,
+        });
     };
     let mut outcomes = Vec::with_capacity(prepared.len());
     for (prepared, created) in prepared.into_iter().zip(created) {
         let stored = create_task::stored(app, owner, prepared, created).await?;
-        outcomes.push(Ok(BatchTask {
-            task: stored.task,
-            is_new: stored.is_new,
-        }));
+        outcomes.push(Ok(stored.into()));
     }
     Ok(outcomes)
 }
 
-/// All are queued before the first is waited for, so that they are numbered in their order.
-async fn store_each(
-    app: &App,
-    owner: &Owner<'_>,
-    prepared: Vec<Result<Prepared, Refusal>>,
-) -> Result<Vec<BatchOutcome>, Refusal> {
-    let queued: Vec<_> = prepared
-        .into_iter()
-        .map(|prepared| {
-            let prepared = prepared?;
-            let answer = app.commits.create_later(prepared.creation.clone())?;
-            Ok((prepared, answer))
-        })
-        .collect();
-    let mut outcomes = Vec::with_capacity(queued.len());
-    for (position, queued) in queued.into_iter().enumerate() {
-        let outcome = match queued {
-            Ok((prepared, answer)) => match answer.await {
-                Ok(Ok(created)) => create_task::stored(app, owner, prepared, created).await,
-                Ok(Err(error)) => {
-                    let refusal = create_task::refused(&prepared.creation, error);
-                    Err(at(position, refusal))
-                }
-                Err(_) => Err(Refusal::ShuttingDown),
-            },
-            Err(refusal) => Err(refusal),
-        };
-        outcomes.push(outcome.map(|stored| BatchTask {
+impl From<StoredTask> for BatchTask {
+    fn from(stored: StoredTask) -> Self {
+        Self {
             task: stored.task,
             is_new: stored.is_new,
-        }));
+        }
     }
-    Ok(outcomes)
 }
 
 /// One for each task, so that each is recognised by itself; none without a `request_id`.
@@ -246,23 +272,30 @@ async fn refuse_other_batch(
     Ok(())
 }
 
-/// Names the task of the batch that was refused; what is not about one task is left as it is.
-fn at(position: usize, refusal: Refusal) -> Refusal {
+/// Names the task of the batch that was refused; what is not about one task is left as it is. `is_child`: its parent is
+/// a task of the batch.
+fn at(position: usize, is_child: bool, refusal: Refusal) -> Refusal {
+    let parent = if is_child {
+        "parent_item"
+    } else {
+        "parent_task_id"
+    };
     let field = match &refusal {
         Refusal::InvalidField { .. } => {
             return refusal.moved("task", &format!("tasks[{position}]"));
         }
         Refusal::NameTaken { .. } => "name",
         Refusal::KeyConflict { .. } => "key",
-        Refusal::NoSpawn(_)
+        Refusal::ParentRefused { .. }
+        | Refusal::NoSpawn(_)
         | Refusal::AmbiguousTask { .. }
         | Refusal::NotFound {
             resource: Resource::Task,
             ..
-        } => "parent_task_id",
+        } => parent,
         _ => return refusal,
     };
-    Refusal::InBatch {
+    Refusal::Within {
         field: format!("tasks[{position}].{field}"),
         refusal: Box::new(refusal),
     }

@@ -76,6 +76,7 @@ pub async fn clone_task(
             retry_of: has_ended.then_some(found.id),
             spawner: None,
             firing: None,
+            below: None,
         },
         request: (!request.request_id.is_empty()).then_some(RequestKey {
             namespace_id,

@@ -35,7 +35,7 @@ use uuid::Uuid;
 /// Longest time to wait for the outcome.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Tries to find or make the session, where others delete it at the same time.
-const SESSION_TRIES: u32 = 3;
+pub(super) const SESSION_TRIES: u32 = 3;
 /// Longest `request_id`, in bytes.
 pub(super) const MAX_REQUEST_ID: usize = 128;
 
@@ -55,12 +55,22 @@ pub async fn create_task(
             // the session was deleted a moment ago; its id now stands for a new one
             Err(Refusal::Store(StoreError::SessionDeleted)) if tries < SESSION_TRIES => {
                 tries += 1;
-                let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-                app.names.forget_session(namespace_id, &request.session_id);
+                forget_session(app, &request.namespace, &request.session_id).await?;
             }
             outcome => return outcome,
         }
     }
+}
+
+/// Forgets which session an id stands for, where that was deleted meanwhile.
+pub(super) async fn forget_session(
+    app: &App,
+    namespace: &str,
+    session_id: &str,
+) -> Result<(), Refusal> {
+    let namespace_id = namespace::find_namespace(app, namespace).await?;
+    app.names.forget_session(namespace_id, session_id);
+    Ok(())
 }
 
 async fn try_create(
@@ -96,6 +106,7 @@ async fn try_create(
         retry_of: None,
         spawner: caller.map(|caller| caller.fence()),
         firing: None,
+        below: None,
     };
     let request = key.map(|key| (key, fingerprint));
     let created = store_task(app, &owner, definition, origin, request, fingerprint).await?;
@@ -135,6 +146,8 @@ pub struct Origin {
     pub spawner: Option<Fence>,
     /// The firing that it is, of the monitor that is its parent.
     pub firing: Option<Firing>,
+    /// Its place below a task of the same batch; none: its definition says.
+    pub below: Option<Ancestry>,
 }
 
 /// A task that was stored now or before.
@@ -181,9 +194,10 @@ pub(super) async fn prepare(
     request: Option<(RequestKey, [u8; 32])>,
     fingerprint: [u8; 32],
 ) -> Result<Prepared, Refusal> {
-    let parent = match &definition.parent {
-        Some(parent) => Some(find_parent(app, owner, parent).await?),
-        None => None,
+    let parent = match (origin.below, &definition.parent) {
+        (Some(below), _) => Some(below),
+        (None, Some(parent)) => Some(find_parent(app, owner, parent).await?),
+        (None, None) => None,
     };
     let route = RouteName {
         queue: definition.queue.clone(),

@@ -80,6 +80,12 @@ pub struct Definition {
 /// # Errors
 /// [`Refusal::InvalidField`], naming the field from `task.` on.
 pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
+    if definition.parent_item.is_some() {
+        return Err(Refusal::invalid(
+            "task.parent_item",
+            "names a task of the same batch, and there is none here; say `parent_task_id`",
+        ));
+    }
     let monitor = match definition.schedule.take() {
         Some(schedule) => {
             let monitor = plan::read(&definition, &schedule)?;

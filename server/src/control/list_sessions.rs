@@ -30,6 +30,10 @@ pub async fn list_sessions(
             field: "page_token",
             problem: "no server made this token",
         })?;
+    let counts = match before {
+        None => Some(app.namespace_counts.read(app, namespace_id).await?),
+        Some(_) => None,
+    };
     // one more than asked for tells whether there is another page
     let mut rows =
         sessions::list_sessions(app.store.pool(), namespace_id, before, limit as i64 + 1).await?;
@@ -42,6 +46,7 @@ pub async fn list_sessions(
     Ok(ListSessionsResponse {
         sessions: rows.into_iter().map(|row| to_session(name, row)).collect(),
         next_page_token,
+        counts,
     })
 }
 

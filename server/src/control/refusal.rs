@@ -65,10 +65,10 @@ pub enum Refusal {
         /// The request id.
         request_id: String,
     },
-    /// One of the tasks of a batch is refused; if the batch is atomic, all of it.
+    /// One of several things in a request is refused, such as a task of a batch.
     #[error("{field}: {refusal}")]
-    InBatch {
-        /// What of which task, such as `tasks[3].name`.
+    Within {
+        /// What of which of them, such as `tasks[3].name`.
         field: String,
         /// Why.
         refusal: Box<Refusal>,
@@ -87,6 +87,12 @@ pub enum Refusal {
         /// Why that is in the way.
         problem: &'static str,
     },
+    /// A message for the work of a monitor, which has none.
+    #[error(
+        "a monitor never runs itself, so nothing would take the message; post to a live task below it, or create the \
+         monitor again with other words"
+    )]
+    MonitorNeverRuns,
     /// No such question is pending.
     #[error("no such question is pending; read the task again")]
     QuestionNotPending,
@@ -113,6 +119,12 @@ pub enum Refusal {
     /// The parent may not get a child.
     #[error("no task can be created below the parent: {0}")]
     NoSpawn(NoSpawn),
+    /// The parent of a task of a batch, a task of the same batch, was refused.
+    #[error("its parent, tasks[{item}], was refused; send both again when that one is mended")]
+    ParentRefused {
+        /// Position of the parent in the batch, from 0.
+        item: usize,
+    },
     /// There is more of something than there may be.
     #[error("{what}: at most {limit} are allowed")]
     LimitReached {
@@ -357,6 +369,7 @@ impl Refusal {
                 state,
                 problem: "there is nothing to change",
             },
+            Rejected::NeverRuns => Self::MonitorNeverRuns,
         }
     }
 }

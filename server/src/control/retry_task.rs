@@ -78,6 +78,7 @@ pub async fn retry_task(
             retry_of: Some(found.id),
             spawner,
             firing: None,
+            below: None,
         },
         request: key,
         fingerprint,

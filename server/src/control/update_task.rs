@@ -182,9 +182,14 @@ pub(super) fn check_progress(field: &str, progress: &Progress) -> Result<(), Ref
             MAX_PROGRESS_TEXT,
         )?;
     }
-    let is_number = |value: Option<f64>| value.is_none_or(f64::is_finite);
-    if !is_number(progress.current) || !is_number(progress.total) {
-        return Err(Refusal::invalid(field, "current and total must be finite"));
+    // more may be done than was thought at first, so `current` may be beyond `total`
+    for (part, value) in [("current", progress.current), ("total", progress.total)] {
+        if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
+            return Err(Refusal::invalid(
+                format!("{field}.{part}"),
+                "must be a finite number that is not negative",
+            ));
+        }
     }
     Ok(())
 }

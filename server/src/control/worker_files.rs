@@ -2,7 +2,7 @@
 
 use super::{
     collect_glob,
-    files::{self, COLLECT, FilePart, IncomingFile, OUTPUT},
+    files::{self, COLLECT, FilePart, FileRoom, IncomingFile, OUTPUT},
     lease_ref::LeaseRef,
     refusal::Refusal,
 };
@@ -39,7 +39,7 @@ pub async fn write_lease_file<E: From<Refusal>>(
     } else {
         result_path(lease, name)?
     };
-    let content = IncomingFile::receive(app, parts).await?;
+    let content = IncomingFile::receive(app, parts, &mut FileRoom::any()).await?;
     let writer = Writer::Lease {
         task: lease.task,
         epoch: lease.epoch,

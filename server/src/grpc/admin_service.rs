@@ -2,14 +2,14 @@
 
 use crate::{
     app::App,
-    control::{list_sessions, list_workers, monitors::list_monitors, retention},
+    control::{list_queues, list_sessions, list_workers, monitors::list_monitors, retention},
 };
 use std::sync::Arc;
 use taskyard_proto::v1::{
     GetRetentionRequest, GetRetentionResponse, ListMonitorsRequest, ListMonitorsResponse,
-    ListSessionsRequest, ListSessionsResponse, ListWorkersRequest, ListWorkersResponse,
-    RunRetentionRequest, RunRetentionResponse, SetRetentionRequest, SetRetentionResponse,
-    admin_service_server::AdminService,
+    ListQueuesRequest, ListQueuesResponse, ListSessionsRequest, ListSessionsResponse,
+    ListWorkersRequest, ListWorkersResponse, RunRetentionRequest, RunRetentionResponse,
+    SetRetentionRequest, SetRetentionResponse, admin_service_server::AdminService,
 };
 use tonic::{Request, Response, Status};
 
@@ -44,6 +44,15 @@ impl AdminService for OperatorService {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         Ok(Response::new(
             list_sessions::list_sessions(&self.app, request.get_ref()).await?,
+        ))
+    }
+
+    async fn list_queues(
+        &self,
+        request: Request<ListQueuesRequest>,
+    ) -> Result<Response<ListQueuesResponse>, Status> {
+        Ok(Response::new(
+            list_queues::list_queues(&self.app, request.get_ref()).await?,
         ))
     }
 

@@ -156,10 +156,15 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "REQUEST_ID_CONFLICT",
             resource_detail("request_id", request_id),
         ),
-        Refusal::InBatch { field, refusal } => {
+        Refusal::Within { field, refusal } => {
             let (code, reason, _) = describe(refusal);
             (code, reason, field_detail(field, &refusal.to_string()))
         }
+        Refusal::ParentRefused { .. } => (
+            Code::FailedPrecondition,
+            "PARENT_REFUSED",
+            precondition("TASK", "parent_item"),
+        ),
         Refusal::TaskTerminal => (
             Code::FailedPrecondition,
             "TERMINAL",
@@ -173,6 +178,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         Refusal::WrongState { .. } => (
             Code::FailedPrecondition,
             "WRONG_STATE",
+            precondition("TASK_STATE", "task"),
+        ),
+        Refusal::MonitorNeverRuns => (
+            Code::FailedPrecondition,
+            "MONITOR_NEVER_RUNS",
             precondition("TASK_STATE", "task"),
         ),
         Refusal::QuestionNotPending => (

@@ -85,7 +85,7 @@ pub async fn find_requests(
 /// # Errors
 /// Any [`StoreError`].
 pub async fn find_keys(
-    db: &mut PgConnection,
+    db: impl PgExecutor<'_>,
     keys: &[&TaskKey],
 ) -> Result<Vec<Option<Earlier>>, StoreError> {
     let rows = sqlx::query!(

@@ -1,6 +1,7 @@
 //! Namespaces and sessions.
 
 use super::{StoreError, times};
+use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 use sqlx::PgExecutor;
 use taskyard_core::id::SessionUid;
@@ -167,6 +168,49 @@ pub async fn list_sessions(
             files: row.files,
         })
         .collect())
+}
+
+/// What the sessions of a namespace have together.
+#[derive(Clone, Copy, Debug)]
+pub struct NamespaceRow {
+    /// Sessions, at most as many as were asked for.
+    pub sessions: i64,
+    /// Tasks that are not terminal.
+    pub open_tasks: i64,
+    /// Open tasks that ask.
+    pub awaiting_input_tasks: i64,
+    /// Tasks that have succeeded so far.
+    pub succeeded_tasks: i64,
+    /// Tasks that have failed so far.
+    pub failed_tasks: i64,
+    /// Tasks that were canceled so far.
+    pub canceled_tasks: i64,
+    /// When it was counted.
+    pub counted_at: DateTime<Utc>,
+}
+
+/// Adds up the counts of a namespace's sessions, of at most `limit` of them. No task is looked at.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn count_namespace(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    limit: i64,
+) -> Result<NamespaceRow, StoreError> {
+    Ok(sqlx::query_as!(
+        NamespaceRow,
+        r#"select count(*) as "sessions!", coalesce(sum(open_tasks), 0)::bigint as "open_tasks!",
+             coalesce(sum(awaiting_input_tasks), 0)::bigint as "awaiting_input_tasks!",
+             coalesce(sum(succeeded_tasks), 0)::bigint as "succeeded_tasks!",
+             coalesce(sum(failed_tasks), 0)::bigint as "failed_tasks!",
+             coalesce(sum(canceled_tasks), 0)::bigint as "canceled_tasks!", clock_timestamp() as "counted_at!"
+           from (select * from session where namespace_id = $1 and deleted_at is null limit $2) counted"#,
+        namespace_id,
+        limit
+    )
+    .fetch_one(db)
+    .await?)
 }
 
 /// How many tasks of a session have not ended; 0 for one that is gone.

@@ -1,6 +1,6 @@
 //! What is to be delivered to webhooks: written with the change, handed to one sender at a time, kept for a while.
 
-use super::{StoreError, times, webhooks};
+use super::{StoreError, times, webhook_secret::WebhookSecret, webhooks};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct DueDelivery {
     /// Where to.
     pub url: String,
     /// Key of the signature.
-    pub secret: Option<String>,
+    pub secret: Option<WebhookSecret>,
     /// What happened.
     pub event: WebhookEvent,
     /// As in [`Happening`].
@@ -140,7 +140,7 @@ pub async fn take_due(
                 attempt: row.attempts,
                 tries_left: row.tries_left,
                 url: row.url,
-                secret: row.secret,
+                secret: row.secret.map(WebhookSecret::from_column),
                 event: read_event(row.event)?,
                 body: row.body,
                 session_id: row.session_id,

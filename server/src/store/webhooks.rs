@@ -1,6 +1,6 @@
 //! Webhooks: who is called for what.
 
-use super::{StoreError, times};
+use super::{StoreError, times, webhook_secret::WebhookSecret};
 use crate::store::Store;
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -52,7 +52,7 @@ pub struct NewWebhook {
     /// Where it is delivered.
     pub url: String,
     /// Key of the signature.
-    pub secret: Option<String>,
+    pub secret: Option<WebhookSecret>,
     /// Bits of the events.
     pub events: i16,
 }
@@ -92,7 +92,7 @@ pub async fn create(
         webhook.session.map(|session| session.0),
         webhook.task.map(|task| Uuid::from_u128(task.0)),
         webhook.url,
-        webhook.secret,
+        webhook.secret.as_ref().map(WebhookSecret::to_column),
         webhook.events
     )
     .execute(&mut *transaction)

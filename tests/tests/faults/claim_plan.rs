@@ -34,12 +34,18 @@ update task_live set state = 1, worker_session = 1 + run_no % 10, attach_no = 1,
 "#;
 
 /// What else runs all the time and must not read the whole queue: what it is, its parameters' types and values.
-const OTHERS: [(&str, &str, &str, &str); 4] = [
+const OTHERS: [(&str, &str, &str, &str); 5] = [
     (
         "stale offers",
         include_str!("../../../server/src/store/sql/stale_offers.sql"),
         "float8, bigint",
         "5, 500",
+    ),
+    (
+        "counting the queues",
+        include_str!("../../../server/src/store/sql/count_queues.sql"),
+        "bigint",
+        "50",
     ),
     (
         "expired leases",

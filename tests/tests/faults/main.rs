@@ -1,6 +1,7 @@
 //! What must hold while workers, servers and the database die, freeze, come back and race each other. Every test has a
 //! control plane of its own.
 
+mod batch_races;
 mod claim_plan;
 mod collected_paths;
 mod fairness;
@@ -12,6 +13,7 @@ mod journal;
 mod list_plan;
 mod lone_worker;
 mod monitor_fires;
+mod odd_reports;
 mod postgres_stall;
 mod races;
 mod server_restart;

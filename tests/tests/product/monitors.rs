@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use taskyard_proto::v1::{
     CancelTaskRequest, CreateTaskRequest, CronSchedule, MonitorOverlap, MonitorSchedule,
-    MonitorWake, RetryTaskRequest, TaskDefinition, TaskState, UpdateTaskRequest,
-    monitor_schedule::When,
+    MonitorWake, PostMessageRequest, RetryTaskRequest, TaskDefinition, TaskState,
+    UpdateTaskRequest, monitor_schedule::When,
 };
 use taskyard_tests::client::{Client, milliseconds, moment, new_session, shell};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::monitor::{QUICK, every, monitor};
+use taskyard_tests::played::text;
 use taskyard_tests::refusal::{expect_bad_field, expect_refused};
 use taskyard_tests::wait::{SOON, until};
 use tokio::sync::OnceCell;
@@ -205,6 +206,55 @@ async fn a_canceled_monitor_ends_at_once_and_takes_its_firing_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditions_look_at_all_that_was_printed() {
+    let mut client = deployment().await.client().await;
+    let session = new_session("long-change");
+    let watched = deployment().await.folder().join(&session);
+    // What changes lies far before the end, and the length stays.
+    let script = format!(
+        "cat {}; head -c 300000 /dev/zero | tr '\\0' x",
+        watched.display()
+    );
+    std::fs::write(&watched, "calm\n").expect("written");
+    let schedule = MonitorSchedule {
+        wake_on: MonitorWake::Changed.into(),
+        ..every(200)
+    };
+    let id = client
+        .create(&session, monitor(shell(&script), schedule))
+        .await
+        .id;
+    client
+        .monitor_reached(&session, |monitor| monitor.firings >= 4)
+        .await;
+    assert_eq!(client.drain_wakes(&session).await, []);
+    let fresh = watched.with_extension("fresh");
+    std::fs::write(&fresh, "wind\n").expect("written");
+    std::fs::rename(&fresh, &watched).expect("replaced");
+    until("the change to wake", SOON, async || {
+        !client.drain_wakes(&session).await.is_empty()
+    })
+    .await;
+    cancel(&mut client, &id).await;
+
+    for (pattern, wakes) in [("w.nd", 1), ("st.rm", 0)] {
+        let session = new_session("long-match");
+        let schedule = MonitorSchedule {
+            wake_on: MonitorWake::Match.into(),
+            match_regex: pattern.to_owned(),
+            max_firings: 1,
+            ..every(200)
+        };
+        let id = client
+            .create(&session, monitor(shell(&script), schedule))
+            .await
+            .id;
+        client.ended(&id).await;
+        assert_eq!(client.drain_wakes(&session).await.len(), wakes, "{pattern}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_wakes_once_and_a_match_each_time() {
     let mut client = deployment().await.client().await;
     let session = new_session("watch");
@@ -380,6 +430,15 @@ async fn what_makes_no_sense_is_refused() {
         Code::FailedPrecondition,
         "PARENT_IS_MONITOR",
     );
+    let post = PostMessageRequest {
+        task: id.clone(),
+        parts: vec![text("hello?")],
+        ..PostMessageRequest::default()
+    };
+    let refused = client.tasks.post_message(post).await;
+    let code = Code::FailedPrecondition;
+    let refused = expect_refused("a message", refused, code, "MONITOR_NEVER_RUNS");
+    assert!(refused.message().contains("task below it"), "{refused:?}");
     cancel(&mut client, &id).await;
     let retry = RetryTaskRequest {
         task: id,

@@ -142,12 +142,16 @@ async fn what_a_run_leaves_is_stored_whether_it_succeeds_or_fails() {
             "mkdir -p out/deep; echo a >out/a.txt; echo b >out/deep/b.txt; echo no >out/c.md
              echo top >report; ln -s /etc/passwd out/passwd.txt; ln -s /etc out/etc
              mkdir locked; echo x >locked/x.txt
-             truncate -s 17M out/huge.txt; exit {code}"
+             truncate -s 17M out/huge.txt; mkfifo out/pipe.txt; exit {code}"
         );
         let task = with_files(
             shell(&script),
             Vec::new(),
-            vec![collect("out/**/*.txt", "/results"), collect("report", "/")],
+            vec![
+                collect("out/**/*.txt", "/results"),
+                collect("report", "/"),
+                collect("coverage/*.xml", "/"),
+            ],
         );
         let task = client.run(&session, task).await;
         assert_eq!(task.state(), state, "{}", message(&task));
@@ -178,7 +182,7 @@ async fn what_a_run_leaves_is_stored_whether_it_succeeds_or_fails() {
             Some(3),
             "{said}"
         );
-        assert_eq!(said["skipped_count"], 2);
+        assert_eq!(said["skipped_count"], 4, "{said}");
         let skipped: Vec<String> = said["skipped"]
             .as_array()
             .expect("a list")
@@ -191,18 +195,20 @@ async fn what_a_run_leaves_is_stored_whether_it_succeeds_or_fails() {
                 )
             })
             .collect();
-        assert!(
-            skipped
-                .iter()
-                .any(|one| one.starts_with("out/huge.txt: ") && one.contains("16 MiB")),
-            "{skipped:?}"
-        );
-        assert!(
-            skipped
-                .iter()
-                .any(|one| one.starts_with("out/passwd.txt: ") && one.contains("symbolic link")),
-            "{skipped:?}"
-        );
+        for (from, reason) in [
+            ("out/huge.txt", "16 MiB"),
+            ("out/passwd.txt", "symbolic link"),
+            ("out/pipe.txt", "named pipe"),
+            ("coverage/*.xml", "fits this pattern"),
+        ] {
+            let from = format!("{from}: ");
+            assert!(
+                skipped
+                    .iter()
+                    .any(|one| one.starts_with(&from) && one.contains(reason)),
+                "{from}{skipped:?}"
+            );
+        }
     }
 }
 

@@ -12,9 +12,11 @@ use taskyard_tests::client::{Client, command, milliseconds, new_session};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::played::{Inside, Played, data, question, retried, text};
 use taskyard_tests::refusal::{expect_bad_field, expect_refused};
+use taskyard_tests::session_files::SessionFiles;
 use taskyard_tests::wait::{SOON, within};
 use taskyard_tests::watcher::Watcher;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 /// Far less than the waits of the calls that must be answered within it, far more than a busy machine needs.
 const PROMPTLY: Duration = Duration::from_secs(30);
@@ -87,6 +89,11 @@ async fn a_thread_goes_both_ways_and_is_read_from_any_number_on() {
     let running = client.get(played.id()).await;
     let mut watcher = Watcher::start(&mut client, &session, "").await;
 
+    let mut files = SessionFiles::new(&client, &session);
+    files
+        .write("/notes/plan.md", b"# Plan")
+        .await
+        .expect("written");
     let parts = vec![text("go"), data(r#"{"depth": 2}"#), file("/notes/plan.md")];
     let first = post(&mut client, to(played.id(), parts.clone())).await;
     let first = first.expect("posted").message.expect("the message");
@@ -294,6 +301,62 @@ async fn nobody_waits_for_a_message_of_an_ended_task() {
     let answer = within("the answer", SOON, waiting).await.expect("no panic");
     assert!(answer.messages.is_empty(), "{answer:?}");
     assert!(asked_at.elapsed() < PROMPTLY, "{:?}", asked_at.elapsed());
+}
+
+#[tokio::test]
+async fn a_file_part_names_a_file_that_is_there() {
+    let mut client = Deployment::by_hand().await.client().await;
+    let session = new_session("thread");
+    let mut played = Played::start(&client, &session, command(&["work"])).await;
+    let mut files = SessionFiles::new(&client, &session);
+    files.write("/d/there.md", b"x").await.expect("written");
+    let own = |name: &str| format!("/.tasks/{}/{name}", played.id());
+    for (path, code, reason) in [
+        ("/d/gone.md", Code::NotFound, "FILE_NOT_FOUND"),
+        ("/d", Code::FailedPrecondition, "WRONG_FILE_TYPE"),
+        ("/d/../there.md", Code::InvalidArgument, "INVALID_PATH"),
+        (&own("result.json"), Code::NotFound, "FILE_NOT_FOUND"),
+    ] {
+        let parts = vec![text("see"), file("/d/there.md"), file(path)];
+        let posts = [
+            post(&mut client, to(played.id(), parts.clone()))
+                .await
+                .map(drop),
+            played.inside.post(from_inside(parts)).await.map(drop),
+        ];
+        for refused in posts {
+            let status = expect_refused(path, refused, code, reason);
+            let details = status.get_details_bad_request();
+            let violations = details.map(|details| details.field_violations);
+            let fields: Vec<String> = violations
+                .into_iter()
+                .flatten()
+                .map(|violation| violation.field)
+                .collect();
+            assert_eq!(fields, ["parts[2].file.path"], "{path}");
+        }
+    }
+    assert_eq!(list(&mut client, thread_of(played.id())).await.newest, 0);
+
+    // What was posted stays posted, whatever becomes of the file.
+    let request = PostMessageRequest {
+        request_id: "once".to_owned(),
+        ..to(played.id(), vec![file("/d/there.md")])
+    };
+    let first = post(&mut client, request.clone()).await.expect("posted");
+    let said = PostRequest {
+        request_id: "once".to_owned(),
+        ..from_inside(vec![file("/d/there.md")])
+    };
+    played.inside.post(said.clone()).await.expect("posted");
+    files.delete("/d/there.md").await.expect("deleted");
+    let again = post(&mut client, request).await.expect("repeated");
+    assert_eq!((again.created, again.message), (false, first.message));
+    let again = played.inside.post(said).await.expect("repeated");
+    assert!(!again.created);
+    let late = post(&mut client, to(played.id(), vec![file("/d/there.md")])).await;
+    expect_refused("a new post", late, Code::NotFound, "FILE_NOT_FOUND");
+    played.finish(0).await;
 }
 
 #[tokio::test]

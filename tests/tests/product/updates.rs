@@ -6,6 +6,7 @@ use taskyard_proto::v1::{
 };
 use taskyard_tests::client::{Client, command, new_session, shell};
 use taskyard_tests::deployment::Deployment;
+use taskyard_tests::refusal::expect_bad_field;
 
 #[tokio::test]
 async fn named_and_unset_clears_and_not_named_stays() {
@@ -44,6 +45,38 @@ async fn named_and_unset_clears_and_not_named_stays() {
         assert_eq!(is_cleared.to_vec(), expected, "{field}: {now:?}");
     }
     assert_eq!(set.artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn progress_is_a_number_that_is_not_negative() {
+    let mut client = Deployment::shared().await.client().await;
+    let task = client.create(&new_session("numbers"), held()).await;
+    let with = |current, total| {
+        let progress = Progress {
+            current: Some(current),
+            total: Some(total),
+            ..Progress::default()
+        };
+        let request = UpdateTaskRequest {
+            progress: Some(progress),
+            ..of(&task)
+        };
+        masked(request, &["progress"])
+    };
+    for (current, total, field) in [
+        (-0.5, 1.0, "progress.current"),
+        (f64::NAN, 1.0, "progress.current"),
+        (f64::INFINITY, 1.0, "progress.current"),
+        (1.0, -1.0, "progress.total"),
+        (1.0, f64::NEG_INFINITY, "progress.total"),
+    ] {
+        let refused = client.tasks.update_task(with(current, total)).await;
+        expect_bad_field(refused, field);
+    }
+    // A total is an estimate.
+    let beyond = update(&mut client, with(11.0, 10.0)).await;
+    let progress = beyond.progress.unwrap_or_default();
+    assert_eq!((progress.current, progress.total), (Some(11.0), Some(10.0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -44,10 +45,15 @@ impl Selection {
 /// Finds what the rules mean below a directory, without following any symbolic link. It blocks.
 pub fn select_files(directory: &Path, rules: &[CollectRule]) -> Selection {
     let mut selection = Selection::default();
-    let rules: Vec<(GlobMatcher, &str)> = rules
+    let mut rules: Vec<Rule<'_>> = rules
         .iter()
         .filter_map(|rule| match matcher(&rule.glob) {
-            Some(glob) => Some((glob, rule.to.trim_end_matches('/'))),
+            Some(glob) => Some(Rule {
+                text: &rule.glob,
+                glob,
+                to: rule.to.trim_end_matches('/'),
+                is_used: false,
+            }),
             None => {
                 selection.skip(&rule.glob, "it is no pattern that this worker can read");
                 None
@@ -79,10 +85,11 @@ pub fn select_files(directory: &Path, rules: &[CollectRule]) -> Selection {
             }
             let file_name = entry.file_name();
             let relative: PathBuf = Path::new(&prefix).join(&file_name);
+            let name = relative.to_string_lossy().into_owned();
             let Ok(metadata) = entry.metadata() else {
+                selection.skip(&name, "it cannot be looked at, or is gone");
                 continue;
             };
-            let name = relative.to_string_lossy().into_owned();
             if metadata.is_dir() {
                 if depth < DEPTH_MAX {
                     pending.push((entry.path(), name, depth + 1));
@@ -91,12 +98,21 @@ pub fn select_files(directory: &Path, rules: &[CollectRule]) -> Selection {
                 }
                 continue;
             }
-            let wanted: Vec<&str> = rules
-                .iter()
-                .filter(|(glob, _)| glob.is_match(&relative))
-                .map(|(_, to)| *to)
-                .collect();
+            let mut wanted = Vec::new();
+            let mut is_on_the_way = false;
+            for rule in &mut rules {
+                if rule.glob.is_match(&relative) {
+                    rule.is_used = true;
+                    wanted.push(rule.to);
+                } else if metadata.is_symlink() && rule.leads_through(&name) {
+                    rule.is_used = true;
+                    is_on_the_way = true;
+                }
+            }
             if wanted.is_empty() {
+                if is_on_the_way {
+                    selection.skip(&name, "it is a symbolic link, which is not followed");
+                }
                 continue;
             }
             if let Err(reason) = check(&metadata, file_name.as_bytes(), &name) {
@@ -107,6 +123,12 @@ pub fn select_files(directory: &Path, rules: &[CollectRule]) -> Selection {
                 found.insert(format!("{to}/{name}"), (name.clone(), metadata.len()));
             }
         }
+    }
+    for rule in rules.iter().filter(|rule| !rule.is_used) {
+        selection.skip(
+            rule.text,
+            "no file of the working directory fits this pattern",
+        );
     }
     let mut all_bytes = 0;
     for (to, (from, bytes)) in found {
@@ -127,11 +149,36 @@ pub fn select_files(directory: &Path, rules: &[CollectRule]) -> Selection {
     selection
 }
 
+/// A rule that can be applied.
+struct Rule<'a> {
+    text: &'a str,
+    glob: GlobMatcher,
+    /// Without a slash at its end.
+    to: &'a str,
+    /// Whether anything fits it, be it stored or not.
+    is_used: bool,
+}
+
+impl Rule<'_> {
+    /// Whether the pattern names what is below this very path.
+    fn leads_through(&self, path: &str) -> bool {
+        let below = self.text.strip_prefix(path);
+        below.is_some_and(|below| below.starts_with('/'))
+    }
+}
+
 fn check(metadata: &fs::Metadata, file_name: &[u8], name: &str) -> Result<(), &'static str> {
     if metadata.is_symlink() {
         return Err("it is a symbolic link");
     }
-    if !metadata.is_file() {
+    let kind = metadata.file_type();
+    if kind.is_fifo() {
+        return Err("it is a named pipe");
+    }
+    if kind.is_socket() {
+        return Err("it is a socket");
+    }
+    if !kind.is_file() {
         return Err("it is no regular file");
     }
     if metadata.len() > FILE_BYTES_MAX {
@@ -209,6 +256,41 @@ mod tests {
             .collect();
         skipped.sort_unstable();
         assert_eq!(skipped, ["etc", "large", "new\nline", "real/passwd"]);
+    }
+
+    #[test]
+    fn sockets_links_on_the_way_and_patterns_that_fit_nothing_are_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path();
+        fs::write(root.join("there.txt"), b"x").expect("written");
+        symlink("/etc", root.join("out")).expect("linked");
+        symlink("/etc", root.join("other")).expect("linked");
+        let socket = std::os::unix::net::UnixListener::bind(root.join("s.sock"));
+        let _socket = socket.expect("bound");
+        let rules = [
+            rule("*.txt", "/r"),
+            rule("*.sock", "/r"),
+            rule("out/**", "/r"),
+            rule("coverage/*.xml", "/r"),
+        ];
+        let selection = select_files(root, &rules);
+        assert_eq!(places(&selection), ["/r/there.txt"]);
+        let mut skipped: Vec<(&str, &str)> = selection
+            .skipped
+            .iter()
+            .map(|one| (one.from.as_str(), one.reason.as_str()))
+            .collect();
+        skipped.sort_unstable();
+        let expected = [
+            (
+                "coverage/*.xml",
+                "no file of the working directory fits this pattern",
+            ),
+            ("out", "it is a symbolic link, which is not followed"),
+            ("s.sock", "it is a socket"),
+        ];
+        assert_eq!(skipped, expected);
+        assert_eq!(selection.skipped_count, 3);
     }
 
     #[test]

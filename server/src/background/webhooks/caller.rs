@@ -146,6 +146,7 @@ async fn deliver(store: &Store, poster: &Poster, delivery: DueDelivery) {
 
 /// What the answer of a receiver, or its silence, means.
 fn judge(delivery: &DueDelivery, answer: Result<u16, PostError>) -> TryOutcome {
+    let is_hopeless = answer.as_ref().is_err_and(PostError::is_permanent);
     let (status, error) = match answer {
         Ok(status @ 200..300) => {
             return TryOutcome {
@@ -164,7 +165,7 @@ fn judge(delivery: &DueDelivery, answer: Result<u16, PostError>) -> TryOutcome {
     TryOutcome {
         status,
         error: clip(&error, MAX_ERROR_BYTES),
-        retry_in: retry_wait(failed_tries, rand::random()),
+        retry_in: retry_wait(failed_tries, rand::random()).filter(|_| !is_hopeless),
     }
 }
 

@@ -79,7 +79,7 @@ impl Letter {
         let signature = delivery
             .secret
             .as_ref()
-            .map(|secret| sign(secret.as_bytes(), &timestamp, &body));
+            .map(|secret| sign(secret.key(), &timestamp, &body));
         for (name, text) in [
             ("taskyard-timestamp", Some(timestamp)),
             ("taskyard-signature", signature),
@@ -109,6 +109,7 @@ fn sign(secret: &[u8], timestamp: &str, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::webhook_secret::WebhookSecret;
     use taskyard_core::webhook::WebhookEvent;
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
             attempt: 1,
             tries_left: 11,
             url: "http://a.example/".to_owned(),
-            secret: Some("key".to_owned()),
+            secret: Some(WebhookSecret::new("key".to_owned())),
             event: WebhookEvent::Message,
             body: r#"{"task":{"id":"task_1","generation":3},"message":{"big":12345678901234567890123}}"#
                 .to_owned(),

@@ -61,6 +61,20 @@ pub(super) enum PostError {
     TooSlow,
 }
 
+impl PostError {
+    /// Whether another try would end the same way: what the URL says, or where this server lets it lead, is wrong.
+    pub(super) fn is_permanent(&self) -> bool {
+        match self {
+            Self::BadUrl(_) | Self::Private | Self::BadName(_) | Self::BadRequest(_) => true,
+            Self::NoHost(_)
+            | Self::NoConnection(_)
+            | Self::NoTls(_)
+            | Self::Broken(_)
+            | Self::TooSlow => false,
+        }
+    }
+}
+
 impl Poster {
     /// # Errors
     /// TLS cannot be set up.

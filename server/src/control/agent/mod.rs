@@ -19,4 +19,5 @@ pub use post::post;
 pub use publish_artifact::publish_artifact;
 pub use receive_messages::receive_messages;
 pub use report_progress::report_progress;
+pub(crate) use run_report::MAX_USAGE;
 pub use run_report::{report_usage, set_result};

@@ -7,7 +7,10 @@ use crate::{
     control::{
         get_task,
         refusal::Refusal,
-        thread::{check_parts, check_reply, check_request_id, find_schema_violation, post_refused},
+        thread::{
+            check_files, check_parts, check_reply, check_request_id, find_schema_violation,
+            is_repeated, post_refused,
+        },
     },
 };
 use taskyard_core::task::Event;
@@ -17,8 +20,8 @@ use uuid::Uuid;
 /// Stores a message for the owner.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::SchemaMismatch`], [`Refusal::LimitReached`], [`Refusal::RequestIdConflict`],
-/// [`Refusal::LeaseLost`], or what storing says.
+/// [`Refusal::InvalidField`], [`Refusal::Within`] for a file that is not there, [`Refusal::SchemaMismatch`],
+/// [`Refusal::LimitReached`], [`Refusal::RequestIdConflict`], [`Refusal::LeaseLost`], or what storing says.
 pub async fn post(
     app: &App,
     caller: &Caller,
@@ -35,10 +38,16 @@ pub async fn post(
             problem,
         });
     }
+    let direction = MessageDirection::Outbound;
+    if let Err(refusal) = check_files(app, caller.session(), &request.parts).await
+        && !is_repeated(app, caller.task(), direction, request_id.as_deref()).await?
+    {
+        return Err(refusal);
+    }
     let name = request_id.clone().unwrap_or_default();
     let post = Post {
         id: Uuid::now_v7().as_u128(),
-        direction: MessageDirection::Outbound,
+        direction,
         parts: request.parts,
         in_reply_to: request.in_reply_to,
         request_id,

@@ -13,7 +13,8 @@ use taskyard_proto::v1::{
 };
 
 const MAX_RESULT: usize = 256 << 10;
-const MAX_USAGE: usize = 16 << 10;
+/// Most that the work of a run may say of its usage, in bytes of JSON.
+pub(crate) const MAX_USAGE: usize = 16 << 10;
 
 /// Sets the structured result of the run.
 ///

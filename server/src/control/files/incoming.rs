@@ -1,7 +1,7 @@
 //! Files on their way in, within bounds of size, number and time: small ones in memory, large ones through to the object
 //! store where there is one.
 
-use super::content::FileContent;
+use super::{content::FileContent, file_room::FileRoom};
 use crate::{
     app::App,
     control::refusal::Refusal,
@@ -25,7 +25,7 @@ use uuid::Uuid;
 /// What is larger goes to the object store, where there is one.
 const OBJECT_THRESHOLD: usize = 1 << 20;
 /// Largest file where there is an object store, in bytes.
-const MAX_OBJECT_BYTES: u64 = 1 << 30;
+pub(super) const MAX_OBJECT_BYTES: u64 = 1 << 30;
 /// Files in memory at once, of at most 16 MiB each. Beside them uploads, of a part each.
 const MAX_FILES_IN_MEMORY: usize = 8;
 const MAX_UPLOADS: usize = 12;
@@ -74,15 +74,16 @@ impl Default for FileSlots {
 }
 
 impl<'a> IncomingFile<'a> {
-    /// Takes all of a stream.
+    /// Takes all of a stream, as far as `room` has room for it.
     ///
     /// # Errors
-    /// The stream's own errors; [`Refusal::TooLarge`] beyond 16 MiB, or 1 GiB with an object store;
+    /// The stream's own errors; what [`FileRoom::admit`] says; [`Refusal::TooLarge`] beyond 16 MiB, or 1 GiB with an object store;
     /// [`Refusal::TooSlow`] where nothing comes for 20 seconds, or the end has not come after five minutes, or half an
     /// hour for an upload; [`Refusal::Overloaded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::Store`].
     pub async fn receive<E: From<Refusal>>(
         app: &'a App,
         parts: impl Stream<Item = Result<Bytes, E>>,
+        room: &mut FileRoom<'_>,
     ) -> Result<Self, E> {
         let mut parts = pin!(parts);
         let mut slot = take(&app.file_slots.memory).await?;
@@ -90,6 +91,8 @@ impl<'a> IncomingFile<'a> {
         let receiving = async {
             while let Some(part) = in_time(parts.next()).await? {
                 let part = part?;
+                room.admit(app, (content.size() + part.len()) as u64)
+                    .await?;
                 if app.objects.is_some() && content.size() + part.len() > OBJECT_THRESHOLD {
                     return Ok(Some(part));
                 }
@@ -110,7 +113,10 @@ impl<'a> IncomingFile<'a> {
                     }
                     upload.append(part).await?;
                     while let Some(part) = in_time(parts.next()).await? {
-                        upload.append(part?).await?;
+                        let part = part?;
+                        room.admit(app, upload.object.size() + part.len() as u64)
+                            .await?;
+                        upload.append(part).await?;
                     }
                     Ok::<_, E>(())
                 };

@@ -1,6 +1,8 @@
 //! Writing one file whole.
 
-use super::{IncomingFile, node::stored_file_info, stat_file::parse_path};
+use super::{
+    FileRoom, IncomingFile, file_room::check_size, node::stored_file_info, stat_file::parse_path,
+};
 use crate::{
     app::App,
     control::{namespace, refusal::Refusal},
@@ -40,9 +42,30 @@ pub async fn write_file<E: From<Refusal>>(
         )));
     }
     namespace::check_session_id(&header.session_id)?;
-    let content = IncomingFile::receive(app, parts).await?;
+    let expected = u64::try_from(header.expected_size.unwrap_or(0)).map_err(|_| {
+        E::from(Refusal::invalid(
+            "header.expected_size",
+            "must not be negative",
+        ))
+    })?;
+    check_size(app, expected)?;
+    let namespace_id = namespace::ensure_namespace(app, &header.namespace).await?;
+    let session = match namespace::find_session(app, &header.namespace, &header.session_id).await {
+        Ok(session) => Some(session),
+        Err(Refusal::NotFound { .. }) => None,
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let mut room = FileRoom::look(app, namespace_id, session, &path).await?;
+    room.admit(app, expected).await?;
+    let content = IncomingFile::receive(app, parts, &mut room).await?;
     let (_, session) =
-        namespace::ensure_session(app, &header.namespace, &header.session_id).await?;
+        match namespace::ensure_session(app, &header.namespace, &header.session_id).await {
+            Ok(found) => found,
+            Err(refusal) => {
+                content.give_up(app).await;
+                return Err(refusal.into());
+            }
+        };
     let file = written_file(
         app,
         Writer::Client(session),

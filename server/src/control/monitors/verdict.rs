@@ -1,5 +1,6 @@
 //! What the end of a firing means to the monitor's owner. Pure.
 
+use super::evidence::Evidence;
 use crate::{control::refusal::Refusal, store::monitors::EndedFiring, store::records::result_path};
 use regex::{Regex, RegexBuilder};
 use sha2::{Digest, Sha256};
@@ -72,11 +73,12 @@ impl WakeOn {
     }
 
     /// What the wake for a firing says; none: there is none. `before` is what came of the firing that was judged before,
-    /// `digest` what came of this one.
+    /// `digest` what came of this one, and `evidence` what it printed.
     #[must_use]
     pub fn judge(
         &self,
         ended: &EndedFiring,
+        evidence: &Evidence,
         digest: Option<[u8; 32]>,
         before: Option<[u8; 32]>,
     ) -> Option<String> {
@@ -90,7 +92,7 @@ impl WakeOn {
                 }
                 (Some(_) | None, Some(_) | None) => return None,
             },
-            Self::Match(regex) if matches(regex, ended) => {
+            Self::Match(regex) if matches(regex, ended, evidence) => {
                 format!("matches `{}`: {}", regex.as_str(), word(ended.state))
             }
             Self::Match(_) => return None,
@@ -106,7 +108,7 @@ impl WakeOn {
 
 /// What came of a firing, in short; none for one that was canceled, which says nothing of what is watched.
 #[must_use]
-pub fn digest(ended: &EndedFiring) -> Option<[u8; 32]> {
+pub fn digest(ended: &EndedFiring, evidence: &Evidence) -> Option<[u8; 32]> {
     if ended.state == TaskState::Canceled {
         return None;
     }
@@ -119,7 +121,10 @@ pub fn digest(ended: &EndedFiring) -> Option<[u8; 32]> {
         word(ended.state).as_bytes(),
         format!("{exit_code:?} {}", stdout.total_bytes).as_bytes(),
         end.output_json.as_bytes(),
-        &stdout.tail,
+        evidence
+            .compared
+            .as_ref()
+            .map_or(&stdout.tail[..], |compared| compared),
     ] {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
@@ -127,11 +132,10 @@ pub fn digest(ended: &EndedFiring) -> Option<[u8; 32]> {
     Some(hash.finalize().into())
 }
 
-fn matches(regex: &Regex, ended: &EndedFiring) -> bool {
-    let stdout = ended.run_end.stdout.clone().unwrap_or_default();
+fn matches(regex: &Regex, ended: &EndedFiring, evidence: &Evidence) -> bool {
     regex.is_match(&ended.summary)
         || regex.is_match(&ended.run_end.output_json)
-        || regex.is_match(&String::from_utf8_lossy(&stdout.tail))
+        || regex.is_match(&String::from_utf8_lossy(&evidence.searched))
 }
 
 fn word(state: TaskState) -> &'static str {
@@ -164,6 +168,7 @@ mod tests {
             last_digest: None,
             number: 3,
             firing: TaskId(2),
+            run: 1,
             state,
             summary: "exit 1".to_owned(),
             run_end: RunEnd {
@@ -174,6 +179,15 @@ mod tests {
                 }),
                 ..RunEnd::default()
             },
+        }
+    }
+
+    /// What a firing printed, read whole.
+    fn evidence(ended: &EndedFiring) -> Evidence {
+        let stdout = ended.run_end.stdout.clone().unwrap_or_default();
+        Evidence {
+            compared: Some(Sha256::digest(&stdout.tail).into()),
+            searched: stdout.tail.to_vec(),
         }
     }
 
@@ -189,7 +203,8 @@ mod tests {
     fn each_condition_wakes_for_what_it_names() {
         use TaskState::{Canceled, Failed, Succeeded};
         let wakes = |on: &WakeOn, now: &EndedFiring, before: Option<&EndedFiring>| {
-            on.judge(now, digest(now), before.and_then(digest))
+            let digest = |ended: &EndedFiring| digest(ended, &evidence(ended));
+            on.judge(now, &evidence(now), digest(now), before.and_then(digest))
                 .is_some()
         };
         let (well, other) = (ended(Succeeded, "a"), ended(Succeeded, "b"));
@@ -210,7 +225,12 @@ mod tests {
     #[test]
     fn a_wake_names_the_firing_and_says_why() {
         let on = wake_on(MonitorWake::Failed, "").expect("valid");
-        let text = on.judge(&ended(TaskState::Failed, ""), None, None);
+        let text = on.judge(
+            &ended(TaskState::Failed, ""),
+            &Evidence::default(),
+            None,
+            None,
+        );
         let text = text.expect("it wakes");
         assert!(text.starts_with("firing 3 failed.\n- summary: exit 1\n- result: /.tasks/task_"));
     }

@@ -1,6 +1,8 @@
 //! The finish of a run as a worker reports it: facts for the judgement, and what is stored of it.
 
-use crate::control::{files, refusal::Refusal, schema, wire_time::duration_field};
+use crate::control::{
+    agent::MAX_USAGE, files, refusal::Refusal, schema, wire_time::duration_field,
+};
 use crate::{
     app::App,
     commit::{FinishContent, StreamFacts},
@@ -88,30 +90,36 @@ impl Expected {
 }
 
 /// Facts and content of a finish report. A report that breaks a rule is bent to the nearest that keeps it, so that a
-/// task always ends: texts are cut, a structured result that is none becomes `bad_output`.
-pub(super) fn read_finish(
-    report: FinishReport,
-    expected: &Expected,
-) -> Result<(RunFacts, FinishContent), Refusal> {
+/// task always ends: texts are cut, numbers that cannot be are left out, a structured result that is none becomes
+/// `bad_output`, a stop cause that is none `worker_error`.
+pub(super) fn read_finish(report: FinishReport, expected: &Expected) -> (RunFacts, FinishContent) {
     let exit = report.exit;
+    let mut error = report.error.as_ref().map(read_error);
+    let mut error_message = report
+        .error
+        .map(|error| one_line(&error.message, MAX_MESSAGE))
+        .unwrap_or_default();
     let stop_cause = match wire::StopCause::try_from(report.stop_cause) {
         Ok(wire::StopCause::Unspecified) => None,
         Ok(wire::StopCause::Canceled) => Some(StopCause::Canceled),
         Ok(wire::StopCause::TimedOut) => Some(StopCause::TimedOut),
         Ok(wire::StopCause::LeaseExpired) => Some(StopCause::LeaseExpired),
         Ok(wire::StopCause::WorkerShutdown) => Some(StopCause::WorkerShutdown),
+        // the worker ended it for a reason of its own: that is no success, whatever the exit code
         Err(_) => {
-            return Err(Refusal::invalid(
-                "items.finish.stop_cause",
-                "is no known stop cause",
-            ));
+            if error.is_none() {
+                error_message = format!(
+                    "the worker ended the run for a cause that this server does not know: {}",
+                    report.stop_cause
+                );
+                error = Some(ReportedError {
+                    kind: ErrorKind::WorkerError,
+                    retryable: false,
+                });
+            }
+            None
         }
     };
-    let mut error = report.error.as_ref().map(read_error);
-    let mut error_message = report
-        .error
-        .map(|error| one_line(&error.message, MAX_MESSAGE))
-        .unwrap_or_default();
     let mut output_json = report.output_json;
     if let Some(problem) = output_problem(&output_json) {
         output_json.clear();
@@ -153,7 +161,9 @@ pub(super) fn read_finish(
         report.duration.as_ref(),
         Duration::ZERO,
         MAX_DURATION,
-    )?
+    )
+    .ok()
+    .flatten()
     .map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let content = FinishContent {
         exit,
@@ -166,11 +176,11 @@ pub(super) fn read_finish(
         ),
         usage: read_usage(report.usage, said.usage_json.as_deref()),
         isolation: one_line(&report.isolation, 64),
-        streams: [read_stream(report.stdout)?, read_stream(report.stderr)?],
+        streams: [read_stream(report.stdout), read_stream(report.stderr)],
         error_message,
         accept_incomplete: report.accept_incomplete,
     };
-    Ok((facts, content))
+    (facts, content)
 }
 
 /// What the run used; what the work itself said wins over what its worker says of it.
@@ -185,8 +195,9 @@ fn read_usage(usage: Option<wire::Usage>, said: Option<&str>) -> Option<wire::Us
         None => String::new(),
     };
     Some(wire::Usage {
+        cpu_ms: usage.cpu_ms.max(0),
+        max_rss_bytes: usage.max_rss_bytes.max(0),
         reported_json,
-        ..usage
     })
 }
 
@@ -232,24 +243,26 @@ fn output_problem(json: &str) -> Option<String> {
 
 /// Whether a text is a JSON object that is small enough to be stored beside the record.
 fn is_object(json: &str) -> bool {
-    json.len() <= MAX_OUTPUT_JSON
+    json.len() <= MAX_USAGE
         && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json).is_ok()
 }
 
-fn read_stream(report: Option<wire::StreamReport>) -> Result<StreamFacts, Refusal> {
+/// A stream; one whose bytes or capture cannot be is one that was not captured whole.
+fn read_stream(report: Option<wire::StreamReport>) -> StreamFacts {
     let Some(report) = report else {
-        return Ok(StreamFacts::default());
+        return StreamFacts::default();
     };
-    let total = u64::try_from(report.total_bytes)
-        .map_err(|_| Refusal::invalid("items.finish.total_bytes", "must not be negative"))?;
-    let capture = wire::Capture::try_from(report.capture)
-        .map_err(|_| Refusal::invalid("items.finish.capture", "is no known capture"))?;
+    let total = u64::try_from(report.total_bytes);
+    let capture = wire::Capture::try_from(report.capture);
     let start = report.tail.len().saturating_sub(MAX_TAIL);
-    Ok(StreamFacts {
-        total,
-        capture,
+    StreamFacts {
+        total: total.unwrap_or(0),
+        capture: match (total, capture) {
+            (Ok(_), Ok(capture)) => capture,
+            (Err(_), _) | (_, Err(_)) => wire::Capture::Incomplete,
+        },
         tail: report.tail.slice(start..).to_vec(),
-    })
+    }
 }
 
 /// A text without control characters, of at most `max` bytes.

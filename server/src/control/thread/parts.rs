@@ -1,7 +1,15 @@
 //! What a message may say.
 
-use crate::control::{definition::check_text, refusal::Refusal, schema};
-use taskyard_core::vfs::SessionPath;
+use crate::{
+    app::App,
+    control::{
+        definition::check_text,
+        files::{Node, find_node, parse_path},
+        refusal::Refusal,
+        schema,
+    },
+};
+use taskyard_core::id::SessionUid;
 use taskyard_proto::v1::{MessagePart, message_part::Part};
 
 const MAX_PARTS: usize = 16;
@@ -12,7 +20,7 @@ const MAX_FILE_NAME: usize = 256;
 /// Checks the parts of a message.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::TooLarge`], [`Refusal::InvalidPath`].
+/// [`Refusal::InvalidField`], [`Refusal::TooLarge`], [`Refusal::Within`] for a path that is not clean.
 pub fn check_parts(parts: &[MessagePart]) -> Result<(), Refusal> {
     if parts.is_empty() || parts.len() > MAX_PARTS {
         return Err(Refusal::invalid(
@@ -21,7 +29,7 @@ pub fn check_parts(parts: &[MessagePart]) -> Result<(), Refusal> {
         ));
     }
     let mut bytes = 0;
-    for part in parts {
+    for (index, part) in parts.iter().enumerate() {
         bytes += match &part.part {
             None => return Err(Refusal::invalid("parts", "a part must not be empty")),
             Some(Part::Text(text)) => text.len(),
@@ -35,12 +43,7 @@ pub fn check_parts(parts: &[MessagePart]) -> Result<(), Refusal> {
                 json.len()
             }
             Some(Part::File(file)) => {
-                if let Err(problem) = file.path.parse::<SessionPath>() {
-                    return Err(Refusal::InvalidPath {
-                        path: file.path.clone(),
-                        problem,
-                    });
-                }
+                parse_path(&file.path).map_err(|refusal| at_file(index, refusal))?;
                 check_text("parts.file.name", &file.name, MAX_FILE_NAME)?;
                 check_text("parts.file.media_type", &file.media_type, MAX_FILE_NAME)?;
                 file.path.len()
@@ -54,6 +57,45 @@ pub fn check_parts(parts: &[MessagePart]) -> Result<(), Refusal> {
         });
     }
     Ok(())
+}
+
+/// Checks that the files which a message names are there.
+///
+/// # Errors
+/// [`Refusal::Within`] that names the part, with [`Refusal::NotFound`] or [`Refusal::WrongFileType`]; or what looking
+/// them up says.
+pub async fn check_files(
+    app: &App,
+    session: SessionUid,
+    parts: &[MessagePart],
+) -> Result<(), Refusal> {
+    for (index, part) in parts.iter().enumerate() {
+        let Some(Part::File(file)) = &part.part else {
+            continue;
+        };
+        let path = parse_path(&file.path)?;
+        match find_node(app, session, &path).await {
+            Ok(Node::Stored(_) | Node::Rendered(..) | Node::Log(..)) => {}
+            Ok(Node::Folder(_)) => {
+                let refusal = Refusal::WrongFileType {
+                    path: file.path.clone(),
+                    what: "a folder; name a file",
+                };
+                return Err(at_file(index, refusal));
+            }
+            Err(refusal @ Refusal::NotFound { .. }) => return Err(at_file(index, refusal)),
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(())
+}
+
+/// Names the part whose file is refused.
+fn at_file(index: usize, refusal: Refusal) -> Refusal {
+    Refusal::Within {
+        field: format!("parts[{index}].file.path"),
+        refusal: Box::new(refusal),
+    }
 }
 
 /// Checks the poster's own name for a message; an empty one is none.

@@ -1,6 +1,6 @@
 //! PostMessage: the owner tells the work something.
 
-use super::{check_parts, check_request_id};
+use super::{check_files, check_parts, check_request_id};
 use crate::{
     app::App,
     commit::{Change, CommitError, Content, Post},
@@ -14,8 +14,8 @@ use uuid::Uuid;
 /// Stores a message for the work of a task; it is delivered when the work takes it.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::TaskTerminal`], [`Refusal::LimitReached`], [`Refusal::RequestIdConflict`], or what
-/// resolving and storing say.
+/// [`Refusal::InvalidField`], [`Refusal::Within`] for a file that is not there, [`Refusal::TaskTerminal`],
+/// [`Refusal::MonitorNeverRuns`], [`Refusal::LimitReached`], [`Refusal::RequestIdConflict`], or what resolving and storing say.
 pub async fn post_message(
     app: &App,
     request: PostMessageRequest,
@@ -25,10 +25,16 @@ pub async fn post_message(
     let found =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     check_reply(app, found.id, &request.in_reply_to).await?;
+    let direction = MessageDirection::Inbound;
+    if let Err(refusal) = check_files(app, found.session, &request.parts).await
+        && !is_repeated(app, found.id, direction, request_id.as_deref()).await?
+    {
+        return Err(refusal);
+    }
     let name = request_id.clone().unwrap_or_default();
     let post = Post {
         id: Uuid::now_v7().as_u128(),
-        direction: MessageDirection::Inbound,
+        direction,
         parts: request.parts,
         in_reply_to: request.in_reply_to,
         request_id,
@@ -51,6 +57,23 @@ pub(crate) fn post_refused(error: CommitError, request_id: &str) -> Refusal {
         },
         refusal => refusal,
     }
+}
+
+/// Whether a post repeats an earlier one, which is answered with that one whatever became of its files since.
+///
+/// # Errors
+/// [`Refusal::Store`].
+pub async fn is_repeated(
+    app: &App,
+    task: TaskId,
+    direction: MessageDirection,
+    request_id: Option<&str>,
+) -> Result<bool, Refusal> {
+    let Some(request_id) = request_id else {
+        return Ok(false);
+    };
+    let posted = messages::find_by_request(app.store.pool(), task, direction, request_id).await?;
+    Ok(posted.is_some())
 }
 
 /// Checks that a message answers one of the same task.

@@ -8,7 +8,10 @@ use crate::{
         refusal::{Refusal, Resource},
         resolve,
     },
-    store::webhooks::{self, NewWebhook},
+    store::{
+        webhook_secret::WebhookSecret,
+        webhooks::{self, NewWebhook},
+    },
 };
 use taskyard_core::{
     id::{SessionUid, TaskId},
@@ -31,10 +34,10 @@ pub async fn create_webhook(
     request: CreateWebhookRequest,
 ) -> Result<CreateWebhookResponse, Refusal> {
     let target = Target::parse(&request.url).map_err(|problem| Refusal::invalid("url", problem))?;
-    if !app.allow_private_webhooks && target.is_private_address() {
+    if !app.allow_private_webhooks && target.is_private() {
         return Err(Refusal::invalid(
             "url",
-            "leads to an address that is not of the public internet; servers deliver to those only with \
+            "leads to a host that is not of the public internet; servers deliver to those only with \
              --allow-private-webhooks",
         ));
     }
@@ -91,11 +94,11 @@ async fn scope(
     Ok((namespace_id, Some(session), None))
 }
 
-fn check_secret(secret: String) -> Result<Option<String>, Refusal> {
+fn check_secret(secret: String) -> Result<Option<WebhookSecret>, Refusal> {
     match secret.len() {
         0 => Ok(None),
         // what Postgres cannot store as text
-        MIN_SECRET..=MAX_SECRET if !secret.contains('\0') => Ok(Some(secret)),
+        MIN_SECRET..=MAX_SECRET if !secret.contains('\0') => Ok(Some(WebhookSecret::new(secret))),
         _ => Err(Refusal::invalid(
             "secret",
             format!("must have {MIN_SECRET} to {MAX_SECRET} bytes, none of them zero"),

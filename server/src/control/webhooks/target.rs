@@ -45,6 +45,9 @@ impl Target {
         if host.is_empty() {
             return Err("names no host");
         }
+        if is_odd_address(host) {
+            return Err("names an address in an unusual form; write it as four decimal numbers");
+        }
         let has_port_text = authority.as_str().len() > host.len();
         let port = match authority.port_u16() {
             Some(0) => return Err("its port is not a number from 1 to 65535"),
@@ -65,13 +68,34 @@ impl Target {
         })
     }
 
-    /// Whether the URL itself names an address that is not of the public internet. A name has to be looked up first.
+    /// Whether the URL itself says that it does not lead to the public internet: by an address, or by a name that always
+    /// means the machine itself. Any other name has to be looked up first.
     #[must_use]
-    pub fn is_private_address(&self) -> bool {
-        self.host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| !is_public(address))
+    pub fn is_private(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => !is_public(address),
+            Err(_) => {
+                let name = self.host.trim_end_matches('.').to_ascii_lowercase();
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        }
     }
+}
+
+/// Whether a host is what resolvers take for an address, such as `127.1` or `0x7f000001`, and we do not: such a name
+/// ends in a number.
+fn is_odd_address(host: &str) -> bool {
+    if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+        return false;
+    }
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    last.is_some_and(|last| {
+        let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        hex.map_or_else(
+            || !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+            |hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -111,6 +135,12 @@ mod tests {
             "http://a.example:0/",
             "http://a.example:99999/",
             "http://a b/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f.0.0.1/",
+            "http://0x7f000001/",
+            "http://0177.0.0.01/",
+            "http://127.0.0.1./",
             long.as_str(),
         ] {
             assert!(Target::parse(bad).is_err(), "{bad}");
@@ -124,10 +154,14 @@ mod tests {
             ("http://[::ffff:10.0.0.1]/", true),
             ("http://169.254.169.254/latest", true),
             ("http://1.1.1.1/", false),
-            ("http://localhost/", false),
+            ("http://localhost/", true),
+            ("http://LocalHost.:8080/", true),
+            ("https://a.b.localhost/", true),
+            ("http://localhost.example/", false),
+            ("http://mylocalhost/", false),
         ] {
             let target = Target::parse(url).expect(url);
-            assert_eq!(target.is_private_address(), is_private, "{url}");
+            assert_eq!(target.is_private(), is_private, "{url}");
         }
     }
 }
