@@ -164,11 +164,16 @@ async fn store_all(
     };
     let mut outcomes = Vec::with_capacity(prepared.len());
     for (prepared, created) in prepared.into_iter().zip(created) {
-        let stored = create_task::stored(app, owner, prepared, created).await?;
-        outcomes.push(Ok(BatchTask {
-            task: stored.task,
-            is_new: stored.is_new,
-        }));
+        let outcome = match create_task::stored(app, owner, prepared, created).await {
+            Ok(stored) => Ok(BatchTask {
+                task: stored.task,
+                is_new: stored.is_new,
+            }),
+            // of a repeated batch; the others are there still
+            Err(refusal @ Refusal::RequestTaskDeleted { .. }) => Err(refusal),
+            Err(refusal) => return Err(refusal),
+        };
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }

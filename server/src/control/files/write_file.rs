@@ -3,7 +3,10 @@
 use super::{IncomingFile, node::stored_file_info, stat_file::parse_path};
 use crate::{
     app::App,
-    control::{namespace, refusal::Refusal},
+    control::{
+        namespace,
+        refusal::{Refusal, StoreError},
+    },
     store::{
         file_usage::FileQuotas,
         file_writes::{self, FileWrite, WriteOutcome, Writer},
@@ -21,7 +24,7 @@ use taskyard_proto::v1::{FileInfo, WriteHeader, WriteResponse};
 /// [`Refusal::InvalidPath`], [`Refusal::SystemPath`], [`Refusal::WrongFileType`] where a folder is there or a file
 /// where a folder would have to be, [`Refusal::FileVersionMismatch`], [`Refusal::TooLarge`], [`Refusal::TooSlow`],
 /// [`Refusal::Overloaded`], [`Refusal::QuotaExceeded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::InvalidField`],
-/// [`Refusal::Store`].
+/// [`Refusal::SessionDeleted`] where the session that was there at the beginning is not any more, [`Refusal::Store`].
 pub async fn write_file<E: From<Refusal>>(
     app: &App,
     header: &WriteHeader,
@@ -40,9 +43,17 @@ pub async fn write_file<E: From<Refusal>>(
         )));
     }
     namespace::check_session_id(&header.session_id)?;
+    // The session that the sender means is the one of this moment, not one that takes its id while the file comes.
+    let found = namespace::look_up_session(app, &header.namespace, &header.session_id).await?;
     let content = IncomingFile::receive(app, parts).await?;
-    let (_, session) =
-        namespace::ensure_session(app, &header.namespace, &header.session_id).await?;
+    let session = match found {
+        Some(session) => session,
+        None => {
+            namespace::ensure_session(app, &header.namespace, &header.session_id)
+                .await?
+                .1
+        }
+    };
     let file = written_file(
         app,
         Writer::Client(session),
@@ -51,7 +62,14 @@ pub async fn write_file<E: From<Refusal>>(
         header.if_version,
         Some(app.file_quotas),
     )
-    .await?;
+    .await
+    .map_err(|refusal| match refusal {
+        Refusal::Store(StoreError::SessionDeleted) => Refusal::SessionDeleted {
+            session_id: header.session_id.clone(),
+            what: "the file",
+        },
+        refusal => refusal,
+    })?;
     Ok(WriteResponse { file: Some(file) })
 }
 
@@ -95,6 +113,7 @@ pub(crate) async fn written_file(
         }),
         WriteOutcome::IsFolder => Err(is_a_folder(path.as_str())),
         WriteOutcome::LeaseLost => Err(Refusal::LeaseLost),
+        WriteOutcome::SessionDeleted => Err(Refusal::Store(StoreError::SessionDeleted)),
         WriteOutcome::QuotaExceeded(exceeded) => Err(Refusal::QuotaExceeded(exceeded)),
         WriteOutcome::UploadLost => Err(Refusal::TooSlow { what: "the file" }),
     }
