@@ -21,9 +21,10 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     disable_help_subcommand = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}\n{after-help}",
+    help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
+More verbs: messages, hold, release, retention, completions, help
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine

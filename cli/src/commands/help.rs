@@ -60,6 +60,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_whole_tools_help_names_every_verb() {
+        let help = text_of(&[]).expect("there is a help");
+        let words: Vec<&str> = help
+            .split(|letter: char| letter.is_whitespace() || letter == ',')
+            .collect();
+        for verb in CommandLine::command().get_subcommands() {
+            let name = verb.get_name();
+            assert!(words.contains(&name), "{name} is missing:\n{help}");
+        }
+    }
+
+    #[test]
     fn the_page_for_agents_is_short_and_knows_every_verb() {
         // Four bytes to a token, about.
         assert!(AGENT_PAGE.len() <= 6_000, "{} bytes", AGENT_PAGE.len());

@@ -186,7 +186,7 @@ async fn run(
     };
     let count = done.task_ids.len();
     console::note(&format!(
-        "{count} tasks with {bytes} of output {verb}{more}"
+        "{count} tasks with {bytes} of output and artifacts {verb}{more}"
     ));
     Ok(())
 }

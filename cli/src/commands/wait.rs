@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use taskyard_proto::v1::text_pattern::Pattern;
 use taskyard_proto::v1::{
-    OutputCondition, OutputMatch, OutputStream, SessionTask, TaskState, TextPattern, WaitMode,
-    WaitTasksRequest, WaitTasksResponse, WaitUntil, WaitedTask,
+    DeletedTask, OutputCondition, OutputMatch, OutputStream, SessionTask, TaskState, TextPattern,
+    WaitMode, WaitTasksRequest, WaitTasksResponse, WaitUntil, WaitedTask,
 };
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::quantity::{parse_duration, to_wire};
 use crate::task_reference::is_whole_id;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::record::Record;
+use crate::view::words;
 
 /// What a call may take beyond the wait in it.
 const CALL_MARGIN: Duration = Duration::from_secs(15);
@@ -167,38 +168,54 @@ pub async fn wait_for(
     wait: &Wait,
 ) -> Result<(WaitTasksResponse, ExitCode), Failure> {
     let deadline = wait.timeout.map(|timeout| Instant::now() + timeout);
+    // a later call names those that are still there, and what it cannot tell any more is kept
+    let mut names = wait.tasks.clone();
+    let mut deleted = Vec::new();
     loop {
         let longest = connection.longest_wait();
         let left = deadline.map_or(longest, |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
         let in_this_call = left.min(longest);
-        let answer = connection
+        let mut answer = connection
             .call_within(
                 in_this_call + CALL_MARGIN,
                 connection.waiting_patience(),
                 || {
                     let mut tasks = connection.tasks();
-                    let request = request(connection, wait, in_this_call);
+                    let request = request(connection, wait, &names, in_this_call);
                     async move { tasks.wait_tasks(request).await }
                 },
             )
             .await?;
-        if !answer.timed_out {
+        note_deleted(&answer.deleted);
+        deleted.append(&mut answer.deleted);
+        if !names.is_empty() {
+            names = answer.tasks.iter().map(|task| task.id.clone()).collect();
+        }
+        let is_over = !answer.timed_out || (names.is_empty() && !wait.tasks.is_empty());
+        if is_over {
+            answer.deleted = deleted;
             let exit_code = match wait.output {
                 Some(_) => match_verdict(&answer, wait),
-                None => verdict(&answer.tasks, wait),
+                None => verdict(&answer, wait),
             };
             return Ok((answer, exit_code));
         }
+        answer.deleted.clone_from(&deleted);
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok((answer, ExitCode::WaitExpired));
         }
     }
 }
 
-fn request(connection: &Connection, wait: &Wait, timeout: Duration) -> WaitTasksRequest {
-    let waited = wait.tasks.iter().map(|task| WaitedTask {
+fn request(
+    connection: &Connection,
+    wait: &Wait,
+    names: &[String],
+    timeout: Duration,
+) -> WaitTasksRequest {
+    let waited = names.iter().map(|task| WaitedTask {
         task: task.clone(),
         seen_generation: 0,
     });
@@ -227,7 +244,11 @@ fn request(connection: &Connection, wait: &Wait, timeout: Duration) -> WaitTasks
 
 /// Whether as many tasks as are wanted printed their line.
 fn match_verdict(answer: &WaitTasksResponse, wait: &Wait) -> ExitCode {
-    let wanted = if wait.is_any { 1 } else { answer.tasks.len() };
+    let wanted = if wait.is_any {
+        1
+    } else {
+        answer.tasks.len() + answer.deleted.len()
+    };
     if answer.matches.len() < wanted {
         ExitCode::Refused
     } else {
@@ -274,8 +295,21 @@ fn match_record(found: &OutputMatch) -> Record {
         .with_text("line", &found.line)
 }
 
-/// A question comes before a failure: it is what can still be acted on.
-fn verdict(tasks: &[SessionTask], wait: &Wait) -> ExitCode {
+/// Tells of tasks that are gone, which the table cannot show.
+fn note_deleted(deleted: &[DeletedTask]) {
+    for task in deleted {
+        let state = match task.state() {
+            TaskState::Unspecified => "nobody knows how it ended".to_owned(),
+            state => format!("it was {} when it was seen last", words::state(state)),
+        };
+        console::note(&format!("{} was deleted meanwhile; {state}", task.task_id));
+    }
+}
+
+/// A question comes before a failure: it is what can still be acted on. Of a deleted task counts how it was seen last; only
+/// what ended well is known to have succeeded.
+fn verdict(answer: &WaitTasksResponse, wait: &Wait) -> ExitCode {
+    let tasks = &answer.tasks;
     let is_asking = |task: &SessionTask| task.state() == TaskState::AwaitingInput;
     if wait.until == Until::Attention && tasks.iter().any(is_asking) {
         return ExitCode::QuestionPending;
@@ -283,7 +317,8 @@ fn verdict(tasks: &[SessionTask], wait: &Wait) -> ExitCode {
     let has_failure = tasks
         .iter()
         .any(|task| is_terminal(task.state()) && task.state() != TaskState::Succeeded);
-    if has_failure {
+    let is_lost = |task: &DeletedTask| task.state() != TaskState::Succeeded;
+    if has_failure || answer.deleted.iter().any(is_lost) {
         ExitCode::Refused
     } else {
         ExitCode::Success
@@ -306,11 +341,29 @@ mod tests {
             until,
             ..Wait::default()
         };
-        let good = [task(TaskState::Succeeded), task(TaskState::Running)];
+        let answer = |tasks: &[SessionTask]| WaitTasksResponse {
+            tasks: tasks.to_vec(),
+            ..WaitTasksResponse::default()
+        };
+        let good = answer(&[task(TaskState::Succeeded), task(TaskState::Running)]);
         assert_eq!(verdict(&good, &wait(Until::Terminal)), ExitCode::Success);
-        let bad = [task(TaskState::Succeeded), task(TaskState::Canceled)];
+        let bad = answer(&[task(TaskState::Succeeded), task(TaskState::Canceled)]);
         assert_eq!(verdict(&bad, &wait(Until::Terminal)), ExitCode::Refused);
-        let asking = [task(TaskState::AwaitingInput), task(TaskState::Failed)];
+        for (state, expected) in [
+            (TaskState::Succeeded, ExitCode::Success),
+            (TaskState::Failed, ExitCode::Refused),
+            (TaskState::Running, ExitCode::Refused),
+            (TaskState::Unspecified, ExitCode::Refused),
+        ] {
+            let mut deleted = DeletedTask::default();
+            deleted.set_state(state);
+            let gone = WaitTasksResponse {
+                deleted: vec![deleted],
+                ..good.clone()
+            };
+            assert_eq!(verdict(&gone, &wait(Until::Terminal)), expected);
+        }
+        let asking = answer(&[task(TaskState::AwaitingInput), task(TaskState::Failed)]);
         assert_eq!(
             verdict(&asking, &wait(Until::Attention)),
             ExitCode::QuestionPending

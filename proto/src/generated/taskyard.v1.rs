@@ -1171,7 +1171,9 @@ impl MessageDirection {
         }
     }
 }
-/// One durable reason to wake a session's owner, stored in the transaction that made it true.
+/// One durable reason to wake a session's owner, stored in the transaction that made it true. It is kept until it is
+/// acknowledged or its session is deleted; where retention deletes the task before, for 7 more days. The task may thus be gone
+/// when its wake is handed out: `state` and `text` say how it ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Wake {
     /// Id, from 1 in the store; what is acknowledged.
@@ -1301,8 +1303,9 @@ pub struct TaskDefinition {
     /// Name unique among the session's live tasks, 1 to 64 of \[A-Za-z0-9.\_-\], not shaped like `t12` or an id. Empty: none.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Idempotency name, at most 128 bytes, unique per session (per parent inside a task) for ever: the same key with
-    /// the same definition answers with the stored task, another definition with ALREADY_EXISTS. Empty: none.
+    /// Idempotency name, at most 128 bytes, unique per session (per parent inside a task) for as long as the task is kept:
+    /// the same key with the same definition answers with the stored task, another definition with ALREADY_EXISTS. Once
+    /// retention has deleted the task, its key is free, and a call with it creates a new task. Empty: none.
     #[prost(string, tag = "2")]
     pub key: ::prost::alloc::string::String,
     /// What sort of work this is, at most 64 bytes; empty: `command`.
@@ -1384,7 +1387,9 @@ pub struct CreateTaskRequest {
     #[prost(message, optional, tag = "3")]
     pub task: ::core::option::Option<TaskDefinition>,
     /// Makes a repeated call safe: the same id and request within 24 hours answers with the same task, another request
-    /// with ALREADY_EXISTS. At most 128 bytes; empty: no protection.
+    /// with ALREADY_EXISTS. Where the task was deleted meanwhile, with its session or by retention, the call is refused with
+    /// FAILED_PRECONDITION, REQUEST_TASK_DELETED, and nothing is created: the work was accepted once, so who wants it again
+    /// says so by a new id. At most 128 bytes; empty: no protection.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
     /// Wait up to this long, at most 30 s, for the task to end before answering; absent: do not wait.
@@ -1658,7 +1663,8 @@ pub struct BatchCreateTasksRequest {
     /// those without.
     #[prost(bool, tag = "4")]
     pub atomic: bool,
-    /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it.
+    /// As in CreateTaskRequest, for the whole batch; each task counts as the id with its position behind it. Of a repeated
+    /// batch, atomic or not, each task that was deleted meanwhile is refused for itself with REQUEST_TASK_DELETED.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -1980,7 +1986,7 @@ pub struct TaskIdentity {
 }
 /// Request of WaitTasks. The tasks are named in `tasks`, or chosen by `group` and `labels`, not both. Those that are
 /// chosen are looked for again during the wait: a task that is created later is waited for as well, and where there is
-/// none at first, the wait goes on until there is one.
+/// none at first, or no session yet, the wait goes on until there is one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksRequest {
     /// Tenant; empty: `default`.
@@ -2038,7 +2044,8 @@ pub struct WaitedTask {
 /// Answer of WaitTasks. An expired wait is no error and never touches the work.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitTasksResponse {
-    /// All the tasks, as they stand, in the order of the request; those that were chosen, oldest first.
+    /// All the tasks, as they stand, in the order of the request; those that were chosen, oldest first. Without those in
+    /// `deleted`.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<SessionTask>,
     /// True: the time was up first.
@@ -2047,6 +2054,21 @@ pub struct WaitTasksResponse {
     /// With WAIT_UNTIL_OUTPUT_MATCH: the first line of each task that fits, as far as there is one.
     #[prost(message, repeated, tag = "20")]
     pub matches: ::prost::alloc::vec::Vec<OutputMatch>,
+    /// Tasks that were there when the call began, or joined during it, and were deleted before it answered: by retention
+    /// after their end, or with their session. They are waited for no longer, and count as being where the caller wants them.
+    #[prost(message, repeated, tag = "21")]
+    pub deleted: ::prost::alloc::vec::Vec<DeletedTask>,
+}
+/// A task that was deleted while it was waited for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletedTask {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// Its state when the wait saw it last; TASK_STATE_UNSPECIFIED: never. Retention deletes terminal tasks only, but the wait
+    /// need not have seen the end.
+    #[prost(enumeration = "TaskState", tag = "2")]
+    pub state: i32,
 }
 /// Request of TailOutput.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3028,7 +3050,7 @@ pub mod session_task_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Deletes a session: its id is free again at once, its tasks are canceled, watchers are told, and everything of it
-        /// is removed in the background as soon as none of its tasks runs any more.
+        /// is removed in the background as soon as none of its tasks runs any more. A file on its way into it is refused.
         pub async fn delete_session(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteSessionRequest>,
@@ -3211,7 +3233,7 @@ pub mod session_task_service_server {
             tonic::Status,
         >;
         /// Deletes a session: its id is free again at once, its tasks are canceled, watchers are told, and everything of it
-        /// is removed in the background as soon as none of its tasks runs any more.
+        /// is removed in the background as soon as none of its tasks runs any more. A file on its way into it is refused.
         async fn delete_session(
             &self,
             request: tonic::Request<super::DeleteSessionRequest>,
@@ -4601,7 +4623,8 @@ pub mod session_file_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Writes one file whole. Folders come into being with their files.
+        /// Writes one file whole. Folders come into being with their files, a session with its first file. Where the session is
+        /// deleted while the file is on its way, the write is refused with NOT_FOUND, SESSION_DELETED.
         pub async fn write(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::WriteRequest>,
@@ -4752,7 +4775,8 @@ pub mod session_file_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with SessionFileServiceServer.
     #[async_trait]
     pub trait SessionFileService: std::marker::Send + std::marker::Sync + 'static {
-        /// Writes one file whole. Folders come into being with their files.
+        /// Writes one file whole. Folders come into being with their files, a session with its first file. Where the session is
+        /// deleted while the file is on its way, the write is refused with NOT_FOUND, SESSION_DELETED.
         async fn write(
             &self,
             request: tonic::Request<tonic::Streaming<super::WriteRequest>>,
@@ -8031,7 +8055,9 @@ pub struct RetentionLimits {
     /// Ended tasks of one session that are kept, the newest; absent: all.
     #[prost(int64, optional, tag = "2")]
     pub max_ended_tasks: ::core::option::Option<i64>,
-    /// Bytes of output and artifacts of one session's ended tasks that are kept, of the newest tasks; absent: all.
+    /// Bytes of one session's ended tasks that are kept, of the newest tasks; absent: all. What counts of a task is the
+    /// output that is kept of all its runs, and the sizes of the files below `/.tasks/<id>/` (artifacts, `output.json`,
+    /// `collect.json`); not its record, its messages, or what it wrote elsewhere in the session's files.
     #[prost(int64, optional, tag = "3")]
     pub max_ended_bytes: ::core::option::Option<i64>,
 }
@@ -8093,7 +8119,7 @@ pub struct RunRetentionResponse {
     /// Tasks that were, or would be, deleted, oldest first.
     #[prost(string, repeated, tag = "1")]
     pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Bytes of their output and artifacts.
+    /// What counts of them towards `max_ended_bytes`.
     #[prost(int64, tag = "2")]
     pub bytes: i64,
     /// True: there are more beyond `max_tasks`.
@@ -8333,8 +8359,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListMonitors"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sets how much of what has ended is kept, for a namespace or for one session. What is beyond it is deleted in the
-        /// background, in bounded passes.
+        /// Sets how much of what has ended is kept, for a namespace or for one session, which must exist. What is beyond it is
+        /// deleted in the background, in bounded passes. Wakes that nobody has acknowledged stay for 7 more days.
         pub async fn set_retention(
             &mut self,
             request: impl tonic::IntoRequest<super::SetRetentionRequest>,
@@ -8456,8 +8482,8 @@ pub mod admin_service_server {
             tonic::Response<super::ListMonitorsResponse>,
             tonic::Status,
         >;
-        /// Sets how much of what has ended is kept, for a namespace or for one session. What is beyond it is deleted in the
-        /// background, in bounded passes.
+        /// Sets how much of what has ended is kept, for a namespace or for one session, which must exist. What is beyond it is
+        /// deleted in the background, in bounded passes. Wakes that nobody has acknowledged stay for 7 more days.
         async fn set_retention(
             &self,
             request: tonic::Request<super::SetRetentionRequest>,

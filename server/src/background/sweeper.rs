@@ -5,7 +5,7 @@ use crate::{
     app::App,
     commit::{Change, CommitError, Content},
     control::{attach, refusal::Refusal},
-    store::{StoreError, claim, creates, due, webhook_deliveries, webhooks, workers},
+    store::{StoreError, claim, creates, due, wakes, webhook_deliveries, webhooks, workers},
 };
 use std::time::Duration;
 use taskyard_core::{
@@ -26,6 +26,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_PAGE: i64 = 1_000;
 /// How long it can be seen what became of a webhook's deliveries.
 const DELIVERY_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a wake waits to be acknowledged once its task was deleted.
+const ORPHANED_WAKE_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Runs until the server shuts down.
 pub(super) async fn run(app: &App) {
@@ -109,5 +111,6 @@ async fn forget(app: &App) -> Result<(), StoreError> {
     workers::forget_workers(app.store.pool(), FORGET_PAGE).await?;
     webhook_deliveries::forget_old(app.store.pool(), DELIVERY_AGE, 10 * FORGET_PAGE).await?;
     webhooks::forget_ended(app.store.pool(), FORGET_PAGE).await?;
+    wakes::forget_orphans(app.store.pool(), ORPHANED_WAKE_AGE, 10 * FORGET_PAGE).await?;
     Ok(())
 }

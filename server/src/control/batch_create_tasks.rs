@@ -219,8 +219,13 @@ async fn store_all(
     };
     let mut outcomes = Vec::with_capacity(prepared.len());
     for (prepared, created) in prepared.into_iter().zip(created) {
-        let stored = create_task::stored(app, owner, prepared, created).await?;
-        outcomes.push(Ok(stored.into()));
+        let outcome = match create_task::stored(app, owner, prepared, created).await {
+            Ok(stored) => Ok(stored.into()),
+            // of a repeated batch; the others are there still
+            Err(refusal @ Refusal::RequestTaskDeleted { .. }) => Err(refusal),
+            Err(refusal) => return Err(refusal),
+        };
+        outcomes.push(outcome);
     }
     Ok(outcomes)
 }

@@ -43,7 +43,7 @@ pub(super) const MAX_REQUEST_ID: usize = 128;
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::NameTaken`], [`Refusal::KeyConflict`], [`Refusal::RequestIdConflict`],
-/// [`Refusal::NotFound`] for the parent, or what the store says.
+/// [`Refusal::RequestTaskDeleted`], [`Refusal::NotFound`] for the parent, or what the store says.
 pub async fn create_task(
     app: &App,
     request: CreateTaskRequest,
@@ -116,7 +116,8 @@ async fn try_create(
         result_json: String::new(),
     };
     if let Some(wait) = wait {
-        let record = wait_tasks::wait_for_end(app, created.id, session, wait).await?;
+        let ended = wait_tasks::wait_for_end(app, created.id, session, wait).await;
+        let record = ended.map_err(|refusal| or_deleted(created.id, refusal))?;
         if record.run_end.is_some() {
             response.result_json = result_json::render(&record)?;
         }
@@ -265,6 +266,9 @@ pub(super) async fn prepare(
 }
 
 /// The task that a commit stored, or found stored.
+///
+/// # Errors
+/// [`Refusal::RequestTaskDeleted`], [`Refusal::Store`].
 pub(super) async fn stored(
     app: &App,
     owner: &Owner<'_>,
@@ -287,9 +291,22 @@ pub(super) async fn stored(
             id: earlier,
             // our own id: an earlier try of ours was stored without our knowing
             is_new: earlier == id,
-            task: get_task::read_task(app, earlier).await?.task,
+            task: get_task::read_task(app, earlier)
+                .await
+                .map_err(|refusal| or_deleted(earlier, refusal))?
+                .task,
         },
     })
+}
+
+/// That a task is not found which this call, or an earlier one like it, has stored means that it was deleted since.
+fn or_deleted(task: TaskId, refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::NotFound { .. } => Refusal::RequestTaskDeleted {
+            task: task.to_string(),
+        },
+        refusal => refusal,
+    }
 }
 
 /// Why a creation was refused, in the words of its caller.

@@ -108,6 +108,29 @@ pub async fn find_session(
     find_session_in(app, namespace_id, session_id).await
 }
 
+/// The number of a session as the store has it at this moment; none: there is no such session, or no such namespace yet.
+///
+/// # Errors
+/// [`Refusal::InvalidField`] for what can be no name, [`Refusal::Store`].
+pub async fn look_up_session(
+    app: &App,
+    namespace: &str,
+    session_id: &str,
+) -> Result<Option<SessionUid>, Refusal> {
+    check_session_id(session_id)?;
+    let namespace_id = match find_namespace(app, namespace).await {
+        Ok(id) => id,
+        Err(Refusal::NotFound { .. }) => return Ok(None),
+        Err(refusal) => return Err(refusal),
+    };
+    let found = store::sessions::find_session(app.store.pool(), namespace_id, session_id).await?;
+    match found {
+        Some(uid) => app.names.remember_session(namespace_id, session_id, uid),
+        None => app.names.forget_session(namespace_id, session_id),
+    }
+    Ok(found)
+}
+
 /// The numbers of a namespace and of a session in it, both made on first use.
 ///
 /// # Errors

@@ -65,6 +65,24 @@ pub enum Refusal {
         /// The request id.
         request_id: String,
     },
+    /// The task that this call, or an earlier one with the same request id, created was deleted since.
+    #[error(
+        "the task {task} that this call created was deleted; to run the work again, call with a new request_id"
+    )]
+    RequestTaskDeleted {
+        /// The task.
+        task: String,
+    },
+    /// The session was deleted while something for it was on its way.
+    #[error(
+        "the session {session_id:?} was deleted while {what} was on its way; send it again for a new session"
+    )]
+    SessionDeleted {
+        /// The session.
+        session_id: String,
+        /// What was on its way.
+        what: &'static str,
+    },
     /// One of several things in a request is refused, such as a task of a batch.
     #[error("{field}: {refusal}")]
     Within {

@@ -29,7 +29,7 @@ struct TaskSearch {
     run: i32,
     streams: Vec<(i16, LineSearch)>,
     found: Option<OutputMatch>,
-    /// The task has ended, and all of it was looked at.
+    /// The task has ended, and all of it was looked at; or it is gone.
     is_exhausted: bool,
     /// Tells of output that this server stores.
     tap: Option<OutputTap>,
@@ -117,7 +117,12 @@ impl OutputSearch {
                 .filter(|mark| mark.task == task && self.streams.contains(&mark.stream))
                 .copied()
                 .collect();
+            let is_gone = !marks.iter().any(|mark| mark.task == task);
             if let Some(search) = self.tasks.get_mut(&task) {
+                if is_gone {
+                    search.tap = None;
+                    search.is_exhausted = true;
+                }
                 search.look(app, &self.pattern, task, &own, ends_at).await?;
             }
         }

@@ -1,19 +1,24 @@
 //! The tasks of a wait: named at its beginning, or chosen by group and labels and looked for again and again.
 
-use super::refusal::{Refusal, Resource};
+use super::{
+    namespace,
+    refusal::{Refusal, Resource},
+};
 use crate::{
     app::App,
     store::standings::{self, Standing},
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use taskyard_core::id::{SessionUid, TaskId};
-use taskyard_proto::v1::TaskState;
+use taskyard_proto::v1::{DeletedTask, TaskState};
 
 /// The tasks, and how they stood when they were last looked at.
 pub(super) struct WaitSet {
     tasks: Vec<Waited>,
     choice: Option<Choice>,
     standings: HashMap<TaskId, Standing>,
+    /// Those that were deleted before their end was seen.
+    gone: HashSet<TaskId>,
 }
 
 /// One of them.
@@ -27,8 +32,10 @@ pub(super) struct Waited {
 
 /// How tasks are chosen.
 pub(super) struct Choice {
-    /// The session.
-    pub(super) session: SessionUid,
+    /// The session; none: there is no such session yet.
+    pub(super) session: Option<SessionUid>,
+    /// Its namespace, by name.
+    pub(super) namespace: String,
     /// What it is called.
     pub(super) session_id: String,
     /// The group, if it matters.
@@ -56,6 +63,7 @@ impl WaitSet {
                 .collect(),
             choice: None,
             standings: HashMap::new(),
+            gone: HashSet::new(),
         }
     }
 
@@ -65,6 +73,7 @@ impl WaitSet {
             tasks: Vec::new(),
             choice: Some(choice),
             standings: HashMap::new(),
+            gone: HashSet::new(),
         }
     }
 
@@ -73,19 +82,51 @@ impl WaitSet {
         self.tasks.iter().map(|waited| waited.id).collect()
     }
 
-    /// Each with how it stands.
+    /// Each with how it stands, and the generation that was seen of it; those that are gone are left out.
     pub(super) fn standings(&self) -> impl Iterator<Item = (Option<Standing>, i64)> {
-        self.tasks.iter().map(|waited| {
+        let still_there = self
+            .tasks
+            .iter()
+            .filter(|waited| !self.gone.contains(&waited.id));
+        still_there.map(|waited| {
             let standing = self.standings.get(&waited.id).copied();
             (standing, waited.seen.unwrap_or(0))
         })
     }
 
+    /// Whether one of them was deleted before its end was seen: nothing more will come of it.
+    pub(super) fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// What is told of a task that was deleted.
+    pub(super) fn deleted(&self, id: TaskId) -> DeletedTask {
+        let state = self.standings.get(&id).map(|standing| standing.state);
+        DeletedTask {
+            task_id: id.to_string(),
+            state: state.unwrap_or(TaskState::Unspecified).into(),
+        }
+    }
+
+    /// Looks for the session again, where it did not exist yet; what was found.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`].
+    pub(super) async fn find_session(&mut self, app: &App) -> Result<Option<SessionUid>, Refusal> {
+        match &mut self.choice {
+            Some(choice) if choice.session.is_none() => {
+                choice.session =
+                    namespace::look_up_session(app, &choice.namespace, &choice.session_id).await?;
+                Ok(choice.session)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// Looks for tasks that have joined, and reads those that may have changed.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] for a session or a named task that is gone, [`Refusal::TooManyTasks`],
-    /// [`Refusal::Store`].
+    /// [`Refusal::NotFound`] for a session that is gone, [`Refusal::TooManyTasks`], [`Refusal::Store`].
     pub(super) async fn look(&mut self, app: &App) -> Result<(), Refusal> {
         let are_seen = self.choose(app).await?;
         let open: BTreeSet<TaskId> = self
@@ -96,15 +137,11 @@ impl WaitSet {
             .collect();
         let open: Vec<TaskId> = open.into_iter().collect();
         let found = standings::read_standings(app.store.pool(), &open).await?;
+        let found_ids: HashSet<TaskId> = found.iter().map(|standing| standing.id).collect();
+        let gone = open.into_iter().filter(|id| !found_ids.contains(id));
+        self.gone.extend(gone);
         self.standings
             .extend(found.into_iter().map(|standing| (standing.id, standing)));
-        if self.choice.is_some() {
-            // Who is gone is not waited for.
-            self.tasks
-                .retain(|waited| self.standings.contains_key(&waited.id));
-        } else if let Some(gone) = open.iter().find(|id| !self.standings.contains_key(*id)) {
-            return Err(task_not_found(*gone));
-        }
         for waited in &mut self.tasks {
             let now = self.standings.get(&waited.id).map(|found| found.generation);
             waited.seen = waited.seen.or(if are_seen { now } else { Some(0) });
@@ -117,10 +154,15 @@ impl WaitSet {
         let Some(choice) = &mut self.choice else {
             return Ok(false);
         };
+        let Some(session) = choice.session else {
+            // Whoever comes later was not there at the first look.
+            choice.looked_to.get_or_insert(0);
+            return Ok(false);
+        };
         let room = choice.most - self.tasks.len().min(choice.most);
         let found = standings::choose_tasks(
             app.store.pool(),
-            choice.session,
+            session,
             choice.group.as_deref(),
             &choice.labels,
             choice.looked_to.unwrap_or(0),
@@ -141,8 +183,12 @@ impl WaitSet {
         Ok(are_seen)
     }
 
-    /// What has ended stays where it is, but for what enriches it later: that is read again where it was not seen.
+    /// What has ended stays where it is, but for what enriches it later: that is read again where it was not seen. What is
+    /// gone does not come back.
     fn is_settled(&self, waited: &Waited) -> bool {
+        if self.gone.contains(&waited.id) {
+            return true;
+        }
         let seen = waited.seen.unwrap_or(i64::MAX);
         self.standings
             .get(&waited.id)
@@ -158,13 +204,5 @@ pub(super) fn is_terminal(state: TaskState) -> bool {
         | TaskState::Queued
         | TaskState::Running
         | TaskState::AwaitingInput => false,
-    }
-}
-
-/// A task that is gone.
-pub(super) fn task_not_found(id: TaskId) -> Refusal {
-    Refusal::NotFound {
-        resource: Resource::Task,
-        name: id.to_string(),
     }
 }

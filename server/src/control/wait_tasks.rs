@@ -5,7 +5,7 @@ use super::{
     refusal::Refusal,
     resolve,
     wait_output::OutputSearch,
-    wait_set::{Choice, WaitSet, is_terminal, task_not_found},
+    wait_set::{Choice, WaitSet, is_terminal},
     wire_time,
 };
 use crate::{
@@ -43,7 +43,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const OUTPUT_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// A busy session's tasks are read at most this often.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// Wait before the next try where the store does not answer.
+/// Wait before the next try where the store does not answer, or the session does not exist yet.
 const OUTAGE_INTERVAL: Duration = Duration::from_millis(250);
 /// Records that are read at once.
 const RECORDS_PER_READ: usize = 50;
@@ -95,14 +95,24 @@ pub async fn wait_tasks(
         timed_out = condition.wait(app, &mut touches, ends_at) => timed_out?,
         () = app.shutdown.cancelled() => return Err(Refusal::ShuttingDown),
     };
-    let ids = condition.set.ids();
+    let set = condition.set;
+    let ids = set.ids();
     let matches = condition
         .output
         .map_or_else(Vec::new, |output| output.matches(&ids));
+    let mut tasks = Vec::with_capacity(ids.len());
+    let mut deleted = Vec::new();
+    for (id, task) in ids.iter().zip(read_tasks(app, &ids).await?) {
+        match task {
+            Some(task) => tasks.push(task),
+            None => deleted.push(set.deleted(*id)),
+        }
+    }
     Ok(WaitTasksResponse {
-        tasks: read_tasks(app, &ids).await?,
+        tasks,
         timed_out,
         matches,
+        deleted,
     })
 }
 
@@ -122,7 +132,7 @@ pub async fn wait_for_end(
         set: WaitSet::named([(task, 0)]),
         output: None,
     };
-    let mut touches = [app.events.subscribe_session(session)];
+    let mut touches = vec![app.events.subscribe_session(session)];
     let ended = tokio::select! {
         ended = condition.wait(app, &mut touches, Instant::now() + wait) => Some(ended),
         () = app.shutdown.cancelled() => None,
@@ -239,9 +249,12 @@ async fn read_choice(
         );
         return Err(Refusal::invalid("labels", problem));
     }
-    let session = namespace::find_session(app, &request.namespace, &request.session_id).await?;
+    // Where the session comes to be with the tasks that are waited for, the wait looks for it again.
+    namespace::find_namespace(app, &request.namespace).await?;
+    let session = namespace::look_up_session(app, &request.namespace, &request.session_id).await?;
     let set = WaitSet::chosen(Choice {
         session,
+        namespace: request.namespace.clone(),
         session_id: request.session_id.clone(),
         group: (!request.group.is_empty()).then(|| request.group.clone()),
         labels: list_tasks::labels_json(&request.labels),
@@ -250,7 +263,7 @@ async fn read_choice(
         most,
         looked_to: None,
     });
-    Ok((set, BTreeSet::from([session])))
+    Ok((set, session.into_iter().collect()))
 }
 
 impl Condition {
@@ -258,7 +271,7 @@ impl Condition {
     async fn wait(
         &mut self,
         app: &App,
-        touches: &mut [SessionTouches],
+        touches: &mut Vec<SessionTouches>,
         ends_at: Instant,
     ) -> Result<bool, Refusal> {
         let poll_interval = if self.output.is_some() {
@@ -269,7 +282,7 @@ impl Condition {
         loop {
             let read_at = Instant::now();
             let is_time_up = read_at >= ends_at;
-            match self.look(app, ends_at).await {
+            match self.look(app, touches, ends_at).await {
                 Ok(true) => return Ok(false),
                 Ok(false) if is_time_up => return Ok(true),
                 Ok(false) => {}
@@ -279,7 +292,13 @@ impl Condition {
                 }
                 Err(refusal) => return Err(refusal),
             }
-            let touched = select_all(touches.iter_mut().map(|touch| touch.touched().boxed()));
+            let touched = async {
+                if touches.is_empty() {
+                    // A session that does not exist yet is looked for.
+                    return tokio::time::sleep_until(read_at + OUTAGE_INTERVAL).await;
+                }
+                select_all(touches.iter_mut().map(|touch| touch.touched().boxed())).await;
+            };
             let output = &mut self.output;
             let hint = async {
                 match output {
@@ -289,7 +308,7 @@ impl Condition {
             };
             // One more look is due when the time is up, so that what came in the last moment still counts.
             tokio::select! {
-                _ = touched => {}
+                () = touched => {}
                 () = hint => {}
                 () = tokio::time::sleep_until(ends_at.min(read_at + poll_interval)) => {}
             }
@@ -298,7 +317,15 @@ impl Condition {
     }
 
     /// Reads the tasks that may have changed; whether the wait is over.
-    async fn look(&mut self, app: &App, ends_at: Instant) -> Result<bool, Refusal> {
+    async fn look(
+        &mut self,
+        app: &App,
+        touches: &mut Vec<SessionTouches>,
+        ends_at: Instant,
+    ) -> Result<bool, Refusal> {
+        if let Some(session) = self.set.find_session(app).await? {
+            touches.push(app.events.subscribe_session(session));
+        }
         self.set.look(app).await?;
         let ids = self.set.ids();
         if ids.is_empty() {
@@ -319,7 +346,7 @@ impl Condition {
         });
         Ok(match self.mode {
             WaitMode::Unspecified | WaitMode::All => are_there.all(|is_there| is_there),
-            WaitMode::Any => are_there.any(|is_there| is_there),
+            WaitMode::Any => self.set.has_gone() || are_there.any(|is_there| is_there),
         })
     }
 }
@@ -336,8 +363,8 @@ fn is_there(until: WaitUntil, standing: &Standing, seen_generation: i64) -> bool
     }
 }
 
-/// The tasks as they stand, in order, without their specs.
-async fn read_tasks(app: &App, tasks: &[TaskId]) -> Result<Vec<SessionTask>, Refusal> {
+/// The tasks as they stand, in order, without their specs; none for one that was deleted.
+async fn read_tasks(app: &App, tasks: &[TaskId]) -> Result<Vec<Option<SessionTask>>, Refusal> {
     let mut by_id: HashMap<TaskId, SessionTask> = HashMap::new();
     let ids: BTreeSet<TaskId> = tasks.iter().copied().collect();
     let ids: Vec<TaskId> = ids.into_iter().collect();
@@ -351,8 +378,5 @@ async fn read_tasks(app: &App, tasks: &[TaskId]) -> Result<Vec<SessionTask>, Ref
             (record.id, task)
         }));
     }
-    tasks
-        .iter()
-        .map(|id| by_id.get(id).cloned().ok_or_else(|| task_not_found(*id)))
-        .collect()
+    Ok(tasks.iter().map(|id| by_id.get(id).cloned()).collect())
 }

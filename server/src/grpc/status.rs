@@ -156,6 +156,16 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "REQUEST_ID_CONFLICT",
             resource_detail("request_id", request_id),
         ),
+        Refusal::RequestTaskDeleted { task } => (
+            Code::FailedPrecondition,
+            "REQUEST_TASK_DELETED",
+            Detail::Facts(vec![("task_id", task.clone())]),
+        ),
+        Refusal::SessionDeleted { session_id, .. } => (
+            Code::NotFound,
+            "SESSION_DELETED",
+            resource_detail("session", session_id),
+        ),
         Refusal::Within { field, refusal } => {
             let (code, reason, _) = describe(refusal);
             (code, reason, field_detail(field, &refusal.to_string()))

@@ -76,6 +76,8 @@ pub enum WriteOutcome {
     IsFolder,
     /// The lease is not the one that is held.
     LeaseLost,
+    /// The client's session is not there any more.
+    SessionDeleted,
     /// There would be too much.
     QuotaExceeded(QuotaExceeded),
     /// The upload was given up before it was written; nothing of it is left.
@@ -178,7 +180,8 @@ async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome,
              (select version from file where session_uid = $1 and path = $2) as version,
              (select size from file where session_uid = $1 and path = $2) as size,
              (select path from file where session_uid = $1 and path = any($3) limit 1) as file_above,
-             exists (select 1 from file where session_uid = $1 and path >= $4 and path < $5) as "is_folder!""#,
+             exists (select 1 from file where session_uid = $1 and path >= $4 and path < $5) as "is_folder!",
+             exists (select 1 from session where uid = $1 and deleted_at is null) as "has_session!""#,
         session.0,
         write.path.as_str(),
         &folders_above(write.path),
@@ -187,6 +190,10 @@ async fn write_once(store: &Store, write: FileWrite<'_>) -> Result<WriteOutcome,
     )
     .fetch_one(&mut *transaction)
     .await?;
+    // What a task leaves goes with its session; nobody but its worker learns of it.
+    if matches!(write.writer, Writer::Client(_)) && !found.has_session {
+        return Ok(WriteOutcome::SessionDeleted);
+    }
     if let Some(path) = found.file_above {
         return Ok(WriteOutcome::FileInTheWay(path));
     }

@@ -100,8 +100,8 @@ pub async fn list_uncanceled(
     Ok(ids.into_iter().map(|id| TaskId(id.as_u128())).collect())
 }
 
-/// Deletes ended tasks of one session with everything of them, and logs it, in one transaction. Those that another server
-/// deletes at this moment, or that are gone, are left out. Says which were deleted.
+/// Deletes ended tasks of one session with everything of them but wakes that nobody has acknowledged, and logs it, in one
+/// transaction. Those that another server deletes at this moment, or that are gone, are left out. Says which were deleted.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -124,6 +124,14 @@ pub async fn delete_ended(
         return Ok(Vec::new());
     }
     let found: Vec<Uuid> = locked.iter().map(|row| row.id).collect();
+    // whoever sleeps until a wake must get it, whatever became of the task
+    sqlx::query!(
+        "update wake set task_deleted_at = clock_timestamp() where session_uid = $1 and task_id = any($2)",
+        session.0,
+        &found
+    )
+    .execute(&mut *transaction)
+    .await?;
     delete_task_rows(&mut transaction, session, &found).await?;
     let events: Vec<LoggedEvent> = locked
         .iter()
@@ -185,6 +193,13 @@ pub async fn remove_session_step(
     .fetch_all(&mut *transaction)
     .await?;
     let has_more = if !tasks.is_empty() {
+        sqlx::query!(
+            "delete from wake where session_uid = $1 and task_id = any($2)",
+            session.0,
+            &tasks
+        )
+        .execute(&mut *transaction)
+        .await?;
         delete_task_rows(&mut transaction, session, &tasks).await?;
         true
     } else if delete_files(&mut transaction, session, limit).await? > 0 {
@@ -218,13 +233,6 @@ async fn delete_task_rows(
     sqlx::query!("delete from run_report where task_id = any($1)", tasks)
         .execute(&mut *db)
         .await?;
-    sqlx::query!(
-        "delete from wake where session_uid = $1 and task_id = any($2)",
-        session.0,
-        tasks
-    )
-    .execute(&mut *db)
-    .await?;
     sqlx::query!("delete from attempt where task_id = any($1)", tasks)
         .execute(&mut *db)
         .await?;

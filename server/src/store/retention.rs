@@ -13,7 +13,7 @@ pub struct Limits {
     pub ended_task_ttl: Option<Duration>,
     /// Ended tasks of a session.
     pub max_ended_tasks: Option<i64>,
-    /// Bytes of a session's ended tasks.
+    /// Bytes of a session's ended tasks: output, and the files in their folders.
     pub max_ended_bytes: Option<i64>,
 }
 
@@ -24,7 +24,7 @@ pub struct Surplus {
     pub task: TaskId,
     /// Its session.
     pub session: SessionUid,
-    /// Bytes of its output and artifacts, about.
+    /// Bytes of its output that are kept, and of the files in its folder.
     pub bytes: i64,
 }
 

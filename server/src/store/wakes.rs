@@ -220,6 +220,27 @@ pub async fn acknowledge(
     Ok(done.rows_affected())
 }
 
+/// Forgets at most `limit` wakes whose task was deleted longer than `age` ago; says how many.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn forget_orphans(
+    db: impl PgExecutor<'_>,
+    age: Duration,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "delete from wake where id in (
+           select id from wake where task_deleted_at < clock_timestamp() - $1::bigint * interval '1 ms'
+           order by task_deleted_at limit $2)",
+        i64::try_from(age.as_millis()).unwrap_or(i64::MAX),
+        limit
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// Hands out the oldest wakes that nobody holds.
 ///
 /// # Errors

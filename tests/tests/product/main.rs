@@ -11,6 +11,7 @@ mod cli_verbs;
 mod clone;
 mod create;
 mod data_directory;
+mod deleted_meanwhile;
 mod dev;
 mod endings;
 mod environment;

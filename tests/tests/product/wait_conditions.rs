@@ -95,6 +95,40 @@ async fn an_empty_group_is_waited_for_and_an_expired_wait_touches_nothing() {
 }
 
 #[tokio::test]
+async fn a_group_can_be_waited_for_before_its_session_exists() {
+    let client = Deployment::shared().await.client().await;
+    let session = new_session("later");
+    let soon = WaitTasksRequest {
+        timeout: Some(milliseconds(200)),
+        ..by_group(&session, "g")
+    };
+    let answer = expect_answer(wait(client.clone(), soon).await);
+    assert_eq!((answer.timed_out, answer.tasks.len()), (true, 0));
+    let session = new_session("later");
+    let waiting = tokio::spawn(wait(client.clone(), by_group(&session, "g")));
+    let joined = TaskDefinition {
+        group: "g".to_owned(),
+        ..command(&["true"])
+    };
+    let joined = create(&client, &session, joined).await;
+    let answer = expect_answer(waiting.await.expect("no panic"));
+    assert_eq!(answer.tasks.len(), 1);
+    assert_eq!((&answer.tasks[0].id, answer.timed_out), (&joined.id, false));
+    // Whoever comes after the first look has changed.
+    let session = new_session("later");
+    let changed = WaitTasksRequest {
+        mode: WaitMode::Any.into(),
+        until: WaitUntil::Changed.into(),
+        ..by_group(&session, "g")
+    };
+    let answer = while_changing(wait(client.clone(), changed), async |_| {
+        create(&client, &session, held_in("g")).await;
+    })
+    .await;
+    assert!(!answer.timed_out && !answer.tasks.is_empty());
+}
+
+#[tokio::test]
 async fn a_change_in_a_group_and_a_task_that_joins_it_end_a_wait_for_changes() {
     let client = Deployment::shared().await.client().await;
     let session = new_session("changed");
@@ -297,13 +331,16 @@ async fn bad_waits_are_refused_by_name() {
     let streams = [OutputStream::Unspecified.into()];
     request.output.get_or_insert_default().streams = streams.to_vec();
     expect_bad_field(wait(client.clone(), request).await, "output.streams");
-    let request = by_group(&new_session("unknown"), "g");
+    let request = WaitTasksRequest {
+        namespace: "nobodys".to_owned(),
+        ..by_group(&new_session("unknown"), "g")
+    };
     let answer = wait(client.clone(), request).await;
     expect_refused(
-        "an unknown session",
+        "an unknown namespace",
         answer,
         Code::NotFound,
-        "SESSION_NOT_FOUND",
+        "NAMESPACE_NOT_FOUND",
     );
 }
 

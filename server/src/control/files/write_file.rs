@@ -5,7 +5,10 @@ use super::{
 };
 use crate::{
     app::App,
-    control::{namespace, refusal::Refusal},
+    control::{
+        namespace,
+        refusal::{Refusal, StoreError},
+    },
     store::{
         file_usage::FileQuotas,
         file_writes::{self, FileWrite, WriteOutcome, Writer},
@@ -23,7 +26,7 @@ use taskyard_proto::v1::{FileInfo, WriteHeader, WriteResponse};
 /// [`Refusal::InvalidPath`], [`Refusal::SystemPath`], [`Refusal::WrongFileType`] where a folder is there or a file
 /// where a folder would have to be, [`Refusal::FileVersionMismatch`], [`Refusal::TooLarge`], [`Refusal::TooSlow`],
 /// [`Refusal::Overloaded`], [`Refusal::QuotaExceeded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::InvalidField`],
-/// [`Refusal::Store`].
+/// [`Refusal::SessionDeleted`] where the session that was there at the beginning is not any more, [`Refusal::Store`].
 pub async fn write_file<E: From<Refusal>>(
     app: &App,
     header: &WriteHeader,
@@ -50,22 +53,23 @@ pub async fn write_file<E: From<Refusal>>(
     })?;
     check_size(app, expected)?;
     let namespace_id = namespace::ensure_namespace(app, &header.namespace).await?;
-    let session = match namespace::find_session(app, &header.namespace, &header.session_id).await {
-        Ok(session) => Some(session),
-        Err(Refusal::NotFound { .. }) => None,
-        Err(refusal) => return Err(refusal.into()),
-    };
-    let mut room = FileRoom::look(app, namespace_id, session, &path).await?;
+    // The session that the sender means is the one of this moment, not one that takes its id while the file comes.
+    let found = namespace::look_up_session(app, &header.namespace, &header.session_id).await?;
+    let mut room = FileRoom::look(app, namespace_id, found, &path).await?;
     room.admit(app, expected).await?;
     let content = IncomingFile::receive(app, parts, &mut room).await?;
-    let (_, session) =
-        match namespace::ensure_session(app, &header.namespace, &header.session_id).await {
-            Ok(found) => found,
-            Err(refusal) => {
-                content.give_up(app).await;
-                return Err(refusal.into());
+    let session = match found {
+        Some(session) => session,
+        None => {
+            match namespace::ensure_session(app, &header.namespace, &header.session_id).await {
+                Ok((_, session)) => session,
+                Err(refusal) => {
+                    content.give_up(app).await;
+                    return Err(refusal.into());
+                }
             }
-        };
+        }
+    };
     let file = written_file(
         app,
         Writer::Client(session),
@@ -74,7 +78,14 @@ pub async fn write_file<E: From<Refusal>>(
         header.if_version,
         Some(app.file_quotas),
     )
-    .await?;
+    .await
+    .map_err(|refusal| match refusal {
+        Refusal::Store(StoreError::SessionDeleted) => Refusal::SessionDeleted {
+            session_id: header.session_id.clone(),
+            what: "the file",
+        },
+        refusal => refusal,
+    })?;
     Ok(WriteResponse { file: Some(file) })
 }
 
@@ -118,6 +129,7 @@ pub(crate) async fn written_file(
         }),
         WriteOutcome::IsFolder => Err(is_a_folder(path.as_str())),
         WriteOutcome::LeaseLost => Err(Refusal::LeaseLost),
+        WriteOutcome::SessionDeleted => Err(Refusal::Store(StoreError::SessionDeleted)),
         WriteOutcome::QuotaExceeded(exceeded) => Err(Refusal::QuotaExceeded(exceeded)),
         WriteOutcome::UploadLost => Err(Refusal::TooSlow { what: "the file" }),
     }

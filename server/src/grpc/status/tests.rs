@@ -17,6 +17,11 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::NameTaken { name: text() },
         Refusal::KeyConflict { key: text() },
         Refusal::RequestIdConflict { request_id: text() },
+        Refusal::RequestTaskDeleted { task: text() },
+        Refusal::SessionDeleted {
+            session_id: text(),
+            what: "the file",
+        },
         Refusal::TaskTerminal,
         Refusal::TaskNotTerminal,
         Refusal::WrongState {

@@ -3,7 +3,7 @@
 with shortest as (
     select min(ended_task_ttl_ms) as ttl_ms from retention where namespace_id = $1
 )
-select e.id, t.session_uid, coalesce(o.bytes, 0)::bigint as "bytes!"
+select e.id, t.session_uid, kept_bytes(t.session_uid, e.id) as "bytes!"
 from task_end e
 join task t on t.id = e.id
 cross join lateral (
@@ -12,9 +12,6 @@ cross join lateral (
     order by session_uid nulls last
     limit 1
 ) r
-left join lateral (
-    select sum(least(durable_end, head_bytes + tail_bytes)) as bytes from output_stream where task_id = e.id
-) o on true
 where e.finished_at < clock_timestamp() - (select ttl_ms from shortest) * interval '1 ms'
     and e.finished_at < clock_timestamp() - r.ended_task_ttl_ms * interval '1 ms'
     and t.namespace_id = $1

@@ -1,15 +1,14 @@
--- Ended tasks of a session beyond its limits of number ($2) and bytes ($3), counted from the newest; oldest first.
-select ranked.id as "id!", ranked.bytes as "bytes!"
+-- Ended tasks of a session beyond its limits of number ($2) and bytes ($3), counted from the newest; oldest first. Sizes
+-- are looked up only where they are limited, and of what is found.
+select ranked.id as "id!", kept_bytes($1, ranked.id) as "bytes!"
 from (
     select
-        t.id, t.ordinal, coalesce(o.bytes, 0)::bigint as bytes,
+        t.id, t.ordinal,
         row_number() over newest_first as place,
-        sum(coalesce(o.bytes, 0)) over newest_first as bytes_so_far
+        sum(case when $3::bigint is null then 0 else kept_bytes(t.session_uid, t.id) end) over newest_first
+            as bytes_so_far
     from task t
     join task_end e on e.id = t.id
-    left join lateral (
-        select sum(least(durable_end, head_bytes + tail_bytes)) as bytes from output_stream where task_id = t.id
-    ) o on true
     where t.session_uid = $1
     window newest_first as (order by t.ordinal desc)
 ) ranked
