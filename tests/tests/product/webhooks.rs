@@ -365,7 +365,10 @@ async fn what_no_webhook_may_be_is_refused() {
     }
     let refused = webhooks.create_webhook(request).await;
     expect_refused("101", refused, Code::ResourceExhausted, "LIMIT_REACHED");
-    let request = ListWebhooksRequest { namespace };
+    let request = ListWebhooksRequest {
+        namespace,
+        ..ListWebhooksRequest::default()
+    };
     let listed = webhooks.list_webhooks(request).await.expect("listed");
     assert_eq!(listed.into_inner().webhooks.len(), 100);
 }
