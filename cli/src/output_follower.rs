@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::failure::{Failure, is_terminal, is_transient};
 use crate::output_printer::OutputPrinter;
+use crate::quantity::counted;
 use crate::task_reference::TaskReference;
 
 /// The server breaks a silence after 15 s; three of those mean that it is gone.
@@ -268,8 +269,11 @@ impl Follower<'_> {
         known.offset = gap.to_offset;
         let name = crate::view::words::stream(stream);
         let text = format!(
-            "{missing} bytes of {name} were not kept (offsets {} to {})",
-            gap.from_offset, gap.to_offset
+            "{} of {name} {} not kept (offsets {} to {})",
+            counted(missing, "byte"),
+            if missing == 1 { "was" } else { "were" },
+            gap.from_offset,
+            gap.to_offset
         );
         self.printer.note(&text).await;
     }

@@ -30,6 +30,8 @@ pub mod sessions;
 pub mod steer;
 pub mod submit;
 pub mod submit_batch;
+pub mod task_options;
+pub mod update;
 pub mod wait;
 pub mod wakes;
 pub mod watch;
