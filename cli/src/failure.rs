@@ -185,6 +185,13 @@ pub fn is_unknown_task(status: &Status) -> bool {
             .is_some_and(|info| info.reason == "TASK_NOT_FOUND")
 }
 
+/// Whether the call was about a task that is gone, by itself or with its session.
+pub fn is_gone(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+    is_unknown_task(status) || (status.code() == Code::NotFound && reason == "SESSION_DELETED")
+}
+
 /// Whether the attempt inside which this runs has lost its lease: nothing that it says counts any more.
 pub fn is_lease_lost(status: &Status) -> bool {
     let details = status.get_error_details();

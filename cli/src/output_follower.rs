@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::failure::{Failure, is_terminal, is_transient};
+use crate::failure::{Failure, is_gone, is_terminal, is_transient};
 use crate::output_printer::OutputPrinter;
 use crate::quantity::counted;
 use crate::task_reference::TaskReference;
@@ -113,6 +113,9 @@ impl Follower<'_> {
                     }
                 }
                 Left::Broken(status) => {
+                    if is_gone(&status) {
+                        return Err(self.deleted());
+                    }
                     if !is_transient(&status) {
                         return Err(self.connection.explain(&status));
                     }
@@ -276,6 +279,14 @@ impl Follower<'_> {
             gap.to_offset
         );
         self.printer.note(&text).await;
+    }
+
+    /// It was there when its id was looked up.
+    fn deleted(&self) -> Failure {
+        Failure::Refused(format!(
+            "{} was deleted while its output was being read, alone or with its session; there is no more of it",
+            self.plan.task.task
+        ))
     }
 
     fn given_up(&self, status: &Status) -> Failure {

@@ -28,6 +28,7 @@ pub mod run;
 pub mod server;
 pub mod sessions;
 pub mod steer;
+pub mod stream_options;
 pub mod submit;
 pub mod submit_batch;
 pub mod task_options;

@@ -35,7 +35,7 @@ use crate::view::task_record::task_record;
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'
   taskyard run --timeout 30s --retry 3 --env MODE=fast -- ./crawl.sh
   ID=$(taskyard run --detach -o name -- make release); taskyard logs -f $ID
-Also, as in task files: --group-wake --display-name --kind --queue --priority --not-before --hold
+Also, as in task files: --display-name --kind --queue --priority --not-before --hold
 --start-deadline --parent --input --stdin --result-source --message-schema --output-limit --grace
 --worker-label --inherit-env --success-exit-code; and with --dev what `taskyard dev` takes.
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of

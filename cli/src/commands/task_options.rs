@@ -18,14 +18,19 @@ use crate::view::moment::from_utc;
 /// Who a task belongs with, and what is expected of it.
 #[derive(Debug, Args)]
 pub struct TaskOptions {
-    /// Idempotency name: the same key and task is the stored task, not a second one
+    /// Idempotency name: the same one makes no second task
     #[arg(long, value_parser = parse_filled)]
     pub key: Option<String>,
     /// Name shared by tasks that belong together
     #[arg(long, value_parser = parse_filled)]
     pub group: Option<String>,
     /// Wakes for its group: each, all_done, first_failed
-    #[arg(long, value_name = "WHEN", requires = "group", hide = true)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        requires = "group",
+        hide_possible_values = true
+    )]
     pub group_wake: Option<GroupWakeName>,
     /// Wake the session: silent, on_terminal, on_activity
     #[arg(long, value_name = "WHEN", hide_possible_values = true)]
@@ -36,8 +41,8 @@ pub struct TaskOptions {
     /// A tag; repeatable
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
-    /// JSON Schema that the result must satisfy
-    #[arg(long, value_name = "JSON|@FILE")]
+    /// JSON Schema of the result, or @FILE with it
+    #[arg(long, value_name = "SCHEMA")]
     pub result_schema: Option<String>,
     /// JSON Schema that the JSON parts of its messages must satisfy
     #[arg(long, value_name = "JSON|@FILE", hide = true)]

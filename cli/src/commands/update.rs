@@ -19,8 +19,7 @@ use crate::view::task_record::task_record;
   taskyard update t12 --session demo --artifact build=https://ci.example/build/7
   taskyard update t12 --session demo --clear summary --clear artifacts
 
-Links and artifacts are added to those that are there; with --clear they replace them. What a task is
-to run never changes: `taskyard clone` makes one with changes.
+Links and artifacts are added; with --clear they replace those that are there. `clone` changes the rest.
 Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
 pub struct UpdateArguments {
     /// Id, start of an id, t12 or name

@@ -5,6 +5,8 @@ mod bad_endpoints;
 mod bad_input;
 mod batch_create;
 mod cancel;
+mod cli_options;
+mod cli_refusals;
 mod cli_run;
 mod cli_verbs;
 mod clone;
