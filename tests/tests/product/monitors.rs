@@ -475,7 +475,7 @@ async fn a_schedule_is_shown_and_only_a_live_monitor_is_paused() {
         .monitor_reached(&session, |monitor| !monitor.last_task_id.is_empty())
         .await;
     let shown = cli.run(&["get", "slow"]).await.expect_code(0).text();
-    for part in ["every 1h30m", "Next firing", "(in 1h", "succeeded: "] {
+    for part in ["every 1h30m", "Next firing", "(in ", "succeeded: "] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let record = cli

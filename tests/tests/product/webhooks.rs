@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use taskyard_proto::v1::{
     CreateWebhookRequest, DeleteWebhookRequest, ListWebhookDeliveriesRequest, ListWebhooksRequest,
-    PostRequest, RedeliverWebhookRequest, Webhook, WebhookDelivery, WebhookDeliveryState,
-    WebhookEvent,
+    PostRequest, RedeliverWebhookRequest, TaskDefinition, Webhook, WebhookDelivery,
+    WebhookDeliveryState, WebhookEvent,
 };
 use taskyard_tests::client::{Client, command, new_session};
 use taskyard_tests::deployment::Deployment;
