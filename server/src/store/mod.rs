@@ -17,6 +17,7 @@ pub mod listen;
 pub mod log_read;
 pub mod messages;
 pub mod migrate;
+pub mod monitor_standings;
 pub mod monitors;
 pub mod new_tasks;
 pub mod output_append;

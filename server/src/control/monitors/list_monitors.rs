@@ -4,7 +4,7 @@ use crate::{
     app::App,
     control::{namespace, page_token, refusal::Refusal},
     store::{
-        monitors::{self, MonitorStanding},
+        monitor_standings::{self, MonitorStanding},
         records, times,
     },
 };
@@ -42,7 +42,8 @@ pub async fn list_monitors(
     let pool = app.store.pool();
     // one more than asked for tells whether there is another page
     let mut rows =
-        monitors::list_standings(pool, namespace_id, session, before, limit as i64 + 1).await?;
+        monitor_standings::list_standings(pool, namespace_id, session, before, limit as i64 + 1)
+            .await?;
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     let next_page_token = match rows.last() {
@@ -74,7 +75,7 @@ pub async fn list_monitors(
 /// # Errors
 /// [`Refusal::Store`].
 pub async fn find_monitor(app: &App, task: TaskId) -> Result<Option<Monitor>, Refusal> {
-    let row = monitors::find_standing(app.store.pool(), task).await?;
+    let row = monitor_standings::find_standing(app.store.pool(), task).await?;
     Ok(row.map(standing))
 }
 
