@@ -24,8 +24,7 @@ use crate::task_file::parse::parse;
   taskyard self spawn --key step-1 --wait -- make test
   taskyard self spawn -f child.yaml
 
-The same key finds the child again, on a later run too. While --wait waits the slot is given back.
-The rarer options of `taskyard run` are taken, too.
+The same key finds the child again, on a later run too. Rarer options are those of `taskyard run`.
 Exit codes: 0 started, 1 refused, 2 usage, 125 the lease is lost or the server failed; with --wait
 the child's own: 128+n killed by signal n, 124 timeout, 125 lost, 130 canceled")]
 pub struct SpawnArguments {
