@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit, update,
     wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
@@ -152,6 +152,8 @@ pub enum Verb {
     Restart(restart::RestartArguments),
     Clone(clone::CloneArguments),
     #[command(hide = true)]
+    Update(Box<update::UpdateArguments>),
+    #[command(hide = true)]
     Hold(hold::HoldArguments),
     #[command(hide = true)]
     Release(hold::ReleaseArguments),
@@ -177,6 +179,14 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) | None => Err(format!("`{text}` is not of the form KEY=VALUE")),
     }
+}
+
+/// A name that is one: what is empty would be taken for none at all, as of a variable that is not set.
+pub fn parse_filled(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty; give a name, or leave the option out".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

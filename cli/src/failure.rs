@@ -11,9 +11,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::exit_code::ExitCode;
-
-/// The reason of a refusal that no repetition changes, under a code that is otherwise one for "later".
-const TOO_LARGE_MESSAGE: &str = "MESSAGE_TOO_LARGE";
+use crate::hint::{hint_for, is_busy};
+use crate::wire_words::in_words;
 
 /// The reason of a refusal to an attempt that is over.
 const LEASE_LOST: &str = "LEASE_LOST";
@@ -163,7 +162,7 @@ pub fn is_transient(status: &Status) -> bool {
         Code::ResourceExhausted => status
             .get_error_details()
             .error_info()
-            .is_none_or(|info| info.reason != TOO_LARGE_MESSAGE),
+            .is_none_or(|info| is_busy(&info.reason)),
         Code::Ok
         | Code::InvalidArgument
         | Code::NotFound
@@ -184,6 +183,13 @@ pub fn is_unknown_task(status: &Status) -> bool {
         && details
             .error_info()
             .is_some_and(|info| info.reason == "TASK_NOT_FOUND")
+}
+
+/// Whether the call was about a task that is gone, by itself or with its session.
+pub fn is_gone(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let reason = details.error_info().map_or("", |info| info.reason.as_str());
+    is_unknown_task(status) || (status.code() == Code::NotFound && reason == "SESSION_DELETED")
 }
 
 /// Whether the attempt inside which this runs has lost its lease: nothing that it says counts any more.
@@ -278,55 +284,34 @@ fn is_protocol_mismatch(text: &str) -> bool {
 
 fn invalid_argument(status: &Status) -> String {
     let details = status.get_error_details();
+    let message = in_words(status.message());
     let Some(request) = details.bad_request() else {
-        return status.message().to_owned();
+        return message;
     };
     let fields: Vec<String> = request
         .field_violations
         .iter()
         .filter(|violation| !status.message().contains(&violation.description))
-        .map(|violation| format!("{}: {}", violation.field, violation.description))
+        .map(|violation| in_words(&format!("{}: {}", violation.field, violation.description)))
         .collect();
     if fields.is_empty() {
         let named = request.field_violations.first().filter(|violation| {
             !violation.field.is_empty() && !status.message().contains(&violation.field)
         });
         return match named {
-            Some(violation) => format!("{} (field {})", status.message(), violation.field),
-            None => status.message().to_owned(),
+            Some(violation) => format!("{message} (field {})", violation.field),
+            None => message,
         };
     }
-    format!("{}: {}", status.message(), fields.join("; "))
+    format!("{message}: {}", fields.join("; "))
 }
 
 /// The server's sentence, with the verb that helps where it cannot know that we have one.
 fn with_hint(status: &Status) -> String {
-    let details = status.get_error_details();
-    let reason = details.error_info().map_or("", |info| info.reason.as_str());
-    let hint = match status.code() {
-        Code::NotFound if reason.contains("TASK") => {
-            Some("`taskyard list` shows what there is; t12 and names need the right --session")
-        }
-        Code::NotFound if reason.contains("SESSION") => {
-            Some("`taskyard sessions` shows what there is")
-        }
-        Code::NotFound if reason.contains("FILE") => {
-            Some("`taskyard files ls SESSION` shows what there is")
-        }
-        Code::FailedPrecondition if reason.ends_with("TERMINAL") && !reason.contains("NOT") => {
-            Some("`taskyard retry` runs it again")
-        }
-        Code::FailedPrecondition if reason == "FOLDER_NEEDS_RECURSIVE" => {
-            Some("-r deletes it with all that is in it")
-        }
-        // It says what to do by itself.
-        Code::ResourceExhausted if reason == TOO_LARGE_MESSAGE => None,
-        Code::ResourceExhausted => Some("try again later, or ask for less"),
-        _ => None,
-    };
-    match hint {
-        Some(hint) => format!("{}; {hint}", status.message()),
-        None => status.message().to_owned(),
+    let message = in_words(status.message());
+    match hint_for(status) {
+        Some(hint) if !message.contains("try again") => format!("{message}; {hint}"),
+        Some(_) | None => message,
     }
 }
 
@@ -358,7 +343,7 @@ mod tests {
         assert_eq!(failure.exit_code(), ExitCode::Refused);
         assert_eq!(
             failure.to_string(),
-            "the request is invalid: task.name: must not look like t12"
+            "the request is invalid: name: must not look like t12"
         );
 
         let details = ErrorDetails::with_error_info(
@@ -378,10 +363,12 @@ mod tests {
             Status::with_error_details(Code::ResourceExhausted, "send less at once", details)
         };
         assert!(is_transient(&refused("OVERLOADED")));
-        let too_large = refused(TOO_LARGE_MESSAGE);
-        assert!(!is_transient(&too_large));
-        let failure = Failure::of_status(&too_large, "http://x:1");
-        assert_eq!(failure.to_string(), "send less at once");
+        for reason in ["MESSAGE_TOO_LARGE", "TOO_LARGE", "QUOTA_EXCEEDED"] {
+            let too_large = refused(reason);
+            assert!(!is_transient(&too_large), "{reason}");
+            let failure = Failure::of_status(&too_large, "http://x:1");
+            assert_eq!(failure.to_string(), "send less at once");
+        }
     }
 
     #[test]

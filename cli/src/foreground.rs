@@ -45,7 +45,13 @@ pub async fn run_in_foreground(
         tokio::pin!(creating);
         loop {
             tokio::select! {
-                created = &mut creating => break created?.0,
+                created = &mut creating => {
+                    let (task, is_new) = created?;
+                    if !is_new {
+                        console::note(&format!("t{} was there before, by its key", task.ordinal));
+                    }
+                    break task;
+                }
                 () = interrupts.next() => {
                     n_interrupts += 1;
                     if n_interrupts > 1 {

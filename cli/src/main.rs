@@ -15,6 +15,7 @@ mod exit_code;
 mod failure;
 mod file_transfer;
 mod foreground;
+mod hint;
 mod interrupt;
 mod local_json;
 mod machine;
@@ -26,13 +27,14 @@ mod task_reference;
 mod telemetry;
 mod unstarted;
 mod view;
+mod wire_words;
 
 use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit, update,
     wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
@@ -84,6 +86,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Monitor(_)
         | Verb::Restart(_)
         | Verb::Clone(_)
+        | Verb::Update(_)
         | Verb::Hold(_)
         | Verb::Release(_)
         | Verb::Files(_)
@@ -127,6 +130,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Monitor(arguments) => monitor::execute(arguments, &global).await,
             Verb::Restart(arguments) => restart::execute(arguments, &global).await,
             Verb::Clone(arguments) => clone::execute(arguments, &global).await,
+            Verb::Update(arguments) => update::execute(*arguments, &global).await,
             Verb::Hold(arguments) => hold::execute(arguments.held, true, &global).await,
             Verb::Release(arguments) => hold::execute(arguments.held, false, &global).await,
             Verb::Files(arguments) => files::execute(arguments, &global).await,

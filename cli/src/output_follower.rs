@@ -11,8 +11,9 @@ use tonic::{Status, Streaming};
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::failure::{Failure, is_terminal, is_transient};
+use crate::failure::{Failure, is_gone, is_terminal, is_transient};
 use crate::output_printer::OutputPrinter;
+use crate::quantity::counted;
 use crate::task_reference::TaskReference;
 
 /// The server breaks a silence after 15 s; three of those mean that it is gone.
@@ -112,6 +113,9 @@ impl Follower<'_> {
                     }
                 }
                 Left::Broken(status) => {
+                    if is_gone(&status) {
+                        return Err(self.deleted());
+                    }
                     if !is_transient(&status) {
                         return Err(self.connection.explain(&status));
                     }
@@ -268,10 +272,21 @@ impl Follower<'_> {
         known.offset = gap.to_offset;
         let name = crate::view::words::stream(stream);
         let text = format!(
-            "{missing} bytes of {name} were not kept (offsets {} to {})",
-            gap.from_offset, gap.to_offset
+            "{} of {name} {} not kept (offsets {} to {})",
+            counted(missing, "byte"),
+            if missing == 1 { "was" } else { "were" },
+            gap.from_offset,
+            gap.to_offset
         );
         self.printer.note(&text).await;
+    }
+
+    /// It was there when its id was looked up.
+    fn deleted(&self) -> Failure {
+        Failure::Refused(format!(
+            "{} was deleted while its output was being read, alone or with its session; there is no more of it",
+            self.plan.task.task
+        ))
     }
 
     fn given_up(&self, status: &Status) -> Failure {

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// `1 task`, `2 tasks`.
+pub fn counted(count: i64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Reads `30s`, `500ms`, `1.5s`, `2h30m`, `1d`, or plain seconds such as `30`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let complaint =

@@ -26,8 +26,8 @@ use crate::view::words;
   taskyard cancel --tree t12 --session demo             t12 and everything below it
   taskyard cancel --all --session demo                  all that is there now, and below it
 
-Exit codes: 0 asked (also where a task had ended before), 1 refused or not found, 2 usage,
-125 server out of reach or failed")]
+Exit codes: 0 asked (also where a task had ended before), 1 refused, or not found (such as: nothing of
+the group is live), 2 usage, 125 server out of reach or failed")]
 pub struct CancelArguments {
     /// Ids, starts of ids, t12 or names
     #[arg(value_name = "TASK", required_unless_present_any = ["all", "group"])]
@@ -141,6 +141,12 @@ async fn cancel_many(
         ))?,
         // there is no task to name
         OutputFormat::Name => {}
+    }
+    if told.canceled == 0 && told.requested == 0 {
+        console::note(&format!(
+            "nothing was left to tell in the session {}",
+            console::clean(&session_id)
+        ));
     }
     Ok(ExitCode::Success)
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{CloneTaskRequest, CommandSpec, RetryPolicy, TaskDefinition, TaskSpec};
 use uuid::Uuid;
 
-use crate::arguments::GlobalArguments;
+use crate::arguments::{GlobalArguments, parse_filled};
 use crate::commands::command_options::variable;
 use crate::commands::retry::print_repeated;
 use crate::connection::Connection;
@@ -15,14 +15,14 @@ use crate::failure::Failure;
 use crate::quantity::{parse_duration, to_wire};
 use crate::view::output_format::OutputArguments;
 
-/// Create a task like an existing one, with some things changed
+/// Create a task like an existing one, with some things changed or none
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard clone t12 --session demo
   taskyard clone t12 --session demo --timeout 10m --retry 3
   taskyard clone t12 --session demo --hold -- make test FAST=1
 
-Name, key, times and hold are not copied. --env replaces the whole environment that the task set.
+Name, key, times and hold are not copied; a monitor's schedule is, while it lives. --env replaces the whole environment that the task set.
 
 Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
 pub struct CloneArguments {
@@ -41,7 +41,7 @@ pub struct CloneArguments {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Name, unique among the session's live tasks
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filled)]
     pub name: Option<String>,
     /// This many runs in all
     #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]
@@ -65,8 +65,8 @@ pub async fn execute(
         namespace: connection.namespace(),
         session_id: reference.session_id,
         task: reference.task,
-        changes: Some(changes),
-        change_mask: Some(prost_types::FieldMask { paths }),
+        changes: (!paths.is_empty()).then_some(changes),
+        change_mask: (!paths.is_empty()).then_some(prost_types::FieldMask { paths }),
         request_id: Uuid::new_v4().simple().to_string(),
     };
     let answer = connection

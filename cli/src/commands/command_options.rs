@@ -9,6 +9,7 @@ use taskyard_proto::v1::{
     CommandSpec, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec,
 };
 
+use crate::arguments::parse_filled;
 use crate::failure::Failure;
 use crate::quantity::{parse_duration, to_wire};
 
@@ -25,7 +26,7 @@ pub struct CommandOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Name, unique among the session's live tasks
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filled)]
     pub name: Option<String>,
     /// Run again after a failure or a loss, this many runs in all
     #[arg(long, value_name = "MAX_RUNS", value_parser = clap::value_parser!(i32).range(1..=100), allow_negative_numbers = true)]

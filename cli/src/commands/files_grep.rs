@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::quantity::{parse_size, short_size};
+use crate::quantity::{counted, parse_size, short_size};
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::record::Record;
 use crate::view::words;
@@ -139,24 +139,25 @@ fn shown(line: &str) -> String {
 /// What was left out, for a person.
 fn tell(answer: &GrepResponse) {
     if answer.binary_files > 0 {
-        console::note(&format!("left out {} binary files", answer.binary_files));
+        let files = counted(answer.binary_files, "binary file");
+        console::note(&format!("left out {files}"));
     }
     if answer.changed_files > 0 {
         console::note(&format!(
-            "{} files changed while they were searched",
-            answer.changed_files
+            "changed while they were searched: {}",
+            counted(answer.changed_files, "file")
         ));
     }
     if answer.long_lines > 0 {
         console::note(&format!(
-            "{} lines are longer than 64 KiB and were searched at their start only",
-            answer.long_lines
+            "longer than 64 KiB and searched at their start only: {}",
+            counted(answer.long_lines, "line")
         ));
     }
     let why = match answer.stopped_by() {
         GrepStop::Unspecified => return,
         GrepStop::Matches => "the limit of matches".to_owned(),
-        GrepStop::Files => format!("{} files", answer.files_scanned),
+        GrepStop::Files => counted(answer.files_scanned, "file"),
         GrepStop::Bytes => short_size(answer.bytes_scanned.unsigned_abs()),
         GrepStop::Answer => "64 KiB of text".to_owned(),
         GrepStop::Time => "10 s".to_owned(),

@@ -1,7 +1,7 @@
 //! `get`: one task.
 
 use clap::Args;
-use taskyard_proto::v1::{GetTaskRequest, SessionTask};
+use taskyard_proto::v1::{GetTaskRequest, GetTaskResponse, SessionTask};
 
 use crate::arguments::GlobalArguments;
 use crate::connection::Connection;
@@ -9,6 +9,7 @@ use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::task_reference::TaskReference;
+use crate::view::monitor::standing_record;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_detail::task_detail;
 use crate::view::task_record::task_record;
@@ -39,26 +40,35 @@ pub async fn execute(
 ) -> Result<ExitCode, Failure> {
     let reference = global.task(&arguments.task)?;
     let connection = Connection::open(global).await?;
-    let (task, result_json) = read(&connection, &reference, arguments.result).await?;
+    let answer = read(&connection, &reference, arguments.result).await?;
+    let (task, monitor) = (found(answer.task)?, answer.monitor);
     if arguments.result {
-        if result_json.is_empty() {
+        if answer.result_json.is_empty() {
             return Err(Failure::Refused(format!(
                 "t{} has not ended, so it has no result yet; `taskyard wait {}` waits for it",
                 task.ordinal, task.id
             )));
         }
-        console::print(result_json.trim_end())?;
+        console::print(answer.result_json.trim_end())?;
         console::print("\n")?;
         return Ok(ExitCode::Success);
     }
     match arguments.output.output {
-        OutputFormat::Table => console::print(&task_detail(&task))?,
+        OutputFormat::Table => console::print(&task_detail(&task, monitor.as_ref()))?,
         OutputFormat::Wide => console::print(&task_table(&[task], OutputFormat::Wide, true))?,
         OutputFormat::Json | OutputFormat::Yaml => {
-            print_record(
-                arguments.output.output,
-                &task_record(&task, arguments.output.full),
-            )?;
+            let is_full = arguments.output.full;
+            let mut record = task_record(&task, is_full);
+            if let Some(monitor) = &monitor {
+                let standing = standing_record(monitor, task.hold);
+                let standing = if is_full {
+                    standing
+                } else {
+                    standing.brief(&[])
+                };
+                record = record.with("monitor", standing);
+            }
+            print_record(arguments.output.output, &record)?;
         }
         OutputFormat::Name => console::print(&format!("{}\n", task.id))?,
     }
@@ -70,16 +80,16 @@ pub async fn read_task(
     connection: &Connection,
     reference: &TaskReference,
 ) -> Result<SessionTask, Failure> {
-    Ok(read(connection, reference, false).await?.0)
+    found(read(connection, reference, false).await?.task)
 }
 
-/// A task as it stands, and its result.json if that is asked for and there.
+/// A task as it stands, as a monitor if it is one, and its result.json if that is asked for and there.
 async fn read(
     connection: &Connection,
     reference: &TaskReference,
     include_result: bool,
-) -> Result<(SessionTask, String), Failure> {
-    let answer = connection
+) -> Result<GetTaskResponse, Failure> {
+    connection
         .call(|| {
             let mut tasks = connection.tasks();
             let request = GetTaskRequest {
@@ -90,9 +100,9 @@ async fn read(
             };
             async move { tasks.get_task(request).await }
         })
-        .await?;
-    let task = answer
-        .task
-        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
-    Ok((task, answer.result_json))
+        .await
+}
+
+fn found(task: Option<SessionTask>) -> Result<SessionTask, Failure> {
+    task.ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use prost_types::Timestamp;
 use taskyard_proto::v1::{ListTasksRequest, ListTasksResponse, SessionTask, TaskOrder, TaskState};
 
-use crate::arguments::{GlobalArguments, parse_pair};
+use crate::arguments::{GlobalArguments, parse_filled, parse_pair};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -41,7 +41,7 @@ pub struct ListArguments {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub label: Vec<(String, String)>,
     /// Only of this group
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filled)]
     pub group: Option<String>,
     /// Only children of this task: a whole id, or with --session also t12 or a name
     #[arg(long, value_name = "ID")]
@@ -53,7 +53,7 @@ pub struct ListArguments {
     #[arg(long)]
     pub worker: Option<String>,
     /// Only with this key; needs --session
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filled)]
     pub key: Option<String>,
     /// Only created at or after this time, or so long ago (`2h`)
     #[arg(long, value_name = "TIME", value_parser = parse_past, allow_hyphen_values = true)]
@@ -70,6 +70,9 @@ pub struct ListArguments {
     /// Show all of them
     #[arg(long, conflicts_with = "limit")]
     pub all_pages: bool,
+    /// Go on where an earlier call with the same options stopped
+    #[arg(long, value_name = "TOKEN")]
+    pub page_token: Option<String>,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -105,6 +108,7 @@ pub async fn execute(
         root_task_id: arguments.root.unwrap_or_default(),
         worker: arguments.worker.unwrap_or_default(),
         key: arguments.key.unwrap_or_default(),
+        page_token: arguments.page_token.unwrap_or_default(),
         order: if arguments.oldest_first {
             TaskOrder::OldestFirst
         } else {
@@ -122,17 +126,18 @@ pub async fn execute(
         tasks.extend(page.tasks);
         // A page may be empty where the server has looked far and found nothing yet.
         has_more = !page.next_page_token.is_empty();
+        request.page_token = page.next_page_token;
         if !has_more {
             break;
         }
-        request.page_token = page.next_page_token;
     }
     let has_sessions = global.session().is_none() && !global.is_inside();
     print_tasks(&tasks, &arguments.output, has_sessions)?;
     if has_more {
         console::note(&format!(
-            "there are more than these {}; see --limit and --all-pages",
-            tasks.len()
+            "there are more than these {}; see --all-pages, or go on with --page-token {}",
+            tasks.len(),
+            request.page_token
         ));
     }
     Ok(ExitCode::Success)

@@ -16,7 +16,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::output_follower::{FollowPlan, follow, position, read_task};
 use crate::output_printer::OutputPrinter;
-use crate::quantity::parse_size;
+use crate::quantity::{counted, parse_size};
 use crate::task_reference::TaskReference;
 
 /// Print a task's output: its stdout to stdout, its stderr to stderr
@@ -47,7 +47,7 @@ pub struct LogsArguments {
     /// Begin this many bytes before the end of each stream, such as 4KiB
     #[arg(long, value_name = "BYTES", value_parser = parse_size, allow_hyphen_values = true)]
     pub tail: Option<u64>,
-    /// Show text: tail, errors (what looks like them), or grep
+    /// Show text: tail, errors (what looks like them), grep, or since-last (see --cursor)
     #[arg(long, hide_possible_values = true, conflicts_with_all = ["follow", "offset", "tail"])]
     pub view: Option<ViewName>,
     /// Lines that fit this regular expression (means --view grep)
@@ -56,6 +56,9 @@ pub struct LogsArguments {
     /// Lines around each of them
     #[arg(short = 'C', long, value_name = "N", requires = "grep", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=20), allow_negative_numbers = true)]
     pub context: i32,
+    /// With --view since-last: show what came after, as told by the call before
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
     /// Most bytes of a view's text [default: 8KiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_size, allow_hyphen_values = true)]
     pub max_bytes: Option<u64>,
@@ -67,6 +70,7 @@ pub enum ViewName {
     Tail,
     Errors,
     Grep,
+    SinceLast,
 }
 
 /// One of a task's two streams.
@@ -117,6 +121,11 @@ pub async fn execute(
 
 /// What is asked for where output is shown as text; none where it is not.
 fn view_request(arguments: &LogsArguments) -> Result<Option<ReadOutputRequest>, Failure> {
+    if arguments.cursor.is_some() && arguments.view != Some(ViewName::SinceLast) {
+        return Err(Failure::Usage(
+            "--cursor is for --view since-last".to_owned(),
+        ));
+    }
     let view = match (arguments.view, &arguments.grep) {
         (None, None) if arguments.max_bytes.is_some() => {
             return Err(Failure::Usage(
@@ -130,7 +139,13 @@ fn view_request(arguments: &LogsArguments) -> Result<Option<ReadOutputRequest>, 
         (Some(ViewName::Grep), None) => {
             return Err(Failure::Usage("--view grep needs --grep REGEX".to_owned()));
         }
-        (Some(ViewName::Tail | ViewName::Errors), Some(_)) => {
+        (Some(ViewName::SinceLast), None) if arguments.stream.is_none() => {
+            return Err(Failure::Usage(
+                "--view since-last needs --stream: each stream has a cursor of its own".to_owned(),
+            ));
+        }
+        (Some(ViewName::SinceLast), None) => OutputView::SinceLast,
+        (Some(ViewName::Tail | ViewName::Errors | ViewName::SinceLast), Some(_)) => {
             return Err(Failure::Usage("--grep is for --view grep".to_owned()));
         }
     };
@@ -139,6 +154,7 @@ fn view_request(arguments: &LogsArguments) -> Result<Option<ReadOutputRequest>, 
         run: arguments.run.unwrap_or(0),
         max_bytes: i32::try_from(max_bytes).unwrap_or(i32::MAX),
         view: view.into(),
+        cursor: arguments.cursor.clone().unwrap_or_default(),
         grep: arguments.grep.as_ref().map(|expression| OutputGrep {
             pattern: Some(TextPattern {
                 pattern: Some(Pattern::Regex(expression.clone())),
@@ -174,6 +190,9 @@ async fn print_views(
             })
             .await?;
         print_view(stream, &answer)?;
+        if request.view() == OutputView::SinceLast {
+            console::note(&format!("go on with --cursor {}", answer.cursor));
+        }
     }
     Ok(ExitCode::Success)
 }
@@ -196,14 +215,15 @@ fn print_view(stream: OutputStream, answer: &ReadOutputResponse) -> Result<(), F
     };
     if answer.omitted_bytes > 0 {
         console::note(&format!(
-            "{name}: {} lines with {} bytes are not shown",
-            answer.omitted_lines, answer.omitted_bytes
+            "{name}: left out {} with {}",
+            counted(answer.omitted_lines, "line"),
+            counted(answer.omitted_bytes, "byte")
         ));
     }
     if answer.unavailable_bytes > 0 {
         console::note(&format!(
-            "{name}: {} bytes were not kept",
-            answer.unavailable_bytes
+            "{name}: not kept: {}",
+            counted(answer.unavailable_bytes, "byte")
         ));
     }
     Ok(())

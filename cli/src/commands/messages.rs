@@ -6,6 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{ListMessagesRequest, ListMessagesResponse};
 
 use crate::arguments::GlobalArguments;
+use crate::commands::stream_options::{After, LineFormat};
 use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::exit_code::ExitCode;
@@ -42,19 +43,10 @@ pub struct MessagesArguments {
     /// Go on until the task has ended
     #[arg(short, long)]
     pub follow: bool,
-    /// Begin after the message with this number, 0 for the first
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
-    pub after: Option<i64>,
-    /// Format: table, wide, json, yaml, name (the id alone)
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "table",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub start: After,
+    #[command(flatten)]
+    pub format: LineFormat,
 }
 
 /// Prints what there is, and what comes.
@@ -68,7 +60,7 @@ pub async fn execute(
     let task = read_task(&connection, &named, PATIENCE).await?;
     let state = task.state();
     let reference = TaskReference::new(&task.id, None);
-    let mut after = arguments.after;
+    let mut after = arguments.start.after;
     let wait = Wait::for_end(vec![task.id]);
     let ending = wait_for(&connection, &wait);
     tokio::pin!(ending);
@@ -86,12 +78,12 @@ pub async fn execute(
             }
         };
         for message in &page.messages {
-            match arguments.output {
+            match arguments.format.output {
                 OutputFormat::Table => print_message_line(message)?,
                 OutputFormat::Wide
                 | OutputFormat::Json
                 | OutputFormat::Yaml
-                | OutputFormat::Name => print_message(message, arguments.output)?,
+                | OutputFormat::Name => print_message(message, arguments.format.output)?,
             }
         }
         after = Some(page.next_after);

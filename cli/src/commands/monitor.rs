@@ -1,26 +1,30 @@
 //! `monitor`: work that is repeated by a schedule.
 
 use clap::{Args, Subcommand};
-use taskyard_proto::v1::{ListMonitorsRequest, Monitor, UpdateTaskRequest};
+use taskyard_proto::v1::{ListMonitorsRequest, Monitor, SessionTask, UpdateTaskRequest};
 
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
+use crate::commands::get::read_task;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
-use crate::failure::Failure;
+use crate::failure::{Failure, is_terminal};
 use crate::quantity::parse_duration;
 use crate::task_file::scalar::{Span, parse_moment};
 use crate::task_file::schedule::{OverlapName, Schedule, WakeOnName, schedule};
 use crate::view::moment;
+use crate::view::monitor::{next_text, schedule_text, standing_record};
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::record::Record;
 use crate::view::table::TextTable;
-use crate::view::task_record::time;
+use crate::view::task_table::shortened;
 use crate::view::words;
 
 const PAGE_SIZE: i32 = 500;
+/// What the keys of firings begin with.
+const FIRING_KEY: &str = "fire-";
 /// Monitors at most: a bound on what is held at once.
 const LONGEST_LIST: usize = 100_000;
 
@@ -67,7 +71,7 @@ pub struct CreateArguments {
     #[arg(long, value_name = "TIME", group = "when")]
     pub at: Option<String>,
     /// Zone of --cron [default: UTC]
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
     /// Which ends of firings wake the session [default: failed]
     #[arg(long, value_enum)]
@@ -158,9 +162,7 @@ async fn create(arguments: CreateArguments, global: &GlobalArguments) -> Result<
         max_firings: arguments.max_firings.unwrap_or_default(),
         ..Schedule::default()
     };
-    wanted
-        .check()
-        .map_err(|_| Failure::Usage("say when: one of --every, --cron and --at".to_owned()))?;
+    check_when(&wanted)?;
     let mut definition = arguments.command.definition(arguments.argv)?;
     definition.schedule = Some(schedule(wanted));
     let connection = Connection::open(global).await?;
@@ -180,6 +182,17 @@ async fn create(arguments: CreateArguments, global: &GlobalArguments) -> Result<
         OutputFormat::Name => console::print(&format!("{}\n", task.id))?,
     }
     Ok(ExitCode::Success)
+}
+
+fn check_when(wanted: &Schedule) -> Result<(), Failure> {
+    if !wanted.time_zone.is_empty() && wanted.cron.is_none() {
+        return Err(Failure::Usage(
+            "--tz goes with --cron only: it says by which clock the fields are meant".to_owned(),
+        ));
+    }
+    wanted
+        .check()
+        .map_err(|_| Failure::Usage("say when: one of --every, --cron and --at".to_owned()))
 }
 
 async fn list(arguments: &ListArguments, global: &GlobalArguments) -> Result<ExitCode, Failure> {
@@ -212,11 +225,11 @@ async fn list(arguments: &ListArguments, global: &GlobalArguments) -> Result<Exi
 
 async fn hold(task: &str, hold: bool, global: &GlobalArguments) -> Result<ExitCode, Failure> {
     let connection = Connection::open(global).await?;
-    let reference = global.task(task)?;
+    let monitor = read_task(&connection, &global.task(task)?).await?;
+    check_monitor(&monitor)?;
     let request = UpdateTaskRequest {
         namespace: connection.namespace(),
-        session_id: reference.session_id,
-        task: reference.task,
+        task: monitor.id,
         update_mask: Some(prost_types::FieldMask {
             paths: vec!["hold".to_owned()],
         }),
@@ -236,6 +249,27 @@ async fn hold(task: &str, hold: bool, global: &GlobalArguments) -> Result<ExitCo
     Ok(ExitCode::Success)
 }
 
+/// Refuses what only looks like a monitor, in the words of this verb.
+fn check_monitor(task: &SessionTask) -> Result<(), Failure> {
+    let label = format!("t{}", task.ordinal);
+    let is_firing = task.key.starts_with(FIRING_KEY) && !task.parent_task_id.is_empty();
+    let why = match task.kind.as_str() {
+        "monitor" if !is_terminal(task.state()) => return Ok(()),
+        "monitor" => format!(
+            "the monitor {label} has ended: {}; `taskyard monitor create` makes a new one",
+            words::state(task.state())
+        ),
+        _ if is_firing => format!(
+            "{label} is no monitor, but looks like a firing of one: {}; pause and resume that one",
+            task.parent_task_id
+        ),
+        kind => format!(
+            "{label} is no monitor but of kind {kind}; `taskyard hold` keeps a queued task from starting"
+        ),
+    };
+    Err(Failure::Refused(console::clean(&why)))
+}
+
 fn print_monitors(monitors: &[Monitor], format: OutputFormat) -> Result<(), Failure> {
     match format {
         OutputFormat::Table | OutputFormat::Wide if monitors.is_empty() => {
@@ -244,15 +278,13 @@ fn print_monitors(monitors: &[Monitor], format: OutputFormat) -> Result<(), Fail
         }
         OutputFormat::Table | OutputFormat::Wide => {
             let mut table = TextTable::new(&[
-                "monitor", "session", "name", "next", "firings", "skipped", "last", "summary",
+                "monitor", "session", "name", "schedule", "next", "firings", "skipped", "last",
+                "summary",
             ]);
             for monitor in monitors {
                 let task = monitor.task.clone().unwrap_or_default();
-                let next = match &monitor.next_at {
-                    _ if task.hold => "paused".to_owned(),
-                    None => "-".to_owned(),
-                    Some(at) => moment::exact(at),
-                };
+                let next = next_text(monitor, task.hold, moment::exact);
+                let schedule = monitor.schedule.as_ref().map(schedule_text);
                 let last = match monitor.last_task_id.as_str() {
                     "" => "-".to_owned(),
                     _ => words::state(monitor.last_state()).to_owned(),
@@ -260,7 +292,8 @@ fn print_monitors(monitors: &[Monitor], format: OutputFormat) -> Result<(), Fail
                 let cells = vec![
                     format!("t{}", task.ordinal),
                     task.session_id,
-                    task.name,
+                    shortened(&task.name, format),
+                    schedule.unwrap_or_default(),
                     next,
                     monitor.firings.to_string(),
                     monitor.skipped.to_string(),
@@ -288,21 +321,11 @@ fn print_monitors(monitors: &[Monitor], format: OutputFormat) -> Result<(), Fail
 
 fn record(monitor: &Monitor) -> Record {
     let task = monitor.task.clone().unwrap_or_default();
-    let last_state = match monitor.last_task_id.as_str() {
-        "" => "",
-        _ => words::state(monitor.last_state()),
-    };
     Record::new()
         .with_text("id", &task.id)
         .with("ordinal", task.ordinal)
         .with_text("session_id", &task.session_id)
         .with_text("name", &task.name)
         .with("hold", task.hold)
-        .with("next_at", time(&monitor.next_at))
-        .with("firings", monitor.firings)
-        .with("skipped", monitor.skipped)
-        .with("open_firings", monitor.open_firings)
-        .with_text("last_task_id", &monitor.last_task_id)
-        .with_text("last_state", last_state)
-        .with_text("last_summary", &monitor.last_summary)
+        .and(standing_record(monitor, task.hold))
 }

@@ -13,7 +13,9 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::quantity::{exact_duration, from_wire, parse_duration, parse_size, short_size, to_wire};
+use crate::quantity::{
+    counted, exact_duration, from_wire, parse_duration, parse_size, short_size, to_wire,
+};
 
 /// See, set and apply how much of what has ended is kept
 #[derive(Debug, Args)]
@@ -185,9 +187,8 @@ async fn run(
         ""
     };
     let count = done.task_ids.len();
-    console::note(&format!(
-        "{count} tasks with {bytes} of output and artifacts {verb}{more}"
-    ));
+    let tasks = counted(i64::try_from(count).unwrap_or(i64::MAX), "task");
+    console::note(&format!("{tasks} with {bytes} of output and artifacts {verb}{more}"));
     Ok(())
 }
 

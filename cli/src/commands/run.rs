@@ -6,6 +6,7 @@ use taskyard_proto::v1::{SessionTask, TaskDefinition};
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
+use crate::commands::task_options::TaskOptions;
 use crate::connection::Connection;
 use crate::console;
 use crate::dev::embedded::{Embedded, EmbeddedPlan};
@@ -22,22 +23,39 @@ use crate::view::task_record::task_record;
 #[derive(Debug, Args)]
 // they serve here as well, and the help has its size
 #[command(
-    mut_arg("database_url", |argument| argument.hide_env(true)),
-    mut_arg("lease", |argument| argument.help("Lease of every task, 1s to 1h")),
+    mut_arg("listen", |argument| argument.hide(true)),
+    mut_arg("data_dir", |argument| argument.hide(true)),
+    mut_arg("database_url", |argument| argument.hide(true)),
+    mut_arg("lease", |argument| argument.hide(true)),
+    mut_arg("insecure_listen", |argument| argument.hide(true)),
+    mut_arg("allow_private_webhooks", |argument| argument.hide(true)),
     mut_arg("object_store", |argument| argument.hide(true))
 )]
 #[command(after_help = "Examples:
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'
   taskyard run --timeout 30s --retry 3 --env MODE=fast -- ./crawl.sh
   ID=$(taskyard run --detach -o name -- make release); taskyard logs -f $ID
+Also, as in task files: --display-name --kind --queue --priority --not-before --hold
+--start-deadline --parent --input --stdin --result-source --message-schema --output-limit --grace
+--worker-label --inherit-env --success-exit-code; and with --dev what `taskyard dev` takes.
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of
 reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves.")]
 pub struct RunArguments {
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        required = true,
+        value_name = "CMD",
+        hide = true
+    )]
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: CommandOptions,
+    #[command(flatten)]
+    pub task: TaskOptions,
+    /// Task of the session below which it belongs
+    #[arg(long, value_name = "TASK", hide = true)]
+    pub parent: Option<String>,
     /// Do not follow; print the task (see -o)
     #[arg(long)]
     pub detach: bool,
@@ -66,7 +84,9 @@ pub async fn execute(
     if arguments.dev {
         options.make_local()?;
     }
-    let definition = options.definition(arguments.command)?;
+    let mut definition = options.definition(arguments.command)?;
+    arguments.task.apply(&mut definition).await?;
+    definition.parent_task_id = arguments.parent.unwrap_or_default();
     let session_id = global.session_or_default();
     if arguments.dev {
         return run_with_own_server(arguments.service, global, session_id, definition).await;
@@ -76,7 +96,10 @@ pub async fn execute(
     }
     let connection = Connection::open(global).await?;
     if arguments.detach {
-        let (task, _) = create_task(&connection, &session_id, definition).await?;
+        let (task, is_new) = create_task(&connection, &session_id, definition).await?;
+        if !is_new {
+            console::note(&format!("t{} was there before, by its key", task.ordinal));
+        }
         print_detached(&task, arguments.output.unwrap_or(OutputFormat::Table))?;
         return Ok(ExitCode::Success);
     }

@@ -15,8 +15,7 @@ use crate::failure::Failure;
 use crate::file_transfer::read_whole;
 use crate::foreground::summary_line;
 use crate::task_file::definition::definition;
-use crate::task_file::model::TaskFile;
-use crate::task_file::parse::parse;
+use crate::task_file::parse::{Item, parse, parse_each};
 use crate::task_reference::TaskReference;
 use crate::unstarted;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
@@ -35,7 +34,8 @@ worker_labels parent group labels tags queue executor priority not_before start_
 retry{max_runs initial_backoff max_backoff multiplier} hold wake_policy group_wake
 schedule{every cron time_zone at wake_on match overlap max_firings keep_firings jitter kind}
 
-Exit codes: 0 done, 1 refused, or with --wait the task did not succeed, 2 the file makes no sense,
+Of several tasks a bad one is told and left out; with --atomic none is created then.
+Exit codes: 0 done, 1 one was refused, or with --wait did not succeed, 2 the file makes no sense,
 125 server out of reach or failed")]
 pub struct SubmitArguments {
     /// The task, or several as YAML documents or a JSON array; - for standard input
@@ -64,17 +64,21 @@ pub async fn execute(
     } else {
         &arguments.file
     };
-    let mut files = parse(source, &read_whole(&arguments.file).await?)?;
-    for file in &mut files {
+    let content = read_whole(&arguments.file).await?;
+    let mut items = parse_each(source, &content)?;
+    if arguments.atomic || items.len() == 1 {
+        items = parse(source, &content)?.into_iter().map(Ok).collect();
+    }
+    for file in items.iter_mut().flatten() {
         file.hold |= arguments.hold;
     }
-    let session_id = session_id(source, &files, global)?;
+    let session_id = session_id(source, &items, global)?;
     let connection = Connection::open(global).await?;
-    if files.len() > 1 {
-        let batch = create_batch(&connection, &session_id, files, arguments.atomic).await?;
+    if items.len() > 1 {
+        let batch = create_batch(&connection, &session_id, items, arguments.atomic).await?;
         return finish_batch(&connection, batch, &arguments).await;
     }
-    let Some(file) = files.pop() else {
+    let Some(Ok(file)) = items.pop() else {
         return Err(Failure::Usage(format!("{source}: holds no task")));
     };
     let (task, is_new) = create_task(&connection, &session_id, definition(file)).await?;
@@ -128,15 +132,12 @@ pub async fn execute(
 }
 
 /// The one session of all the tasks; the command line wins.
-fn session_id(
-    source: &str,
-    files: &[TaskFile],
-    global: &GlobalArguments,
-) -> Result<String, Failure> {
+fn session_id(source: &str, items: &[Item], global: &GlobalArguments) -> Result<String, Failure> {
     if let Some(session) = global.session() {
         return Ok(session.to_owned());
     }
-    let mut named = files.iter().filter_map(|file| file.session.as_deref());
+    let files = items.iter().flatten();
+    let mut named = files.filter_map(|file| file.session.as_deref());
     let Some(first) = named.next() else {
         return Ok(global.session_or_default());
     };

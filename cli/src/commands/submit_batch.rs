@@ -1,6 +1,6 @@
 //! Several tasks from one file, as a batch.
 
-use taskyard_proto::v1::{BatchCreateResult, BatchCreateTasksRequest, SessionTask};
+use taskyard_proto::v1::{BatchCreateResult, BatchCreateTasksRequest, SessionTask, TaskDefinition};
 use uuid::Uuid;
 
 use crate::connection::Connection;
@@ -8,7 +8,8 @@ use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::task_file::definition::definition;
-use crate::task_file::model::TaskFile;
+use crate::task_file::parse::Item;
+use crate::wire_words::in_words_of_task;
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -19,18 +20,66 @@ pub struct Batch {
     pub exit_code: ExitCode,
 }
 
-/// Creates the tasks: all of them or none, or each for itself. Says on standard error which were refused, or were there
-/// before.
+/// Creates the tasks: all of them or none, or each for itself; what makes no sense is not even sent. Says on standard
+/// error which were refused, here or there, or were there before.
 pub async fn create_batch(
     connection: &Connection,
     session_id: &str,
-    files: Vec<TaskFile>,
+    items: Vec<Item>,
     atomic: bool,
 ) -> Result<Batch, Failure> {
+    let mut tasks = Vec::new();
+    let standing: Vec<Result<(), String>> = items
+        .into_iter()
+        .map(|item| item.map(|file| tasks.push(definition(file))))
+        .collect();
+    let mut results = create(connection, session_id, tasks, atomic)
+        .await?
+        .into_iter();
+    let mut batch = Batch {
+        tasks: Vec::with_capacity(results.len()),
+        exit_code: ExitCode::Success,
+    };
+    for (number, sent) in (1..).zip(standing) {
+        let refused = match sent {
+            Err(why) => why,
+            Ok(()) => match results.next().unwrap_or_default() {
+                BatchCreateResult {
+                    task: Some(task),
+                    created,
+                    ..
+                } => {
+                    if !created {
+                        console::note(&format!("t{} was there before, by its key", task.ordinal));
+                    }
+                    batch.tasks.push(task);
+                    continue;
+                }
+                BatchCreateResult { error, .. } => {
+                    let error = error.unwrap_or_default();
+                    format!("{} ({})", in_words_of_task(&error.message), error.reason)
+                }
+            },
+        };
+        console::note(&format!("task {number}: {}", console::clean(&refused)));
+        batch.exit_code = ExitCode::Refused;
+    }
+    Ok(batch)
+}
+
+async fn create(
+    connection: &Connection,
+    session_id: &str,
+    tasks: Vec<TaskDefinition>,
+    atomic: bool,
+) -> Result<Vec<BatchCreateResult>, Failure> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
     let request = BatchCreateTasksRequest {
         namespace: connection.namespace(),
         session_id: session_id.to_owned(),
-        tasks: files.into_iter().map(definition).collect(),
+        tasks,
         atomic,
         request_id: Uuid::new_v4().simple().to_string(),
     };
@@ -41,29 +90,5 @@ pub async fn create_batch(
             async move { tasks.batch_create_tasks(request).await }
         })
         .await?;
-    let mut batch = Batch {
-        tasks: Vec::with_capacity(answer.results.len()),
-        exit_code: ExitCode::Success,
-    };
-    for (number, result) in (1..).zip(answer.results) {
-        match result {
-            BatchCreateResult {
-                task: Some(task),
-                created,
-                ..
-            } => {
-                if !created {
-                    console::note(&format!("t{} was there before, by its key", task.ordinal));
-                }
-                batch.tasks.push(task);
-            }
-            BatchCreateResult { error, .. } => {
-                let error = error.unwrap_or_default();
-                let message = console::clean(&error.message);
-                console::note(&format!("task {number}: {message} ({})", error.reason));
-                batch.exit_code = ExitCode::Refused;
-            }
-        }
-    }
-    Ok(batch)
+    Ok(answer.results)
 }

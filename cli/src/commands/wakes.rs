@@ -7,6 +7,7 @@ use taskyard_proto::v1::{TakeWakesRequest, TakeWakesResponse, Wake};
 use tokio::time::Instant;
 
 use crate::arguments::GlobalArguments;
+use crate::commands::stream_options::{LineFormat, WaitOrFollow};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -38,28 +39,16 @@ pub struct WakesArguments {
     /// Who takes them: one consumer at a time is handed a wake
     #[arg(long, value_name = "NAME", default_value = "taskyard-cli")]
     pub consumer: String,
-    /// Wait this long for the first one
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "follow", allow_hyphen_values = true)]
-    pub wait: Option<Duration>,
-    /// Go on until interrupted
-    #[arg(short, long)]
-    pub follow: bool,
+    #[command(flatten)]
+    pub waiting: WaitOrFollow,
     /// Acknowledge what was printed: it is gone for good
     #[arg(long)]
     pub ack: bool,
     /// Time to acknowledge, 1s to 1h [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub lease: Option<Duration>,
-    /// Format: table, wide, json, yaml, name (the task's id alone)
-    #[arg(
-        short,
-        long,
-        value_name = "FORMAT",
-        default_value = "table",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    pub format: LineFormat,
 }
 
 /// Takes what there is, or what comes.
@@ -69,6 +58,7 @@ pub async fn execute(
 ) -> Result<ExitCode, Failure> {
     let connection = Connection::open(global).await?;
     let deadline = arguments
+        .waiting
         .wait
         .and_then(|wait| Instant::now().checked_add(wait));
     let mut request = TakeWakesRequest {
@@ -83,12 +73,12 @@ pub async fn execute(
         let left = match deadline {
             Some(_) if has_printed => Duration::ZERO,
             Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-            None if arguments.follow => ONE_WAIT,
+            None if arguments.waiting.follow => ONE_WAIT,
             None => Duration::ZERO,
         };
         let taken = take(&connection, &request, left.min(ONE_WAIT)).await?;
         for wake in &taken.wakes {
-            print_wake(wake, arguments.output)?;
+            print_wake(wake, arguments.format.output)?;
         }
         has_printed |= !taken.wakes.is_empty();
         // An answer without wakes leaves nothing to acknowledge, and nothing taken that was not printed.
@@ -99,11 +89,11 @@ pub async fn execute(
             Vec::new()
         };
         let is_over = is_all && (has_printed || left.is_zero());
-        if is_over && !arguments.follow {
+        if is_over && !arguments.waiting.follow {
             break;
         }
     }
-    if arguments.wait.is_some() && !has_printed {
+    if arguments.waiting.wait.is_some() && !has_printed {
         return Ok(ExitCode::WaitExpired);
     }
     Ok(ExitCode::Success)

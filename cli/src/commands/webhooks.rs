@@ -47,11 +47,11 @@ pub enum WebhooksVerb {
     Redeliver(RedeliverArguments),
 }
 
-/// List the webhooks of the namespace, oldest first
+/// List the webhooks of the namespace, or of one --session and its tasks, oldest first
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard webhooks list
-  taskyard webhooks list -o json
+  taskyard webhooks list --session demo -o json
   taskyard webhooks list --namespace team-a -o name
 
 Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
@@ -172,6 +172,7 @@ async fn list(arguments: ListWebhooksArguments, global: &GlobalArguments) -> Res
             let mut webhooks = connection.webhooks();
             let request = ListWebhooksRequest {
                 namespace: connection.namespace(),
+                session_id: global.session().unwrap_or_default().to_owned(),
             };
             async move { webhooks.list_webhooks(request).await }
         })

@@ -39,6 +39,7 @@ impl SessionTaskService for Scripted {
         Ok(Response::new(GetTaskResponse {
             task: Some(self.task.clone()),
             result_json: String::new(),
+            monitor: None,
         }))
     }
 

@@ -20,12 +20,10 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
         command: file.command.map(command),
         payload_json: json(file.payload.as_ref()),
         input_json: json(file.input.as_ref()),
-        result_source: match file.result_source {
-            None => ResultSource::Unspecified,
-            Some(ResultSourceName::File) => ResultSource::File,
-            Some(ResultSourceName::Stdout) => ResultSource::Stdout,
-        }
-        .into(),
+        result_source: file
+            .result_source
+            .map_or(ResultSource::Unspecified, ResultSource::from)
+            .into(),
         output_limits: file.output_limit.map(|size| OutputLimits {
             max_bytes_per_stream: i64::try_from(size.0).unwrap_or(i64::MAX),
         }),
@@ -54,20 +52,14 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
         timeout: span(file.timeout),
         retry: file.retry.map(retry),
         hold: file.hold,
-        wake_policy: match file.wake_policy {
-            None => WakePolicy::Unspecified,
-            Some(WakePolicyName::Silent) => WakePolicy::Silent,
-            Some(WakePolicyName::OnTerminal) => WakePolicy::OnTerminal,
-            Some(WakePolicyName::OnActivity) => WakePolicy::OnActivity,
-        }
-        .into(),
-        group_wake: match file.group_wake {
-            None => GroupWake::Unspecified,
-            Some(GroupWakeName::Each) => GroupWake::Each,
-            Some(GroupWakeName::AllDone) => GroupWake::AllDone,
-            Some(GroupWakeName::FirstFailed) => GroupWake::FirstFailed,
-        }
-        .into(),
+        wake_policy: file
+            .wake_policy
+            .map_or(WakePolicy::Unspecified, WakePolicy::from)
+            .into(),
+        group_wake: file
+            .group_wake
+            .map_or(GroupWake::Unspecified, GroupWake::from)
+            .into(),
         schedule: file.schedule.map(schedule),
     }
 }
@@ -119,4 +111,33 @@ fn span(span: Option<Span>) -> Option<prost_types::Duration> {
 
 fn time(moment: Option<Moment>) -> Option<prost_types::Timestamp> {
     moment.map(|moment| from_utc(moment.0))
+}
+
+impl From<ResultSourceName> for ResultSource {
+    fn from(name: ResultSourceName) -> ResultSource {
+        match name {
+            ResultSourceName::File => ResultSource::File,
+            ResultSourceName::Stdout => ResultSource::Stdout,
+        }
+    }
+}
+
+impl From<WakePolicyName> for WakePolicy {
+    fn from(name: WakePolicyName) -> WakePolicy {
+        match name {
+            WakePolicyName::Silent => WakePolicy::Silent,
+            WakePolicyName::OnTerminal => WakePolicy::OnTerminal,
+            WakePolicyName::OnActivity => WakePolicy::OnActivity,
+        }
+    }
+}
+
+impl From<GroupWakeName> for GroupWake {
+    fn from(name: GroupWakeName) -> GroupWake {
+        match name {
+            GroupWakeName::Each => GroupWake::Each,
+            GroupWakeName::AllDone => GroupWake::AllDone,
+            GroupWakeName::FirstFailed => GroupWake::FirstFailed,
+        }
+    }
 }

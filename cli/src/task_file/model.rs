@@ -101,16 +101,18 @@ pub struct Retry {
 }
 
 /// Where the structured result comes from.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum ResultSourceName {
     File,
     Stdout,
 }
 
 /// When the owner wants to be woken.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum WakePolicyName {
     Silent,
     OnTerminal,
@@ -118,8 +120,9 @@ pub enum WakePolicyName {
 }
 
 /// How the ends of a group's tasks wake the owner.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub enum GroupWakeName {
     Each,
     AllDone,

@@ -1,7 +1,8 @@
 //! Reading a task file, and saying what is wrong with one.
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::task_file::model::TaskFile;
@@ -9,9 +10,33 @@ use crate::task_file::model::TaskFile;
 /// Most tasks of one file; the server takes no more in one batch.
 const MAX_TASKS: usize = 200;
 
-/// Reads the tasks of a file, at least one: JSON (what begins with a brace, or with a bracket for several) or YAML
-/// documents. Errors name `source`, which of several, the line and the field.
+/// A task of a file, or what is wrong with it, without the name of the file.
+pub type Item = Result<TaskFile, String>;
+
+/// Reads the tasks of a file as [`parse_each`] does; one that makes no sense spoils all of them, and each such one is
+/// named.
 pub fn parse(source: &str, content: &[u8]) -> Result<Vec<TaskFile>, Failure> {
+    let items = parse_each(source, content)?;
+    let count = items.len();
+    let mut files = Vec::new();
+    let mut complaints = Vec::new();
+    for (number, item) in (1..).zip(items) {
+        match item {
+            Ok(file) => files.push(file),
+            Err(why) => complaints.push(numbered(count, number, why)),
+        }
+    }
+    if complaints.is_empty() {
+        return Ok(files);
+    }
+    let complaints = complaints.join("; ");
+    Err(Failure::Usage(format!("{source}: {complaints}")))
+}
+
+/// Reads the tasks of a file, at least one: JSON (what begins with a brace, or with a bracket for several) or YAML
+/// documents. Errors name the line and the field. Where a task ends cannot be told if the file as a whole is neither JSON
+/// nor YAML; that is an error of all of it, which names `source`.
+pub fn parse_each(source: &str, content: &[u8]) -> Result<Vec<Item>, Failure> {
     let complaint = |why: String| Failure::Usage(format!("{source}: {why}"));
     let text = std::str::from_utf8(content).map_err(|error| {
         complaint(format!(
@@ -25,8 +50,8 @@ pub fn parse(source: &str, content: &[u8]) -> Result<Vec<TaskFile>, Failure> {
         ));
     }
     let files = match text.trim_start().chars().next() {
-        Some('{') => vec![parse_json(text).map_err(complaint)?],
-        Some('[') => parse_json::<Vec<TaskFile>>(text).map_err(complaint)?,
+        Some('{') => vec![parse_json(text)],
+        Some('[') => parse_array(text).map_err(complaint)?,
         Some(_) | None => parse_documents(text).map_err(complaint)?,
     };
     if files.is_empty() || files.len() > MAX_TASKS {
@@ -35,24 +60,49 @@ pub fn parse(source: &str, content: &[u8]) -> Result<Vec<TaskFile>, Failure> {
             "holds {count} tasks; 1 to {MAX_TASKS} are possible"
         )));
     }
-    for (number, file) in (1..).zip(&files) {
-        check(file).map_err(|why| complaint(numbered(files.len(), number, why)))?;
-    }
-    Ok(files)
+    let checked = files.into_iter().map(|file| {
+        let file = file?;
+        check(&file)?;
+        Ok(file)
+    });
+    Ok(checked.collect())
 }
 
 /// YAML documents; empty ones, as after a last `---`, are none.
-fn parse_documents(text: &str) -> Result<Vec<TaskFile>, String> {
+fn parse_documents(text: &str) -> Result<Vec<Item>, String> {
+    // What is no YAML at all says nothing of where the next document begins.
+    for document in serde_yaml_ng::Deserializer::from_str(text) {
+        IgnoredAny::deserialize(document).map_err(|error| yaml_complaint(&error))?;
+    }
     let mut files = Vec::new();
-    for (number, document) in (1..).zip(serde_yaml_ng::Deserializer::from_str(text)) {
+    for document in serde_yaml_ng::Deserializer::from_str(text) {
         let file = Option::<TaskFile>::deserialize(document);
-        let file = file.map_err(|error| numbered(number, number, yaml_complaint(&error)))?;
-        files.extend(file);
+        files.extend(file.map_err(|error| yaml_complaint(&error)).transpose());
         if files.len() > MAX_TASKS {
             break;
         }
     }
     Ok(files)
+}
+
+/// The elements of a JSON array.
+fn parse_array(text: &str) -> Result<Vec<Item>, String> {
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| json_complaint(&error))?;
+    let items = elements.into_iter().map(|element| {
+        let element = element.get();
+        parse_json(element).or_else(|_| {
+            // Again where it stands in the file, so that the complaint has its line and column.
+            let start = (element.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+            let before = text.get(..start).unwrap_or_default();
+            let (above, beside) = before.rsplit_once('\n').unwrap_or(("", before));
+            let is_first_line = !before.contains('\n');
+            let n_lines = above.matches('\n').count() + usize::from(!is_first_line);
+            let blank = "\n".repeat(n_lines) + &" ".repeat(beside.chars().count());
+            parse_json(&format!("{blank}{element}"))
+        })
+    });
+    Ok(items.collect())
 }
 
 /// Says which of several tasks is meant.
@@ -75,13 +125,17 @@ fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             return Err(yaml_complaint(&error));
         }
     }
+    Err(json_complaint(&error))
+}
+
+fn json_complaint(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    Err(format!(
+    format!(
         "line {}, column {}: {message}",
         error.line(),
         error.column()
-    ))
+    )
 }
 
 fn yaml_complaint(error: &serde_yaml_ng::Error) -> String {
@@ -194,6 +248,32 @@ wake_policy: on_terminal
             task.spec.map(|spec| spec.input_json),
             Some("\"café 😀\"".to_owned())
         );
+    }
+
+    #[test]
+    fn a_bad_one_of_several_does_not_spoil_the_others() {
+        let yaml = "command: {argv: [a]}\n---\nnmae: b\n---\nname: c\ncommand: {argv: [c]}\n";
+        let json = "[{\"command\": {\"argv\": [\"a\"]}},\n {\"nmae\": \"b\"},\n \
+                     {\"name\": \"c\", \"command\": {\"argv\": [\"c\"]}}]";
+        for (text, line) in [(yaml, "line 3"), (json, "line 2")] {
+            let items = parse_each("tasks", text.as_bytes()).expect("three tasks");
+            assert_eq!(items.len(), 3, "{text}");
+            let why = items[1].as_ref().expect_err("misspelt");
+            assert!(why.starts_with(line) && why.contains("`nmae`"), "{why}");
+            let last = items[2].as_ref().expect("sound");
+            assert_eq!(last.name, "c");
+        }
+        let all = format!("{yaml}---\nname: d\n");
+        let failure = parse("tasks", all.as_bytes())
+            .expect_err("two are bad")
+            .to_string();
+        assert!(
+            failure.starts_with("tasks: task 2: ")
+                && failure.contains("; task 4: command: is missing"),
+            "{failure}"
+        );
+        let torn = parse_each("tasks", b"name: a\n---\nname: [b\n").expect_err("no YAML");
+        assert!(torn.to_string().starts_with("tasks: line "), "{torn}");
     }
 
     fn only(files: Result<Vec<TaskFile>, Failure>) -> TaskFile {

@@ -4,6 +4,7 @@ pub mod event_line;
 pub mod event_record;
 pub mod message;
 pub mod moment;
+pub mod monitor;
 pub mod output_format;
 pub mod record;
 pub mod table;

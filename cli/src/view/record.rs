@@ -28,6 +28,13 @@ impl Record {
         self
     }
 
+    /// Adds the fields of another record.
+    #[must_use]
+    pub fn and(mut self, other: Record) -> Record {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Adds a text; an empty one is nothing.
     #[must_use]
     pub fn with_text(self, name: &'static str, text: &str) -> Record {

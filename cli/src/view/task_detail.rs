@@ -2,16 +2,17 @@
 
 use std::fmt::Write;
 
-use taskyard_proto::v1::{Exit, SessionTask, StepStatus};
+use taskyard_proto::v1::{Exit, Monitor, SessionTask, StepStatus};
 
 use crate::console::clean;
 use crate::quantity::{exact_duration, from_wire, short_duration, short_size};
 use crate::unstarted;
+use crate::view::monitor::{next_text, schedule_text};
 use crate::view::task_table::{command_line, progress, took};
 use crate::view::{moment, words};
 
-/// Lines of `Label  value`; what is empty has no line.
-pub fn task_detail(task: &SessionTask) -> String {
+/// Lines of `Label  value`; what is empty has no line. Of a live monitor also when it fires.
+pub fn task_detail(task: &SessionTask, monitor: Option<&Monitor>) -> String {
     let mut lines = Lines::default();
     lines.add("Task", &format!("t{}  {}", task.ordinal, task.id));
     lines.add("Session", &task.session_id);
@@ -21,6 +22,9 @@ pub fn task_detail(task: &SessionTask) -> String {
     lines.add("State", &state_line(task));
     let waiting = unstarted::hint(task, &moment::now()).unwrap_or_default();
     lines.add("Hint", &waiting);
+    if let Some(monitor) = monitor {
+        add_monitor(&mut lines, monitor, task.hold);
+    }
     lines.add("Summary", &task.summary);
     add_error(&mut lines, task);
     add_question(&mut lines, task);
@@ -156,6 +160,32 @@ fn state_line(task: &SessionTask) -> String {
         text.push_str(&moment::clock_time(at));
     }
     text
+}
+
+fn add_monitor(lines: &mut Lines, monitor: &Monitor, is_paused: bool) {
+    let schedule = monitor.schedule.as_ref().map(schedule_text);
+    lines.add("Schedule", &schedule.unwrap_or_default());
+    lines.add(
+        "Next firing",
+        &next_text(monitor, is_paused, moment::with_age),
+    );
+    lines.add(
+        "Firings",
+        &format!(
+            "{}, of which {} run; {} left out",
+            monitor.firings, monitor.open_firings, monitor.skipped
+        ),
+    );
+    if !monitor.last_task_id.is_empty() {
+        let state = words::state(monitor.last_state());
+        lines.add(
+            "Last firing",
+            &format!(
+                "{state}: {}  {}",
+                monitor.last_summary, monitor.last_task_id
+            ),
+        );
+    }
 }
 
 fn add_error(lines: &mut Lines, task: &SessionTask) {

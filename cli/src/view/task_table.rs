@@ -6,6 +6,9 @@ use crate::view::output_format::OutputFormat;
 use crate::view::table::TextTable;
 use crate::view::{moment, words};
 
+/// Characters of a name in a table that is not wide.
+const LONGEST_NAME: usize = 40;
+
 /// A line for each task; wide has ids, runs and workers, too.
 pub fn task_table(tasks: &[SessionTask], format: OutputFormat, has_sessions: bool) -> String {
     let is_wide = format == OutputFormat::Wide;
@@ -25,7 +28,7 @@ pub fn task_table(tasks: &[SessionTask], format: OutputFormat, has_sessions: boo
         if has_sessions || is_wide {
             cells.insert(0, task.session_id.clone());
         }
-        cells.push(dash(&title(task)));
+        cells.push(dash(&shortened(&title(task), format)));
         cells.push(task.kind.clone());
         cells.push(words::state(task.state()).to_owned());
         cells.push(moment::age(task.created_at.as_ref()));
@@ -39,6 +42,15 @@ pub fn task_table(tasks: &[SessionTask], format: OutputFormat, has_sessions: boo
         table.add(cells, state_idx);
     }
     table.text()
+}
+
+/// A name of any length as a table shows it: its start, or with `wide` all of it.
+pub fn shortened(name: &str, format: OutputFormat) -> String {
+    if format == OutputFormat::Wide || name.chars().count() <= LONGEST_NAME {
+        return name.to_owned();
+    }
+    let start: String = name.chars().take(LONGEST_NAME - 1).collect();
+    format!("{}…", start.trim_end())
 }
 
 /// What to call a task in front of a person; empty: it has only its ordinal.
@@ -147,6 +159,11 @@ mod tests {
 
     #[test]
     fn a_command_is_shown_as_one_would_type_it() {
+        let long = "sh -c 'a script that goes on for quite a while'";
+        let short = shortened(long, OutputFormat::Table);
+        assert_eq!(short, "sh -c 'a script that goes on for quite…");
+        assert_eq!(shortened(long, OutputFormat::Wide), long);
+        assert_eq!(shortened("short", OutputFormat::Table), "short");
         let argv = ["sh", "-c", "echo it's", ""].map(str::to_owned);
         assert_eq!(command_line(&argv), r"sh -c 'echo it'\''s' ''");
     }

@@ -1,8 +1,9 @@
 //! The words for the wire's enums, as design and JSON spell them.
 
 use taskyard_proto::v1::{
-    CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, OutputStream, ResultSource,
-    SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
+    CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, MonitorOverlap, MonitorWake,
+    OutputStream, ResultSource, SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason,
+    WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -40,6 +41,23 @@ pub fn group_wake(group_wake: GroupWake) -> &'static str {
         GroupWake::Unspecified | GroupWake::Each => "each",
         GroupWake::AllDone => "all_done",
         GroupWake::FirstFailed => "first_failed",
+    }
+}
+
+pub fn overlap(overlap: MonitorOverlap) -> &'static str {
+    match overlap {
+        MonitorOverlap::Unspecified | MonitorOverlap::Skip => "skip",
+        MonitorOverlap::QueueOne => "queue_one",
+        MonitorOverlap::Allow => "allow",
+    }
+}
+
+pub fn wake_on(wake: MonitorWake) -> &'static str {
+    match wake {
+        MonitorWake::Unspecified | MonitorWake::Failed => "failed",
+        MonitorWake::Changed => "changed",
+        MonitorWake::Match => "match",
+        MonitorWake::Always => "always",
     }
 }
 

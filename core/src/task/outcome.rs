@@ -161,7 +161,7 @@ impl ErrorKind {
             Self::Signal => "something killed the process from outside, or it crashed",
             Self::Timeout => "give the task a longer timeout, or make the work shorter",
             Self::StartFailed => {
-                "check the program's name, its permissions and the working directory"
+                "nothing was run: check the program and its permissions, the working directory, and the input files"
             }
             Self::BadOutput => "write one valid JSON value to the file $TASKYARD_RESULT",
             Self::WorkerError => "read the worker's log; running the task again may help",

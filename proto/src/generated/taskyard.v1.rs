@@ -1434,6 +1434,9 @@ pub struct GetTaskResponse {
     /// result.json; empty where not asked for or not yet there.
     #[prost(string, tag = "2")]
     pub result_json: ::prost::alloc::string::String,
+    /// For a live monitor: its schedule and how it stands, without `task`. Absent: the task is no monitor, or has ended.
+    #[prost(message, optional, tag = "20")]
+    pub monitor: ::core::option::Option<Monitor>,
 }
 /// Request of ListTasks. Filters are combined with AND; lists hold at most 32 values.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1600,7 +1603,8 @@ pub struct CancelTasksRequest {
     /// The session. Required.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Only tasks of this group, and everything below them; empty: all tasks of the session.
+    /// Only tasks of this group, and everything below them; NOT_FOUND where none of them is live. Empty: all tasks of the
+    /// session.
     #[prost(string, tag = "3")]
     pub group: ::prost::alloc::string::String,
     /// As in CancelTaskRequest.
@@ -1710,7 +1714,8 @@ pub struct CloneTaskRequest {
     /// Session; required unless `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Id, ordinal or name of the task to copy, in any state.
+    /// Id, ordinal or name of the task to copy, in any state. A copy of a monitor is a monitor with the same schedule; one
+    /// that has ended has none any more, so that `schedule` must be changed then.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
     /// Fields that the new task has in place of the copied ones.
@@ -2088,7 +2093,8 @@ pub struct TailOutputRequest {
     /// Streams and where to start in each; empty: both from 0.
     #[prost(message, repeated, tag = "5")]
     pub positions: ::prost::alloc::vec::Vec<OutputPosition>,
-    /// True: go on until the task (or the given run) has ended. False: end at what is stored now.
+    /// True: go on until the task (or the given run) has ended; where the task or its session is deleted meanwhile, the
+    /// stream ends with NOT_FOUND. False: end at what is stored now.
     #[prost(bool, tag = "6")]
     pub follow: bool,
 }
@@ -9043,6 +9049,9 @@ pub struct ListWebhooksRequest {
     /// Tenant; empty: `default`.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
+    /// Only those for this session or for a task of it, not those for the whole namespace; empty: all.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
 }
 /// Answer of ListWebhooks.
 #[derive(Clone, PartialEq, ::prost::Message)]

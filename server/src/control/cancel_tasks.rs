@@ -2,9 +2,9 @@
 
 use super::{
     cancel_task::read_grace,
-    cancel_walk::{self, Reach},
+    cancel_walk::{self, Reach, Tally},
     definition, namespace,
-    refusal::Refusal,
+    refusal::{Refusal, Resource},
 };
 use crate::{app::App, store::trees};
 use taskyard_proto::v1::{CancelTasksRequest, CancelTasksResponse};
@@ -13,8 +13,8 @@ use taskyard_proto::v1::{CancelTasksRequest, CancelTasksResponse};
 /// created there meanwhile included. What others create meanwhile, below none of them, is left alone.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::NotFound`] for the namespace or the session, or what storing says. A call that
-/// broke off can be repeated.
+/// [`Refusal::InvalidField`], [`Refusal::NotFound`] for the namespace, the session, or a group of which nothing is live,
+/// or what storing says. A call that broke off can be repeated.
 pub async fn cancel_tasks(
     app: &App,
     request: CancelTasksRequest,
@@ -31,6 +31,15 @@ pub async fn cancel_tasks(
         group => Reach::Group { group, up_to },
     };
     let tally = cancel_walk::cancel_all(app, session, &reach, grace).await?;
+    if let Reach::Group { group, up_to } = reach
+        && tally == Tally::default()
+        && !trees::is_group_live(app.store.pool(), session, group, up_to).await?
+    {
+        return Err(Refusal::NotFound {
+            resource: Resource::Group,
+            name: group.to_owned(),
+        });
+    }
     Ok(CancelTasksResponse {
         canceled: tally.canceled,
         requested: tally.requested,

@@ -3,7 +3,9 @@
 use super::{
     copied_task::{self, Copy},
     create_task::{self, Origin, Owner},
-    definition, definition_mask, get_task, namespace,
+    definition, definition_mask, get_task,
+    monitors::{list_monitors, plan},
+    namespace,
     refusal::Refusal,
     resolve,
 };
@@ -13,12 +15,14 @@ use crate::{
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
-use taskyard_proto::v1::{CloneTaskRequest, CloneTaskResponse, TaskDefinition};
+use taskyard_core::id::TaskId;
+use taskyard_proto::v1::{CloneTaskRequest, CloneTaskResponse, MonitorSchedule, TaskDefinition};
 
 /// Most paths of a mask.
 const MAX_PATHS: usize = 100;
 
-/// Creates a task like another, in whatever state that is. Name, key, times and hold are not copied. Where the parent
+/// Creates a task like another, in whatever state that is. Name, key, times and hold are not copied; the schedule of a
+/// monitor is, while it lives. Where the parent
 /// gets no children any more and the mask names none, the new task is a root of its own.
 ///
 /// # Errors
@@ -64,8 +68,14 @@ pub async fn clone_task(
         session: found.session,
     };
     let has_ended = copied_task::is_terminal(&old);
+    let schedule = if old.kind == plan::MONITOR {
+        schedule_of(app, found.id, &paths).await?
+    } else {
+        None
+    };
     let mut copied = TaskDefinition {
         name: String::new(),
+        schedule,
         ..copied_task::definition_of(old)
     };
     definition_mask::take_over("change_mask", &paths, &changes, &mut copied)?;
@@ -92,4 +102,21 @@ pub async fn clone_task(
         task: Some(stored.task),
         created: stored.is_new,
     })
+}
+
+/// The schedule of a monitor. One that has ended has none any more, so that another one must be given.
+async fn schedule_of(
+    app: &App,
+    monitor: TaskId,
+    paths: &[String],
+) -> Result<Option<MonitorSchedule>, Refusal> {
+    let standing = list_monitors::find_monitor(app, monitor).await?;
+    let schedule = standing.and_then(|monitor| monitor.schedule);
+    if schedule.is_none() && !paths.iter().any(|path| path == "schedule") {
+        return Err(Refusal::invalid(
+            "task",
+            "is a monitor that has ended, and its schedule with it; give a new `schedule`, or create a new monitor",
+        ));
+    }
+    Ok(schedule)
 }

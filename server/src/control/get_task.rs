@@ -1,6 +1,7 @@
 //! GetTask: one task, with its spec.
 
 use super::{
+    monitors::{list_monitors, plan},
     refusal::{Refusal, Resource},
     resolve, result_json,
 };
@@ -8,7 +9,7 @@ use crate::{app::App, store::records};
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{GetTaskRequest, GetTaskResponse};
 
-/// Reads a task, and its result.json if that is asked for and there.
+/// Reads a task, how it stands if it is a live monitor, and its result.json if that is asked for and there.
 ///
 /// # Errors
 /// As [`resolve::resolve`].
@@ -22,9 +23,15 @@ pub async fn get_task(app: &App, request: GetTaskRequest) -> Result<GetTaskRespo
     } else {
         String::new()
     };
+    let monitor = if record.task.kind == plan::MONITOR && !is_terminal {
+        list_monitors::find_monitor(app, found.id).await?
+    } else {
+        None
+    };
     Ok(GetTaskResponse {
         task: Some(record.task),
         result_json,
+        monitor,
     })
 }
 

@@ -329,6 +329,8 @@ pub enum Resource {
     Webhook,
     /// A delivery of a webhook.
     WebhookDelivery,
+    /// A live task of a group, or below one.
+    Group,
 }
 
 impl std::fmt::Display for Resource {
@@ -342,6 +344,7 @@ impl std::fmt::Display for Resource {
             Self::Question => "question",
             Self::Webhook => "webhook",
             Self::WebhookDelivery => "delivery",
+            Self::Group => "live task of the group",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! JSON Schemas: what answers, messages and results must satisfy.
 
 use super::refusal::Refusal;
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 use taskyard_core::task::summary::clip;
 
@@ -70,7 +70,14 @@ fn compile(schema_json: &str) -> Result<Validator, String> {
     jsonschema::options()
         .with_pattern_options(PatternOptions::regex().size_limit(1 << 20))
         .build(&schema)
-        .map_err(|error| clip(&format!("is no JSON Schema: {error}"), MAX_PROBLEM_BYTES))
+        .map_err(|error| match error.kind {
+            ValidationErrorKind::Referencing(_) => {
+                "refers to something that is not in it: a `$ref` leads within the schema, such as to \
+                 `#/$defs/NAME`; nothing is fetched"
+                    .to_owned()
+            }
+            _ => clip(&format!("is no JSON Schema: {error}"), MAX_PROBLEM_BYTES),
+        })
 }
 
 #[cfg(test)]
@@ -103,6 +110,15 @@ mod tests {
             r#"{"$ref": "file:///etc/passwd"}"#,
         ] {
             assert!(check_schema("schema", bad).is_err(), "{bad}");
+        }
+        for reference in ["http://schemas.example/x", "#/$defs/nothing", "other.json"] {
+            let schema = format!(r#"{{"$ref": "{reference}"}}"#);
+            let refused = check_schema("schema", &schema).expect_err(reference);
+            let text = refused.to_string();
+            assert!(
+                text.starts_with("schema: refers to something that is not in it"),
+                "{text}"
+            );
         }
         let long = format!(r#"{{"title": "{}"}}"#, "x".repeat(MAX_SCHEMA_BYTES));
         assert!(check_schema("schema", &long).is_err());

@@ -4,7 +4,7 @@ use super::{
     outage::retry,
     outbox::{Outbox, Outgoing, StreamEnd},
     output_course::{self, Joint, OutputCourse},
-    refusal::{Refusal, Resource},
+    refusal::{Refusal, Resource, StoreError},
     resolve,
 };
 use crate::{
@@ -41,7 +41,8 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// # Errors
 /// [`Refusal::InvalidField`], what [`resolve::resolve`] refuses, [`Refusal::NotFound`] for a run that has not
 /// begun. The stream itself ends with [`Refusal::OutOfRange`] for an offset beyond the end of a run that has ended,
-/// [`Refusal::ShuttingDown`], [`Refusal::ReaderStalled`] or [`Refusal::Store`].
+/// [`Refusal::NotFound`] where the task was deleted, [`Refusal::ShuttingDown`], [`Refusal::ReaderStalled`] or
+/// [`Refusal::Store`]; with `follow` also [`StoreError::SessionDeleted`], after the output that came before.
 pub async fn tail_output(
     app: &Arc<App>,
     request: TailOutputRequest,
@@ -256,12 +257,16 @@ impl Tail<'_> {
         standing.ok_or_else(|| gone(self.task).into())
     }
 
+    /// The end of the work; but to one who follows, that of a deleted session is none.
     async fn send_end(
         &self,
         run: i32,
         course: &OutputCourse,
         standing: &RunStanding,
     ) -> Result<(), StreamEnd> {
+        if self.follow && standing.is_session_deleted {
+            return Err(Refusal::Store(StoreError::SessionDeleted).into());
+        }
         let end = TailEnd {
             run,
             state: standing.state.into(),

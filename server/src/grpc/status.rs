@@ -137,6 +137,7 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
                 Resource::Question => ("QUESTION_NOT_FOUND", "question"),
                 Resource::Webhook => ("WEBHOOK_NOT_FOUND", "webhook"),
                 Resource::WebhookDelivery => ("DELIVERY_NOT_FOUND", "delivery"),
+                Resource::Group => ("GROUP_NOT_FOUND", "group"),
             };
             let name = name.clone();
             (Code::NotFound, reason, Detail::Resource { kind, name })

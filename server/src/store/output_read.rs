@@ -34,6 +34,8 @@ pub struct RunStanding {
     pub latest_run: i32,
     /// Whether a worker holds the task.
     pub is_held: bool,
+    /// Whether its session was deleted: everything of it goes soon.
+    pub is_session_deleted: bool,
     /// How its last run ended; set exactly when it is terminal and a run was reported to its end.
     pub run_end: Option<RunEnd>,
     /// How the process of the run before a backoff ended.
@@ -70,11 +72,12 @@ pub async fn run_standing(
 ) -> Result<Option<RunStanding>, StoreError> {
     let row = sqlx::query!(
         r#"select coalesce(l.state, e.state) as "state!", coalesce(l.run, e.run) as "run!",
-             (l.worker_session is not null) as "is_held!", e.run_end as "run_end?", l.last_exit as "last_exit?",
+             (l.worker_session is not null) as "is_held!", (s.deleted_at is not null) as "is_session_deleted!", e.run_end as "run_end?", l.last_exit as "last_exit?",
              coalesce(o.durable_end, 0) as "stdout_durable!", coalesce(o.contiguous_from, 0) as "stdout_from!",
              coalesce(o.total, 0) as "stdout_total!", coalesce(r.durable_end, 0) as "stderr_durable!",
              coalesce(r.contiguous_from, 0) as "stderr_from!", coalesce(r.total, 0) as "stderr_total!"
            from task t
+           join session s on s.uid = t.session_uid
            left join task_live l on l.id = t.id
            left join task_end e on e.id = t.id
            left join output_stream o on o.task_id = t.id and o.run = $2 and o.stream = 1
@@ -90,6 +93,7 @@ pub async fn run_standing(
             state: records::task_state(row.state)?,
             latest_run: row.run,
             is_held: row.is_held,
+            is_session_deleted: row.is_session_deleted,
             run_end: records::decode("run end", row.run_end.as_deref())?,
             last_exit: records::decode("exit", row.last_exit.as_deref())?,
             stdout: StoredStream {

@@ -83,6 +83,31 @@ pub async fn list_of_group(
     Ok(to_ids(ids))
 }
 
+/// Whether a task of a group with an ordinal up to `up_to`, or one below such a task, is live.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn is_group_live(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+    group: &str,
+    up_to: i64,
+) -> Result<bool, StoreError> {
+    let is_live = sqlx::query_scalar!(
+        r#"with recursive reached as (
+             select id from task where session_uid = $1 and group_name = $2 and ordinal <= $3
+             union
+             select t.id from reached r join task t on t.parent_id = r.id)
+           select exists (select from reached r join task_live l on l.id = r.id) as "is_live!""#,
+        session.0,
+        group,
+        up_to
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_live)
+}
+
 /// Ordinal of the newest task of a session; 0: it has none.
 ///
 /// # Errors

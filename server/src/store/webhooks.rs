@@ -102,13 +102,14 @@ pub async fn create(
     Ok(stored)
 }
 
-/// The webhooks of a namespace, oldest first, at most `limit`.
+/// The webhooks of a namespace, or of one session of it, oldest first, at most `limit`.
 ///
 /// # Errors
 /// Any [`StoreError`].
 pub async fn list(
     db: impl PgExecutor<'_>,
     namespace_id: i32,
+    session: Option<SessionUid>,
     limit: i64,
 ) -> Result<Vec<Webhook>, StoreError> {
     let rows = sqlx::query_as!(
@@ -116,8 +117,9 @@ pub async fn list(
         r#"select w.id, n.name as "namespace!", s.id as "session_id?", w.task_id, w.url, w.events,
              w.secret is not null as "has_secret!", w.created_at
            from webhook w join namespace n on n.id = w.namespace_id left join session s on s.uid = w.session_uid
-           where w.namespace_id = $1 order by w.id limit $2"#,
+           where w.namespace_id = $1 and ($2::bigint is null or w.session_uid = $2) order by w.id limit $3"#,
         namespace_id,
+        session.map(|session| session.0),
         limit
     )
     .fetch_all(db)

@@ -226,7 +226,7 @@ async fn a_file_of_several_tasks_is_a_batch() {
     let atomic: Vec<&str> = held.iter().copied().chain(["--atomic"]).collect();
     let refused = cli.run_with_input(&atomic, json.as_bytes()).await;
     let refused = refused.expect_code(1);
-    assert!(refused.stderr.contains("tasks[1].name"), "{refused:?}");
+    assert!(refused.stderr.contains("task 2: name: "), "{refused:?}");
     let each = cli.run_with_input(&held, json.as_bytes()).await;
     let each = each.expect_code(1);
     assert!(each.stderr.contains("task 2: "), "{each:?}");

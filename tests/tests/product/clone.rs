@@ -308,3 +308,44 @@ fn held(argv: &[&str]) -> TaskDefinition {
         ..command(argv)
     }
 }
+
+#[tokio::test]
+async fn a_clone_of_a_monitor_fires_by_the_same_schedule_while_there_is_one() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let session = new_session("monitor");
+    let cli = deployment.command_line().env("TASKYARD_SESSION", &session);
+    let words = "monitor create --every 5m --wake-on always --name one -o name -- true";
+    let created = cli.run(&words.split(' ').collect::<Vec<_>>()).await;
+    let id = created.expect_code(0).text().trim().to_owned();
+    let cloned = cli
+        .run(&["clone", "one", "-o", "name"])
+        .await
+        .expect_code(0)
+        .text();
+    let schedules: Vec<_> = client
+        .monitors(&session)
+        .await
+        .into_iter()
+        .map(|monitor| (monitor.task.unwrap_or_default().id, monitor.schedule))
+        .collect();
+    assert_eq!(schedules.len(), 2, "{schedules:?}");
+    assert_eq!(schedules[0].0, cloned.trim(), "newest first");
+    assert_eq!(schedules[0].1, schedules[1].1);
+    cli.run(&["cancel", "one"]).await.expect_code(0);
+    let ended = client.ended(&id).await;
+    let refused = clone_task(&mut client, of(&ended)).await;
+    expect_bad_field(refused, "task");
+    let with_schedule = CloneTaskRequest {
+        changes: Some(TaskDefinition {
+            schedule: schedules[0].1.clone(),
+            ..TaskDefinition::default()
+        }),
+        change_mask: mask(&["schedule"]),
+        ..of(&ended)
+    };
+    let again = clone_task(&mut client, with_schedule)
+        .await
+        .expect("cloned");
+    assert_eq!(again.kind, "monitor");
+}

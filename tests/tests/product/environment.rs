@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use taskyard_proto::v1::{ReadOutputRequest, TaskDefinition};
+use taskyard_tests::binaries;
 use taskyard_tests::client::{Client, new_session, pairs, probe, shell, with_command};
 use taskyard_tests::deployment::Deployment;
 
@@ -80,6 +81,30 @@ async fn each_task_has_a_directory_of_its_own() {
     assert_eq!(stdout_of(&mut client, absolute).await, "/usr\n");
     let masked = with_command(probe("umask"), |command| command.umask = Some(0o027));
     assert_eq!(stdout_of(&mut client, masked).await, "027\n");
+}
+
+#[tokio::test]
+async fn a_task_finds_taskyard_in_its_path() {
+    let mut client = Deployment::shared().await.client().await;
+    let script = "taskyard self info -o name >&2 && printf %s \"$PATH\"";
+    let task = with_command(shell(script), |command| {
+        command.env = pairs(&[("PATH", "/usr/bin:/bin")]);
+    });
+    let path = stdout_of(&mut client, task).await;
+    let added = path.strip_prefix("/usr/bin:/bin");
+    let added = added.unwrap_or_else(|| panic!("what was set comes first: {path:?}"));
+    let folder = binaries::taskyard();
+    let folder = folder.parent().expect("a folder").display().to_string();
+    // A machine may have another one installed, which is found then.
+    assert!(
+        ["".to_owned(), format!(":{folder}")].contains(&added.to_owned()),
+        "{path}"
+    );
+    let emptied = with_command(probe("env"), |command| {
+        command.env = pairs(&[("PATH", "")]);
+    });
+    let variables = stdout_of(&mut client, emptied).await;
+    assert!(variables.lines().any(|line| line == "PATH="), "{variables}");
 }
 
 async fn stdout_of(client: &mut Client, task: TaskDefinition) -> String {

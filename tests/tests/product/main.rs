@@ -6,6 +6,8 @@ mod bad_input;
 mod batch_create;
 mod batch_families;
 mod cancel;
+mod cli_options;
+mod cli_refusals;
 mod cli_run;
 mod cli_verbs;
 mod clone;

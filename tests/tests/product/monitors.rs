@@ -519,3 +519,63 @@ async fn the_command_line_makes_shows_pauses_and_resumes_monitors() {
         .expect_code(1);
     assert!(refused.stderr.contains("never comes"), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_is_shown_and_only_a_live_monitor_is_paused() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let session = new_session("shown");
+    let cli = deployment.command_line().env("TASKYARD_SESSION", &session);
+    let words = "monitor create --every 90m --max-firings 9 --name slow -- true";
+    cli.run(&words.split(' ').collect::<Vec<_>>())
+        .await
+        .expect_code(0);
+    let fired = client
+        .monitor_reached(&session, |monitor| !monitor.last_task_id.is_empty())
+        .await;
+    let shown = cli.run(&["get", "slow"]).await.expect_code(0).text();
+    for part in ["every 1h30m", "Next firing", "(in ", "succeeded: "] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let record = cli
+        .run(&["get", "slow", "-o", "json"])
+        .await
+        .expect_code(0)
+        .json();
+    let schedule = &record["monitor"]["schedule"];
+    assert_eq!(
+        (&schedule["max_firings"], &schedule["wake_on"]),
+        (&9.into(), &"failed".into())
+    );
+    assert!(record["monitor"]["next_at"].is_string(), "{record}");
+    let listed = cli.run(&["monitor", "list"]).await.expect_code(0).text();
+    assert!(listed.contains("every 1h30m"), "{listed}");
+
+    cli.run(&["monitor", "pause", "slow"]).await.expect_code(0);
+    let paused = cli.run(&["get", "slow"]).await.expect_code(0).text();
+    assert!(
+        paused.contains("paused") && !paused.contains("(in "),
+        "{paused}"
+    );
+    let listed = cli
+        .run(&["monitor", "list", "-o", "json"])
+        .await
+        .expect_code(0)
+        .json();
+    assert!(
+        listed[0]["hold"] == true && listed[0]["next_at"].is_null(),
+        "{listed}"
+    );
+    let firing = cli
+        .run(&["monitor", "pause", &fired.last_task_id])
+        .await
+        .expect_code(1);
+    assert!(firing.stderr.contains("looks like a firing"), "{firing:?}");
+    let id = fired.task.unwrap_or_default().id;
+    cli.run(&["cancel", "slow"]).await.expect_code(0);
+    client.ended(&id).await;
+    let ended = cli.run(&["monitor", "resume", &id]).await.expect_code(1);
+    assert!(ended.stderr.contains("has ended: canceled"), "{ended:?}");
+    let bare = cli.run(&["get", &id]).await.expect_code(0).text();
+    assert!(!bare.contains("Next firing"), "{bare}");
+}

@@ -120,8 +120,10 @@ async fn a_group_ends_with_all_that_is_below_it() {
         assert_eq!(client.get(&task.id).await.state(), TaskState::Canceled);
     }
     assert_eq!(client.get(&top.id).await.state(), TaskState::Queued);
-    let none = cancel_tasks(&mut client, &session, "nobody").await;
-    assert_eq!(none.expect("an empty group is no error").canceled, 0);
+    for nothing in ["builds", "nobody"] {
+        let refused = cancel_tasks(&mut client, &session, nothing).await;
+        expect_refused(nothing, refused, Code::NotFound, "GROUP_NOT_FOUND");
+    }
 }
 
 #[tokio::test]

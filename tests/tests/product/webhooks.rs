@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use taskyard_proto::v1::{
     CreateWebhookRequest, DeleteWebhookRequest, ListWebhookDeliveriesRequest, ListWebhooksRequest,
-    PostRequest, RedeliverWebhookRequest, Webhook, WebhookDelivery, WebhookDeliveryState,
-    WebhookEvent,
+    PostRequest, RedeliverWebhookRequest, TaskDefinition, Webhook, WebhookDelivery,
+    WebhookDeliveryState, WebhookEvent,
 };
 use taskyard_tests::client::{Client, command, new_session};
 use taskyard_tests::deployment::Deployment;
@@ -365,7 +365,10 @@ async fn what_no_webhook_may_be_is_refused() {
     }
     let refused = webhooks.create_webhook(request).await;
     expect_refused("101", refused, Code::ResourceExhausted, "LIMIT_REACHED");
-    let request = ListWebhooksRequest { namespace };
+    let request = ListWebhooksRequest {
+        namespace,
+        ..ListWebhooksRequest::default()
+    };
     let listed = webhooks.list_webhooks(request).await.expect("listed");
     assert_eq!(listed.into_inner().webhooks.len(), 100);
 }
@@ -493,4 +496,33 @@ async fn the_command_line_makes_shows_and_removes_webhooks() {
         "NOBODY_SETS_THIS",
     ];
     cli.run(&nameless).await.expect_code(2);
+}
+
+#[tokio::test]
+async fn webhooks_are_listed_by_session() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let (session, other) = (new_session("hook"), new_session("hook"));
+    let held = TaskDefinition {
+        hold: true,
+        ..command(&["true"])
+    };
+    let task = client.create(&session, held).await;
+    let url = "https://hooks.example/x";
+    let of_session = create(&client, hook(&session, url)).await;
+    let of_task = CreateWebhookRequest {
+        task: task.id,
+        ..hook(&session, url)
+    };
+    let of_task = create(&client, of_task).await;
+    create(&client, hook(&other, url)).await;
+    let cli = deployment.command_line();
+    let listed = cli
+        .run(&["webhooks", "list", "-o", "name", "--session", &session])
+        .await;
+    let listed = listed.expect_code(0).text();
+    assert_eq!(listed, format!("{}\n{}\n", of_session.id, of_task.id));
+    let never = new_session("never");
+    let unknown = cli.run(&["webhooks", "list", "--session", &never]).await;
+    assert!(unknown.expect_code(1).stderr.contains(&never));
 }

@@ -175,7 +175,7 @@ fn refused(path: &str, error: FileError) -> InputFailure {
     match error {
         FileError::LeaseLost => InputFailure::LeaseLost,
         FileError::Refused { message } => {
-            start_failed(format!("cannot fetch {path} for the task: {message}"))
+            start_failed(format!("cannot fetch the input file {path}: {message}"))
         }
     }
 }

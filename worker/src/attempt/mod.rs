@@ -12,6 +12,7 @@ mod outcome;
 mod prepare;
 mod run;
 mod run_clock;
+mod search_path;
 mod services;
 mod supervise;
 

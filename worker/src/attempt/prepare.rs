@@ -10,6 +10,7 @@ use crate::{
     process::{Launch, SpoolSpec, StartError, Stdin},
 };
 
+use super::search_path::with_own_program;
 use super::services::{StorageHealth, chain, is_trouble_of_the_disk};
 
 /// How long, after the exit of the root, output may still come from descendants.
@@ -139,6 +140,8 @@ fn environment(
             .into_iter()
             .filter(|(name, _)| !is_ours(name)),
     );
+    env.entry("PATH".to_owned())
+        .and_modify(|path| *path = with_own_program(std::mem::take(path)));
     let mut ours = vec![
         ("TASKYARD_TASK_ID", offer.lease.task_id.clone()),
         ("TASKYARD_SESSION_ID", offer.session_id.clone()),

@@ -12,7 +12,7 @@ use taskyard_proto::v1::message_part::Part;
 use taskyard_proto::v1::{AskRequest, AskResponse, QuestionStatus, TaskMessage};
 use tonic::Status;
 
-use crate::arguments::GlobalArguments;
+use crate::arguments::{GlobalArguments, parse_filled};
 use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::console;
@@ -48,7 +48,7 @@ pub struct AskArguments {
     /// The question
     pub prompt: String,
     /// Name of the question, at most 128 bytes [default: made from question, schema and count]
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filled)]
     pub key: Option<String>,
     /// JSON Schema that an answer must satisfy; @FILE reads it from a file
     #[arg(long, value_name = "JSON|@FILE")]

@@ -109,7 +109,7 @@ async fn report(
 }
 
 /// A title may have an equals sign in it, a status has none.
-fn parse_step(text: &str) -> Result<ProgressStep, String> {
+pub fn parse_step(text: &str) -> Result<ProgressStep, String> {
     let (title, status) = text
         .rsplit_once('=')
         .filter(|(title, _)| !title.is_empty())

@@ -111,7 +111,7 @@ pub async fn execute_info(
         .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
     let OutputArguments { output, full } = arguments.output;
     match output {
-        OutputFormat::Table => console::print(&task_detail(&task))?,
+        OutputFormat::Table => console::print(&task_detail(&task, None))?,
         OutputFormat::Wide => console::print(&task_table(&[task], OutputFormat::Wide, true))?,
         OutputFormat::Json | OutputFormat::Yaml => {
             print_record(output, &task_record(&task, full))?;

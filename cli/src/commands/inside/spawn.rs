@@ -6,6 +6,7 @@ use taskyard_proto::v1::TaskDefinition;
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
+use crate::commands::task_options::TaskOptions;
 use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
@@ -23,8 +24,7 @@ use crate::task_file::parse::parse;
   taskyard self spawn --key step-1 --wait -- make test
   taskyard self spawn -f child.yaml
 
-The same key finds the child again, on a later run too. While --wait waits the slot is given back.
-
+The same key finds the child again, on a later run too. Rarer options are those of `taskyard run`.
 Exit codes: 0 started, 1 refused, 2 usage, 125 the lease is lost or the server failed; with --wait
 the child's own: 128+n killed by signal n, 124 timeout, 125 lost, 130 canceled")]
 pub struct SpawnArguments {
@@ -39,12 +39,8 @@ pub struct SpawnArguments {
     /// A task file, as for `submit`, in place of a command; - for standard input
     #[arg(short = 'f', value_name = "FILE")]
     pub task_file: Option<String>,
-    /// Idempotency name, unique among the children of this task
-    #[arg(long)]
-    pub key: Option<String>,
-    /// Name shared by tasks that belong together
-    #[arg(long)]
-    pub group: Option<String>,
+    #[command(flatten)]
+    pub task: TaskOptions,
     /// Wait until it has ended, and end as it did
     #[arg(long)]
     pub wait: bool,
@@ -103,11 +99,6 @@ async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
             definition(file)
         }
     };
-    if let Some(key) = arguments.key {
-        child.key = key;
-    }
-    if let Some(group) = arguments.group {
-        child.group = group;
-    }
+    arguments.task.apply(&mut child).await?;
     Ok(child)
 }

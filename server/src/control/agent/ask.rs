@@ -52,7 +52,8 @@ pub async fn ask(app: &App, caller: &Caller, request: AskRequest) -> Result<AskR
             None if has_asked => {
                 return Err(Refusal::WrongState {
                     state: "awaiting_input",
-                    problem: "another question is pending; one at a time",
+                    problem: "another question of it is pending, and there can be one at a time; ask when that one is \
+                              answered, or from a task below this one",
                 });
             }
             None => {

@@ -28,7 +28,7 @@ pub async fn set_result(
 ) -> Result<SetResultResponse, Refusal> {
     if request.output_json.len() > MAX_RESULT {
         return Err(Refusal::TooLarge {
-            what: "the result; write larger ones to the file $TASKYARD_RESULT".to_owned(),
+            what: "the result (larger ones go into the file $TASKYARD_RESULT)".to_owned(),
             limit: MAX_RESULT as u64,
         });
     }

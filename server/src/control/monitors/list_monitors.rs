@@ -42,7 +42,8 @@ pub async fn list_monitors(
     let pool = app.store.pool();
     // one more than asked for tells whether there is another page
     let mut rows =
-        monitors::list_standings(pool, namespace_id, session, before, limit as i64 + 1).await?;
+        monitors::list_standings(pool, namespace_id, session, before, limit as i64 + 1)
+            .await?;
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     let next_page_token = match rows.last() {
@@ -58,7 +59,10 @@ pub async fn list_monitors(
     let shown = rows.into_iter().filter_map(|row| {
         // one that was deleted between the two looks is left out
         let task = tasks.remove(&row.task)?;
-        Some(to_monitor(task, row))
+        Some(Monitor {
+            task: Some(SessionTask { spec: None, ..task }),
+            ..standing(row)
+        })
     });
     Ok(ListMonitorsResponse {
         monitors: shown.collect(),
@@ -66,13 +70,22 @@ pub async fn list_monitors(
     })
 }
 
-fn to_monitor(task: SessionTask, row: MonitorStanding) -> Monitor {
+/// How a live monitor stands, without its task; none: it is no monitor, or has ended.
+///
+/// # Errors
+/// [`Refusal::Store`].
+pub async fn find_monitor(app: &App, task: TaskId) -> Result<Option<Monitor>, Refusal> {
+    let row = monitors::find_standing(app.store.pool(), task).await?;
+    Ok(row.map(standing))
+}
+
+fn standing(row: MonitorStanding) -> Monitor {
     let (last_task_id, last_state, last_summary) = match row.last {
         Some((task, state, summary)) => (task.to_string(), state.into(), summary),
         None => Default::default(),
     };
     Monitor {
-        task: Some(SessionTask { spec: None, ..task }),
+        task: None,
         schedule: row.definition.schedule,
         next_at: row.next_at.map(times::to_proto),
         firings: row.firings,

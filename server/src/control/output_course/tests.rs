@@ -26,6 +26,7 @@ fn standing(state: TaskState, latest_run: i32, durable: (i64, i64)) -> RunStandi
     RunStanding {
         state,
         latest_run,
+        is_session_deleted: false,
         is_held: false,
         run_end: None,
         last_exit: None,
@@ -141,6 +142,7 @@ fn a_run_has_ended_when_nothing_can_append_to_it() {
         );
     }
     let attended = RunStanding {
+        is_session_deleted: false,
         is_held: true,
         ..standing(TaskState::AwaitingInput, 1, (0, 0))
     };

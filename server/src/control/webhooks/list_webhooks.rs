@@ -16,17 +16,21 @@ use taskyard_proto::v1::{
 /// Most webhooks in an answer; those of tasks that have ended go by themselves.
 const MAX_LISTED: i64 = 10 * MAX_WEBHOOKS;
 
-/// Lists the webhooks of a namespace.
+/// Lists the webhooks of a namespace, or of one session of it.
 ///
 /// # Errors
-/// [`Refusal::NotFound`] for the namespace, [`Refusal::Store`].
+/// [`Refusal::NotFound`] for the namespace or the session, [`Refusal::Store`].
 pub async fn list_webhooks(
     app: &App,
     request: ListWebhooksRequest,
 ) -> Result<ListWebhooksResponse, Refusal> {
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
+    let session = match request.session_id.as_str() {
+        "" => None,
+        session => Some(namespace::find_session(app, &request.namespace, session).await?),
+    };
     Ok(ListWebhooksResponse {
-        webhooks: webhooks::list(app.store.pool(), namespace_id, MAX_LISTED).await?,
+        webhooks: webhooks::list(app.store.pool(), namespace_id, session, MAX_LISTED).await?,
     })
 }
 

@@ -13,4 +13,4 @@ pub use clearing::{forget_ended, list_left_behind, list_surplus};
 pub use firings::{DueMonitor, Firing, MonitorState, list_due, note_firings, read_states, skip};
 pub use judgements::{EndedFiring, Judgement, list_complete, list_ended_firings, note_judgements};
 pub use new_monitors::{MonitorPart, NewMonitor, NextFiring, insert_monitors};
-pub use standings::{MonitorStanding, list_standings};
+pub use standings::{MonitorStanding, find_standing, list_standings};
