@@ -273,9 +273,25 @@ pub(super) async fn stored(
             id: earlier,
             // our own id: an earlier try of ours was stored without our knowing
             is_new: earlier == id,
-            task: get_task::read_task(app, earlier).await?.task,
+            task: read_earlier(app, owner, earlier).await?,
         },
     })
+}
+
+/// The record of a task that was created earlier. If its session was deleted since it was found, that is what is said, so
+/// that the creation is made again in the session that takes the id next.
+async fn read_earlier(app: &App, owner: &Owner<'_>, id: TaskId) -> Result<SessionTask, Refusal> {
+    let gone = match get_task::read_task(app, id).await {
+        Err(gone @ Refusal::NotFound { .. }) => gone,
+        read => return Ok(read?.task),
+    };
+    app.names
+        .forget_session(owner.namespace_id, &owner.session_id);
+    match namespace::find_session(app, owner.namespace, &owner.session_id).await {
+        Ok(session) if session == owner.session => Err(gone),
+        Ok(_) | Err(Refusal::NotFound { .. }) => Err(Refusal::Store(StoreError::SessionDeleted)),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Why a creation was refused, in the words of its caller.
