@@ -149,8 +149,14 @@ async fn store_all(
                 .position
                 .and_then(|position| Some((position, prepared.get(position)?)));
             return Err(match culprit {
-                Some((position, prepared)) => {
-                    let refusal = create_task::refused(&prepared.creation, refused.error);
+                Some((position, culprit)) => {
+                    let refusal = match create_task::refused(&culprit.creation, refused.error) {
+                        // nothing of the batch is stored, so it is no live task that has the name
+                        Refusal::NameTaken { name } if has_name(&prepared[..position], &name) => {
+                            Refusal::NameTwice { name }
+                        }
+                        refusal => refusal,
+                    };
                     match at(position, refusal) {
                         Refusal::RequestIdConflict { .. } => Refusal::RequestIdConflict {
                             request_id: request_id.to_owned(),
@@ -171,6 +177,12 @@ async fn store_all(
         }));
     }
     Ok(outcomes)
+}
+
+fn has_name(prepared: &[Prepared], name: &str) -> bool {
+    prepared
+        .iter()
+        .any(|prepared| prepared.creation.task.name.as_deref() == Some(name))
 }
 
 /// All are queued before the first is waited for, so that they are numbered in their order.
@@ -252,7 +264,7 @@ fn at(position: usize, refusal: Refusal) -> Refusal {
         Refusal::InvalidField { .. } => {
             return refusal.moved("task", &format!("tasks[{position}]"));
         }
-        Refusal::NameTaken { .. } => "name",
+        Refusal::NameTaken { .. } | Refusal::NameTwice { .. } => "name",
         Refusal::KeyConflict { .. } => "key",
         Refusal::NoSpawn(_)
         | Refusal::AmbiguousTask { .. }

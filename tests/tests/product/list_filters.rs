@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use taskyard_proto::v1::{
-    CancelTaskRequest, ListSessionsRequest, ListTasksRequest, Session, SessionTask, TaskDefinition,
-    TaskOrder, TaskState,
+    CancelTaskRequest, DeleteSessionRequest, ListSessionsRequest, ListTasksRequest, Session,
+    SessionTask, TaskDefinition, TaskOrder, TaskState,
 };
 use taskyard_tests::client::{Client, command, new_session, pairs, shell};
 use taskyard_tests::deployment::Deployment;
@@ -279,6 +279,23 @@ async fn a_token_belongs_to_its_listing() {
         2,
         "the size may change"
     );
+    let by_name = with(|ask| ask.namespace = "default".to_owned());
+    assert_eq!(
+        page(&mut client, &by_name).await.0.len(),
+        1,
+        "no namespace means that of this name"
+    );
+    let delete = DeleteSessionRequest {
+        session_id: session.clone(),
+        ..DeleteSessionRequest::default()
+    };
+    client.tasks.delete_session(delete).await.expect("deleted");
+    for _ in 0..3 {
+        client.create(&session, held("")).await;
+    }
+    let stale = client.tasks.list_tasks(with(|_| {})).await;
+    let what = "a token of the session that had the id before";
+    expect_refused(what, stale, Code::InvalidArgument, "BAD_TOKEN");
 }
 
 #[tokio::test]
@@ -311,6 +328,13 @@ async fn bad_filters_are_refused_by_name() {
             "states",
             ListTasksRequest {
                 states: vec![77],
+                ..ask()
+            },
+        ),
+        (
+            "states",
+            ListTasksRequest {
+                states: vec![TaskState::Running.into(), TaskState::Unspecified.into()],
                 ..ask()
             },
         ),

@@ -3,15 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use taskyard_proto::v1::{
-    CancelTaskRequest, CreateTaskRequest, CronSchedule, MonitorOverlap, MonitorSchedule,
-    MonitorWake, RetryTaskRequest, TaskDefinition, TaskState, UpdateTaskRequest,
+    CancelTaskRequest, CloneTaskRequest, CreateTaskRequest, CronSchedule, MonitorOverlap,
+    MonitorSchedule, MonitorWake, RetryTaskRequest, TaskDefinition, TaskState, UpdateTaskRequest,
     monitor_schedule::When,
 };
 use taskyard_tests::client::{Client, milliseconds, moment, new_session, shell};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::monitor::{QUICK, every, monitor};
 use taskyard_tests::refusal::{expect_bad_field, expect_refused};
-use taskyard_tests::wait::{SOON, until};
+use taskyard_tests::wait::{SOON, eventually, until};
 use tokio::sync::OnceCell;
 use tonic::Code;
 
@@ -323,6 +323,20 @@ async fn what_makes_no_sense_is_refused() {
         (every(99), "task.schedule.interval"),
         (cron("0 0 31 2 *", ""), "task.schedule.cron.expression"),
         (cron("@weekly", ""), "task.schedule.cron.expression"),
+        (
+            cron("1,2,3,,4 * * * *", ""),
+            "task.schedule.cron.expression",
+        ),
+        (cron("0 0 L * *", ""), "task.schedule.cron.expression"),
+        (cron("0 0 ? * *", ""), "task.schedule.cron.expression"),
+        (
+            MonitorSchedule {
+                when: Some(When::At(SystemTime::now().into())),
+                max_firings: 3,
+                ..MonitorSchedule::default()
+            },
+            "task.schedule.max_firings",
+        ),
         (cron("0 0 * * *", "Mars"), "task.schedule.cron.time_zone"),
         (
             MonitorSchedule {
@@ -386,6 +400,67 @@ async fn what_makes_no_sense_is_refused() {
         ..RetryTaskRequest::default()
     };
     expect_bad_field(client.tasks.retry_task(retry).await, "task");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_firing_is_retried_and_cloned_beside_its_monitor() {
+    let mut client = deployment().await.client().await;
+    let session = new_session("again");
+    let schedule = MonitorSchedule {
+        max_firings: 1,
+        ..every(60_000)
+    };
+    for (schedule, is_over) in [(schedule, true), (every(60_000), false)] {
+        let id = client
+            .create(&session, monitor(shell("exit 3"), schedule))
+            .await
+            .id;
+        let firing = eventually("a firing", SOON, async || client.firings(&id).await.pop()).await;
+        client.ended(&firing.id).await;
+        if is_over {
+            client.ended(&id).await;
+        }
+        let retry = RetryTaskRequest {
+            task: firing.id.clone(),
+            ..RetryTaskRequest::default()
+        };
+        let retried = client.tasks.retry_task(retry).await.expect("it is retried");
+        let clone = CloneTaskRequest {
+            task: firing.id.clone(),
+            ..CloneTaskRequest::default()
+        };
+        let cloned = client.tasks.clone_task(clone).await.expect("it is cloned");
+        for copy in [retried.into_inner().task, cloned.into_inner().task] {
+            let copy = copy.unwrap_or_default();
+            assert_eq!(copy.parent_task_id, "", "{copy:?}");
+            assert_eq!(copy.root_task_id, copy.id);
+            assert_eq!(copy.links.unwrap_or_default().retry_of, firing.id);
+            assert_eq!(client.ended(&copy.id).await.state(), TaskState::Failed);
+        }
+        assert_eq!(client.firings(&id).await.len(), 1, "no firing was added");
+        // Who asks for the monitor as the parent is refused.
+        let below = CloneTaskRequest {
+            task: firing.id.clone(),
+            changes: Some(TaskDefinition {
+                parent_task_id: id.clone(),
+                ..TaskDefinition::default()
+            }),
+            change_mask: Some(prost_types::FieldMask {
+                paths: vec!["parent_task_id".to_owned()],
+            }),
+            ..CloneTaskRequest::default()
+        };
+        let refused = client.tasks.clone_task(below).await;
+        let reason = if is_over {
+            "PARENT_ENDED"
+        } else {
+            "PARENT_IS_MONITOR"
+        };
+        expect_refused("a clone below", refused, Code::FailedPrecondition, reason);
+        if !is_over {
+            cancel(&mut client, &id).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
