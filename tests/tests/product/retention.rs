@@ -319,6 +319,41 @@ async fn a_deleted_session_leaves_nothing_and_its_id_is_free_at_once() {
     deployment.remove().await;
 }
 
+#[tokio::test]
+async fn a_page_token_does_not_outlive_its_session() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("token");
+    let request = ListTasksRequest {
+        session_id: session.clone(),
+        page_size: 1,
+        ..ListTasksRequest::default()
+    };
+    for _ in 0..2 {
+        client.create(&session, shell("true")).await;
+    }
+    let page = client.tasks.list_tasks(request.clone()).await;
+    let page_token = page.expect("a list").into_inner().next_page_token;
+    assert_ne!(page_token, "");
+    let delete = DeleteSessionRequest {
+        session_id: session.clone(),
+        ..DeleteSessionRequest::default()
+    };
+    client.tasks.delete_session(delete).await.expect("deleted");
+    for _ in 0..2 {
+        client.create(&session, shell("true")).await;
+    }
+    let stale = ListTasksRequest {
+        page_token,
+        ..request
+    };
+    expect_refused(
+        "a token of the session that had the id before",
+        client.tasks.list_tasks(stale).await,
+        Code::InvalidArgument,
+        "BAD_TOKEN",
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creates_that_meet_a_delete_land_in_the_new_session_or_go_with_the_old() {
     let deployment = Deployment::builder()
