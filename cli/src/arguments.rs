@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit, update,
-    wait, wakes, watch, webhooks, worker, workers,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
+    update, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;

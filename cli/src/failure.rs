@@ -109,6 +109,9 @@ impl Failure {
         }
         let message = status.message();
         match status.code() {
+            Code::InvalidArgument if is_about_a_pattern(status) => {
+                Failure::Usage(invalid_argument(status))
+            }
             Code::InvalidArgument => Failure::Refused(invalid_argument(status)),
             Code::Aborted if is_lease_lost(status) => Failure::Own(format!(
                 "{message}; another run may have begun, so stop here"
@@ -280,6 +283,19 @@ fn is_protocol_mismatch(text: &str) -> bool {
     ]
     .iter()
     .any(|sign| text.contains(sign))
+}
+
+/// Whether a pattern of the command line cannot be read. Only the server knows its syntax, but it is an argument all the
+/// same.
+fn is_about_a_pattern(status: &Status) -> bool {
+    let details = status.get_error_details();
+    details.bad_request().is_some_and(|request| {
+        let mut fields = request
+            .field_violations
+            .iter()
+            .map(|violation| &violation.field);
+        fields.any(|field| field == "pattern" || field.ends_with(".pattern"))
+    })
 }
 
 fn invalid_argument(status: &Status) -> String {

@@ -34,8 +34,8 @@ use clap::Parser;
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit, update,
-    wait, wakes, watch, webhooks, worker, workers,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
+    update, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;

@@ -17,6 +17,7 @@
 //! - [`receiver`]: a receiver of webhooks
 //! - [`refusal`]: what a refused call must say
 //! - [`wait`]: waiting for a state instead of for time
+//! - [`meeting`]: calls that meet
 //! - [`pattern`]: bytes that tell where they belong
 
 pub mod binaries;
@@ -26,6 +27,7 @@ pub mod database;
 pub mod deployment;
 pub mod hand_worker;
 pub mod inside;
+pub mod meeting;
 pub mod monitor;
 pub mod pattern;
 pub mod played;

@@ -188,7 +188,9 @@ async fn run(
     };
     let count = done.task_ids.len();
     let tasks = counted(i64::try_from(count).unwrap_or(i64::MAX), "task");
-    console::note(&format!("{tasks} with {bytes} of output and artifacts {verb}{more}"));
+    console::note(&format!(
+        "{tasks} with {bytes} of output and artifacts {verb}{more}"
+    ));
     Ok(())
 }
 

@@ -37,7 +37,7 @@ const CALL_MARGIN: Duration = Duration::from_secs(15);
 
 With --match the lines that fit are printed. A group or label takes in tasks that are created later.
 Exit codes: 0 all that was waited for succeeded (or printed its line), 1 a task failed or was canceled
-(or ended without such a line, or is not there),
+(or ended without such a line, or is not there; or the wait was refused, as standard error then says),
 3 a question is pending, 4 the wait expired (the work goes on), 2 usage,
 125 server out of reach or failed, 130 interrupted")]
 pub struct WaitArguments {

@@ -9,12 +9,14 @@ use tonic::{Status, Streaming};
 
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
+use crate::commands::get::read_task;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, is_transient};
 use crate::interrupt::Interrupts;
 use crate::quantity::to_wire;
+use crate::task_reference::{TaskReference, is_whole_id};
 use crate::view::event_line::event_line;
 use crate::view::event_record::event_record;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_line};
@@ -40,8 +42,8 @@ pub struct WatchArguments {
     /// Resume after this cursor; one for each session, in their order
     #[arg(long, value_name = "CURSOR")]
     pub cursor: Vec<String>,
-    /// Only this task, by its whole id; repeatable
-    #[arg(long, value_name = "ID")]
+    /// Only this task: an id, the start of one, t12 or a name; repeatable
+    #[arg(long, value_name = "TASK")]
     pub task: Vec<String>,
     /// Only tasks of this kind; repeatable
     #[arg(long)]
@@ -79,7 +81,7 @@ pub async fn execute(
     let filters = WatchRequest {
         namespace: connection.namespace(),
         keepalive: Some(to_wire(KEEPALIVE)),
-        task_ids: arguments.task,
+        task_ids: task_ids(&connection, &arguments.task, &sessions).await?,
         kinds: arguments.kind,
         event_types: arguments
             .event_type
@@ -105,6 +107,30 @@ pub async fn execute(
         watch.tell_cursors();
     }
     Err(ended)
+}
+
+/// The whole ids of tasks, of which those that are no whole ids are looked up in the one session that is watched.
+async fn task_ids(
+    connection: &Connection,
+    tasks: &[String],
+    sessions: &[String],
+) -> Result<Vec<String>, Failure> {
+    let mut ids = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        if is_whole_id(task) {
+            ids.push(task.clone());
+            continue;
+        }
+        let [session] = sessions else {
+            return Err(Failure::Usage(format!(
+                "--task {}: with more than one session only a whole id tells which task is meant",
+                console::clean(task)
+            )));
+        };
+        let reference = TaskReference::new(task, Some(session));
+        ids.push(read_task(connection, &reference).await?.id);
+    }
+    Ok(ids)
 }
 
 struct Watch {

@@ -192,7 +192,8 @@ pub struct TaskInput {
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
     /// Where to put it, relative to the working directory; no `..`. Empty: a file under its own name, the files of a folder
-    /// in the working directory itself.
+    /// in the working directory itself. The same `path` and `to` twice is refused; a run of which two files would be at one
+    /// place fails at its start.
     #[prost(string, tag = "2")]
     pub to: ::prost::alloc::string::String,
     /// Permission bits of each file, at most 0o777; absent: 0o644.
@@ -344,7 +345,7 @@ pub struct Artifact {
     /// What it is: `file`, `url`, or a word of the client's own.
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
-    /// Path in the session's files; empty: not a file.
+    /// Path in the session's files, absolute and without `..`; empty: not a file.
     #[prost(string, tag = "3")]
     pub path: ::prost::alloc::string::String,
     /// Address; empty: none.
@@ -602,7 +603,9 @@ impl ResultSource {
 /// Times by a cron expression.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CronSchedule {
-    /// Five fields: minute, hour, day of month, month, day of week; such as `*/15 8-18 * * MON-FRI`.
+    /// Five fields: minute, hour, day of month, month, day of week; such as `*/15 8-18 * * MON-FRI`. Each is a list, parted by
+    /// commas, of `*`, numbers, ranges (`1-5`) and steps (`*/15`, `0-30/10`). Months and days of the week may be the first
+    /// three letters of their English names; 0 and 7 are Sunday.
     #[prost(string, tag = "1")]
     pub expression: ::prost::alloc::string::String,
     /// IANA name of the zone whose clock is meant, such as `Europe/Zurich`; empty: `UTC`. A time that the clock skips is
@@ -627,7 +630,7 @@ pub struct MonitorSchedule {
     /// MONITOR_WAKE_MATCH, refused otherwise.
     #[prost(string, tag = "7")]
     pub match_regex: ::prost::alloc::string::String,
-    /// The monitor succeeds when so many firings have ended; 0: no limit.
+    /// The monitor succeeds when so many firings have ended; 0: no limit. More than 1 is refused with `at`.
     #[prost(int64, tag = "8")]
     pub max_firings: i64,
     /// Ended firings that are kept, 1 to 1,000, the newest; 0: 100. Older ones are deleted.
@@ -872,10 +875,11 @@ pub struct OutputMatch {
     /// The stream.
     #[prost(enumeration = "OutputStream", tag = "3")]
     pub stream: i32,
-    /// Offset of the first byte that fits.
+    /// Offset in the stream of the first byte that fits.
     #[prost(int64, tag = "4")]
     pub offset: i64,
-    /// The line, or what is around the place in a long one; at most 1,024 bytes, with U+FFFD for what is no UTF-8.
+    /// The line as views show it, or what is around the place in a long one; at most 1,024 bytes, with `?` for what is no
+    /// UTF-8.
     #[prost(string, tag = "5")]
     pub line: ::prost::alloc::string::String,
 }
@@ -1329,7 +1333,7 @@ pub struct TaskDefinition {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// At most 32 dotted words of \[A-Za-z0-9-\], each at most 128 bytes.
+    /// At most 32 dotted words of \[A-Za-z0-9-\], each at most 128 bytes. One that is named twice is there once.
     #[prost(string, repeated, tag = "9")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Queue, 1 to 64 of \[A-Za-z0-9.\_-\]; empty: `default`.
@@ -1447,7 +1451,7 @@ pub struct ListTasksRequest {
     /// Only this session; empty: all sessions of the namespace.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Only these states; empty: all.
+    /// Only these states, each specified; empty: all.
     #[prost(enumeration = "TaskState", repeated, tag = "3")]
     pub states: ::prost::alloc::vec::Vec<i32>,
     /// Only these kinds; empty: all.
@@ -1509,7 +1513,8 @@ pub struct ListTasksResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
-/// Request of UpdateTask. A field is changed if `update_mask` names it; named and unset clears it.
+/// Request of UpdateTask. A field is changed if `update_mask` names it; named and unset clears it. What is there already
+/// is no change: no generation, no event. Progress always is one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateTaskRequest {
     /// Tenant; empty: `default`.
@@ -1630,8 +1635,8 @@ pub struct RetryTaskRequest {
     /// Session; required unless `task` is a whole id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Id or ordinal of a terminal task. Where its parent has ended or is being canceled, the new task is a root of its
-    /// own; what runs inside a task is refused then.
+    /// Id or ordinal of a terminal task. Where its parent has ended, is being canceled or is a monitor, the new task is a
+    /// root of its own; what runs inside a task is refused then. Where a live task has its name, the new task has none.
     #[prost(string, tag = "3")]
     pub task: ::prost::alloc::string::String,
     /// As in CreateTaskRequest.
@@ -1722,8 +1727,8 @@ pub struct CloneTaskRequest {
     #[prost(message, optional, tag = "4")]
     pub changes: ::core::option::Option<TaskDefinition>,
     /// Fields of `changes` to take, such as `spec.command.argv` or `labels`; named and unset clears. `name`, `key`,
-    /// `not_before`, `start_deadline` and `hold` are never copied. Where the parent has ended or is being canceled and is
-    /// not named here, the new task is a root of its own.
+    /// `not_before`, `start_deadline` and `hold` are never copied. Where the parent has ended, is being canceled or is a
+    /// monitor, and is not named here, the new task is a root of its own.
     #[prost(message, optional, tag = "5")]
     pub change_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// As in CreateTaskRequest.
@@ -1803,7 +1808,7 @@ pub struct WatchResponse {
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
     /// Where to resume after this item; empty where resuming is not possible (within a snapshot, progress, keepalive of
-    /// the whole stream). Where filters keep events back, a keepalive with the session and a cursor that is past them
+    /// the whole stream). A session of which no item had one begins again with its snapshot. Where filters keep events back, a keepalive with the session and a cursor that is past them
     /// comes after the time of a keepalive, so that a resumed watch does not read them all again.
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
@@ -2025,7 +2030,8 @@ pub struct WaitTasksRequest {
     #[prost(message, optional, tag = "22")]
     pub output: ::core::option::Option<OutputCondition>,
 }
-/// What a line of output must be like. Looked at is the newest run of each task, from its first byte that is kept; an
+/// What a line of output must be like. Looked at is the newest run of each task, from its first byte that is kept, line by
+/// line as the views of ReadOutput show them: without escape sequences and without what a carriage return overwrote. An
 /// unfinished last line counts as it stands. Of a line of more than 16 KiB, pieces are looked at.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OutputCondition {
@@ -2227,7 +2233,8 @@ pub struct ReadOutputResponse {
     /// Bytes that the run has written to the stream so far, as far as the server knows.
     #[prost(int64, tag = "5")]
     pub total_bytes: i64,
-    /// True: the run has ended and there is nothing after `next_offset`.
+    /// True: the run has ended and there is nothing after `next_offset`. False for a task that has not run yet; true if it
+    /// ended without a run.
     #[prost(bool, tag = "6")]
     pub end_of_stream: bool,
     /// In views of text, the text; `data` is empty then, and `offset` and `next_offset` are where the view began and ended.

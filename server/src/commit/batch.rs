@@ -286,6 +286,16 @@ impl<'a> Work<'a> {
                 state: before.state.as_str(),
             }));
         }
+        if let Content::Patch(patch) = &change.content
+            && content::is_moot(&working.row, patch, self.now)
+        {
+            return Ok(Ok(Changed {
+                before,
+                after: working.row.clone(),
+                message: None,
+                is_repeated: true,
+            }));
+        }
         let transition = match apply(&before, change.event.clone(), self.now) {
             Ok(transition) => transition,
             Err(rejected) => {

@@ -50,6 +50,20 @@ pub(super) fn carry(row: &mut TaskRow, change: &Change, now: Timestamp) -> Resul
     Ok(())
 }
 
+/// Whether a patch changes nothing. Progress is new whenever it is reported.
+pub(super) fn is_moot(row: &TaskRow, patch: &Patch, now: Timestamp) -> bool {
+    if patch.progress.is_some() {
+        return false;
+    }
+    let mut patched = row.clone();
+    let links = |row: &TaskRow| row.body.content.links.clone().unwrap_or_default();
+    patch_body(&mut patched, patch, now).is_ok()
+        && patched.body.state_detail == row.body.state_detail
+        && patched.body.summary == row.body.summary
+        && patched.body.content.artifacts == row.body.content.artifacts
+        && links(&patched) == links(row)
+}
+
 fn patch_body(row: &mut TaskRow, patch: &Patch, now: Timestamp) -> Result<(), CommitError> {
     if let Some(state_detail) = &patch.state_detail {
         row.body.state_detail.clone_from(state_detail);

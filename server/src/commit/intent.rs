@@ -231,7 +231,7 @@ pub struct Changed {
     pub after: TaskRow,
     /// The message that was stored, by this change or an earlier one that it repeats.
     pub message: Option<TaskMessage>,
-    /// Whether that was an earlier one, and this one changed nothing.
+    /// Whether this one changed nothing: that was an earlier one, or all is as it asks for.
     pub is_repeated: bool,
 }
 

@@ -5,7 +5,7 @@ mod generations;
 
 use self::generations::Generations;
 use super::{
-    create_task::{self, Owner, StoredTask, fingerprint},
+    create_task::{self, Owner, Prepared, StoredTask, fingerprint},
     definition::{self, Definition},
     namespace,
     refusal::{Refusal, Resource, StoreError},
@@ -197,7 +197,7 @@ async fn store_all(
             Ok(created) => break (prepared, created),
             Err(refused) => refused,
         };
-        let Some((position, item, prepared)) = refused
+        let Some((position, item, culprit)) = refused
             .position
             .and_then(|position| Some((position, items.get(position)?, prepared.get(position)?)))
         else {
@@ -209,7 +209,13 @@ async fn store_all(
             tries += 1;
             continue;
         }
-        let refusal = create_task::refused(&prepared.creation, refused.error);
+        let refusal = match create_task::refused(&culprit.creation, refused.error) {
+            // nothing of the batch is stored, so it is no live task that has the name
+            Refusal::NameTaken { name } if has_name(&prepared[..position], &name) => {
+                Refusal::NameTwice { name }
+            }
+            refusal => refusal,
+        };
         return Err(match at(position, is_child, refusal) {
             Refusal::RequestIdConflict { .. } => Refusal::RequestIdConflict {
                 request_id: request_id.to_owned(),
@@ -228,6 +234,12 @@ async fn store_all(
         outcomes.push(outcome);
     }
     Ok(outcomes)
+}
+
+fn has_name(prepared: &[Prepared], name: &str) -> bool {
+    prepared
+        .iter()
+        .any(|prepared| prepared.creation.task.name.as_deref() == Some(name))
 }
 
 impl From<StoredTask> for BatchTask {
@@ -289,7 +301,7 @@ fn at(position: usize, is_child: bool, refusal: Refusal) -> Refusal {
         Refusal::InvalidField { .. } => {
             return refusal.moved("task", &format!("tasks[{position}]"));
         }
-        Refusal::NameTaken { .. } => "name",
+        Refusal::NameTaken { .. } | Refusal::NameTwice { .. } => "name",
         Refusal::KeyConflict { .. } => "key",
         Refusal::ParentRefused { .. }
         | Refusal::NoSpawn(_)

@@ -22,8 +22,8 @@ use taskyard_proto::v1::{CloneTaskRequest, CloneTaskResponse, MonitorSchedule, T
 const MAX_PATHS: usize = 100;
 
 /// Creates a task like another, in whatever state that is. Name, key, times and hold are not copied; the schedule of a
-/// monitor is, while it lives. Where the parent
-/// gets no children any more and the mask names none, the new task is a root of its own.
+/// monitor is, while it lives. Where the parent gets no children any more, or is a monitor, and the mask names none, the new
+/// task is a root of its own.
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], within `changes` where a changed field is not valid; [`Refusal::NameTaken`],

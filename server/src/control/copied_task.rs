@@ -10,6 +10,7 @@ use taskyard_core::task::NoSpawn;
 use taskyard_proto::v1::{SessionTask, TaskDefinition, TaskState};
 
 /// What a copy is stored with.
+#[derive(Clone)]
 pub(super) struct Copy {
     /// The task that it repeats, and who makes it.
     pub(super) origin: Origin,
@@ -63,7 +64,7 @@ pub(super) fn is_terminal(task: &SessionTask) -> bool {
 }
 
 /// Stores a copy below the parent of what it copies; where that one gets no children any more, since it has ended or a
-/// cancel of it was asked for, as a root of its own.
+/// cancel of it was asked for, or is a monitor, which has none but its firings, as a root of its own.
 pub(super) async fn store_copy(
     app: &App,
     owner: &Owner<'_>,
@@ -87,7 +88,9 @@ pub(super) async fn store_copy(
     };
     match store(definition).await {
         Err(
-            Refusal::NoSpawn(NoSpawn::ParentEnded | NoSpawn::ParentCanceled)
+            Refusal::NoSpawn(
+                NoSpawn::ParentEnded | NoSpawn::ParentCanceled | NoSpawn::ParentIsMonitor,
+            )
             | Refusal::NotFound {
                 resource: Resource::Task,
                 ..

@@ -281,6 +281,7 @@ pub(super) async fn stored(
         tags,
     } = prepared;
     let id = creation.task.id;
+    let is_by_request = creation.request.is_some();
     Ok(match created {
         Created::New(placement) => StoredTask {
             id,
@@ -291,10 +292,7 @@ pub(super) async fn stored(
             id: earlier,
             // our own id: an earlier try of ours was stored without our knowing
             is_new: earlier == id,
-            task: get_task::read_task(app, earlier)
-                .await
-                .map_err(|refusal| or_deleted(earlier, refusal))?
-                .task,
+            task: read_earlier(app, earlier, is_by_request).await?,
         },
     })
 }
@@ -306,6 +304,17 @@ fn or_deleted(task: TaskId, refusal: Refusal) -> Refusal {
             task: task.to_string(),
         },
         refusal => refusal,
+    }
+}
+
+/// The record of a task that was created earlier: by this very request, or under the same key. A key whose task is gone is
+/// free again, so that the creation is made anew, in the session that has the id by then.
+async fn read_earlier(app: &App, id: TaskId, is_by_request: bool) -> Result<SessionTask, Refusal> {
+    match get_task::read_task(app, id).await {
+        Err(Refusal::NotFound { .. }) if !is_by_request => {
+            Err(Refusal::Store(StoreError::SessionDeleted))
+        }
+        read => Ok(read.map_err(|refusal| or_deleted(id, refusal))?.task),
     }
 }
 

@@ -9,7 +9,10 @@ use super::{
     wire_time::{duration_field, time_field},
 };
 use crate::store::{task_row, times};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 use taskyard_core::task::{Policy, RetryPolicy};
 use taskyard_proto::v1::{GroupWake, TaskDefinition, TaskSpec, WakePolicy};
 
@@ -202,7 +205,7 @@ pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
         parent: some(definition.parent_task_id),
         group: some(definition.group),
         labels: definition.labels,
-        tags: definition.tags,
+        tags: without_repeats(definition.tags),
         queue,
         executor,
         priority,
@@ -274,6 +277,13 @@ fn check_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<(), Re
         check_text(field, value, MAX_LABEL_VALUE)?;
     }
     Ok(())
+}
+
+/// A tag is there or not, however often it is named.
+fn without_repeats(mut tags: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::with_capacity(tags.len());
+    tags.retain(|tag| seen.insert(tag.clone()));
+    tags
 }
 
 fn check_tags(tags: &[String]) -> Result<(), Refusal> {

@@ -11,7 +11,7 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use prost::Message;
 use std::collections::BTreeMap;
-use taskyard_core::id::TaskId;
+use taskyard_core::id::{SessionUid, TaskId};
 use taskyard_proto::v1::{ListTasksRequest, ListTasksResponse, SessionTask, TaskOrder, TaskState};
 
 const DEFAULT_PAGE_SIZE: u32 = 50;
@@ -37,9 +37,14 @@ pub async fn list_tasks(
     let page_size =
         page_token::page_size(request.page_size, DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)? as usize;
     let is_oldest_first = read_order(request.order)?;
-    let scope = scope(&request);
-    let scope = ["list tasks", scope.as_str()];
     let mut filter = read_filter(&request)?;
+    filter.namespace_id = namespace::find_namespace(app, &request.namespace).await?;
+    if !request.session_id.is_empty() {
+        filter.session =
+            Some(namespace::find_session(app, &request.namespace, &request.session_id).await?);
+    }
+    let scope = scope(&request, filter.namespace_id, filter.session);
+    let scope = ["list tasks", scope.as_str()];
     let place = page_token::decode(&scope, &request.page_token)?
         .map(|position| {
             read_place(&position).ok_or(Refusal::BadToken {
@@ -48,11 +53,6 @@ pub async fn list_tasks(
             })
         })
         .transpose()?;
-    filter.namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-    if !request.session_id.is_empty() {
-        filter.session =
-            Some(namespace::find_session(app, &request.namespace, &request.session_id).await?);
-    }
     filter.parent = find_relative(app, &request, "parent_task_id", &request.parent_task_id).await?;
     filter.root = find_relative(app, &request, "root_task_id", &request.root_task_id).await?;
 
@@ -233,30 +233,35 @@ fn given(text: &str) -> Option<String> {
 fn read_states(states: &[i32]) -> Result<Vec<i16>, Refusal> {
     let mut stored = Vec::with_capacity(states.len());
     for state in states {
-        let state = TaskState::try_from(*state)
-            .map_err(|_| Refusal::invalid("states", format!("{state} is no state")))?;
-        stored.push(match state {
-            TaskState::Unspecified => return Ok(Vec::new()),
-            TaskState::Queued => 0,
-            TaskState::Running => 1,
-            TaskState::AwaitingInput => 2,
-            TaskState::Succeeded => 3,
-            TaskState::Failed => 4,
-            TaskState::Canceled => 5,
+        stored.push(match TaskState::try_from(*state) {
+            Ok(TaskState::Queued) => 0,
+            Ok(TaskState::Running) => 1,
+            Ok(TaskState::AwaitingInput) => 2,
+            Ok(TaskState::Succeeded) => 3,
+            Ok(TaskState::Failed) => 4,
+            Ok(TaskState::Canceled) => 5,
+            Ok(TaskState::Unspecified) | Err(_) => {
+                return Err(Refusal::invalid("states", format!("{state} is no state")));
+            }
         });
     }
     Ok(stored)
 }
 
-/// Everything of the request that decides what is listed.
-fn scope(request: &ListTasksRequest) -> String {
+/// Everything that decides what is listed: the filters of the request, and in place of names what they mean, so that a
+/// token of a session that was deleted is not one of the session that took its id.
+fn scope(request: &ListTasksRequest, namespace_id: i32, session: Option<SessionUid>) -> String {
     let filters = ListTasksRequest {
+        namespace: String::new(),
+        session_id: String::new(),
         page_size: 0,
         page_token: String::new(),
         include_spec: false,
         ..request.clone()
     };
-    STANDARD_NO_PAD.encode(filters.encode_to_vec())
+    let filters = STANDARD_NO_PAD.encode(filters.encode_to_vec());
+    let session = session.map_or_else(String::new, |session| session.0.to_string());
+    format!("{namespace_id} {session} {filters}")
 }
 
 #[cfg(test)]
@@ -270,8 +275,10 @@ mod tests {
             let state = task_state(stored).map_or(0, i32::from);
             assert_eq!(read_states(&[state]).ok(), Some(vec![stored]));
         }
-        assert_eq!(read_states(&[1, 0]).ok(), Some(vec![]));
-        assert!(read_states(&[99]).is_err());
+        assert_eq!(read_states(&[]).ok(), Some(vec![]));
+        for states in [&[0][..], &[1, 0], &[99]] {
+            assert!(read_states(states).is_err(), "{states:?}");
+        }
     }
 
     #[test]
@@ -324,7 +331,21 @@ mod tests {
             kinds: vec!["s".to_owned()],
             ..request.clone()
         };
-        assert_eq!(scope(&request), scope(&page));
-        assert_ne!(scope(&request), scope(&other));
+        let by_name = ListTasksRequest {
+            namespace: "default".to_owned(),
+            ..request.clone()
+        };
+        let session = Some(SessionUid(3));
+        let first = scope(&request, 1, session);
+        assert_eq!(first, scope(&page, 1, session));
+        assert_eq!(first, scope(&by_name, 1, session));
+        for another in [
+            scope(&other, 1, session),
+            scope(&request, 2, session),
+            scope(&request, 1, Some(SessionUid(4))),
+            scope(&request, 1, None),
+        ] {
+            assert_ne!(first, another);
+        }
     }
 }

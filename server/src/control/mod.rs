@@ -22,7 +22,6 @@ pub mod get_task;
 pub mod heartbeat;
 pub mod lease_ref;
 pub mod lease_spec;
-pub mod line_search;
 pub mod list_queues;
 pub mod list_sessions;
 pub mod list_tasks;

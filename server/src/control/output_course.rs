@@ -108,11 +108,7 @@ impl OutputCourse {
         for (stream, offset) in &self.positions {
             let total = total(standing, run, *stream);
             if *offset > total {
-                return Err(Refusal::OutOfRange {
-                    what: "offset",
-                    offset: *offset,
-                    problem: format!("the run has ended and wrote {total} bytes to the stream"),
-                });
+                return Err(beyond_the_end(run, *offset, total));
             }
         }
         Ok(())
@@ -219,19 +215,35 @@ impl OutputCourse {
     }
 }
 
-/// Whether the run is over: nothing more will be appended to its output.
+/// Whether the run is over: nothing more will be appended to its output. Run 0, of a task that has not run, is over
+/// when the task is.
 #[must_use]
 pub fn has_ended(standing: &RunStanding, run: i32) -> bool {
     match standing.state {
         _ if standing.latest_run > run => true,
         TaskState::Succeeded | TaskState::Failed | TaskState::Canceled => true,
         _ if standing.latest_run < run => false,
-        // it backs off, or the next run is being offered
-        TaskState::Queued => true,
+        // it backs off, or the next run is being offered; before the first run all is still to come
+        TaskState::Queued => run > 0,
         TaskState::Running => false,
         // a question without a process waits for an answer that starts the next run
-        TaskState::AwaitingInput => !standing.is_held,
+        TaskState::AwaitingInput => run > 0 && !standing.is_held,
         TaskState::Unspecified => false,
+    }
+}
+
+/// The refusal of an offset beyond the `total` bytes of a run that [has ended](has_ended).
+#[must_use]
+pub fn beyond_the_end(run: i32, offset: i64, total: i64) -> Refusal {
+    let problem = if run == 0 {
+        "the task has ended without a run and wrote nothing".to_owned()
+    } else {
+        format!("the run has ended and wrote {total} bytes to the stream")
+    };
+    Refusal::OutOfRange {
+        what: "offset",
+        offset,
+        problem,
     }
 }
 

@@ -83,11 +83,7 @@ pub async fn read_output(
         request.offset
     };
     if has_ended && from > total {
-        return Err(Refusal::OutOfRange {
-            what: "offset",
-            offset: from,
-            problem: format!("the run has ended and wrote {total} bytes to the stream"),
-        });
+        return Err(output_course::beyond_the_end(run, from, total));
     }
     let chunks = if from < stored.durable_end {
         output_read::read_chunks(app.store.pool(), task.id, run, &[(stream, from)], budget).await?

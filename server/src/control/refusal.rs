@@ -53,6 +53,12 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// Two tasks of a batch that is stored whole have this name.
+    #[error("an earlier task of the batch is named {name:?}, too; give each a name of its own")]
+    NameTwice {
+        /// The name.
+        name: String,
+    },
     /// The key was used with another definition.
     #[error("the key {key:?} was used before with another definition")]
     KeyConflict {
@@ -294,7 +300,8 @@ pub enum Refusal {
     },
     /// The reader of a stream took nothing for too long.
     #[error(
-        "the reader took nothing for 60 s; call again and go on after the last item that was read"
+        "the reader took nothing for 60 s; call again and go on after the last item that was read, or begin again where \
+         none of them said where to go on"
     )]
     ReaderStalled,
     /// The database could not be reached for as long as one waits for it.

@@ -4,7 +4,8 @@ use super::{
     agent::Caller,
     copied_task::{self, Copy},
     create_task::{self, Origin, Owner},
-    definition, get_task,
+    definition::{self, Definition},
+    get_task,
     monitors::plan,
     namespace,
     refusal::Refusal,
@@ -20,12 +21,13 @@ use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
 use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse};
 
-/// Creates a task that repeats one that has ended. It keeps everything but key, hold and times. Where the parent gets no
-/// children any more, the new task is a root of its own; but not if `caller`, what runs inside a task, asks for it, which
+/// Creates a task that repeats one that has ended. It keeps everything but key, hold and times, and its name
+/// unless a live task has it. Where the parent gets no
+/// children any more, or is a monitor, the new task is a root of its own; but not if `caller`, what runs inside a task, asks for it, which
 /// could escape the cancel of its tree so.
 ///
 /// # Errors
-/// [`Refusal::TaskNotTerminal`], [`Refusal::NameTaken`], [`Refusal::RequestIdConflict`], or what resolving and storing
+/// [`Refusal::TaskNotTerminal`], [`Refusal::RequestIdConflict`], or what resolving and storing
 /// say.
 pub async fn retry_task(
     app: &App,
@@ -85,7 +87,17 @@ pub async fn retry_task(
         needs_parent: caller.is_some(),
     };
     let definition = definition::parse(copied_task::definition_of(old))?;
-    let stored = copied_task::store_copy(app, &owner, definition, copy).await?;
+    let nameless = Definition {
+        name: None,
+        ..definition.clone()
+    };
+    let stored = match copied_task::store_copy(app, &owner, definition, copy.clone()).await {
+        // a task that was created since has it, and the work is to run all the same
+        Err(Refusal::NameTaken { .. }) => {
+            copied_task::store_copy(app, &owner, nameless, copy).await?
+        }
+        stored => stored?,
+    };
     if stored.is_new {
         let link = Change::new(found.id, Event::Enrich, Content::RetriedAs(stored.id));
         app.commits.change(found.session, link).await?;

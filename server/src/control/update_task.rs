@@ -7,8 +7,13 @@ use crate::{
     store::resolve::FoundTask,
 };
 use std::collections::HashSet;
-use taskyard_core::task::{Event, Rejected, summary::MAX_SUMMARY_BYTES};
-use taskyard_proto::v1::{Artifact, Links, Progress, UpdateTaskRequest, UpdateTaskResponse};
+use taskyard_core::{
+    task::{Event, Rejected, summary::MAX_SUMMARY_BYTES},
+    vfs::SessionPath,
+};
+use taskyard_proto::v1::{
+    Artifact, Links, Progress, StepStatus, UpdateTaskRequest, UpdateTaskResponse,
+};
 
 /// Longest detail of a state, in bytes.
 pub const MAX_STATE_DETAIL: usize = 256;
@@ -136,11 +141,14 @@ fn read_patch(
     if let Some(progress) = &request.progress {
         check_progress("progress", progress)?;
     }
-    for artifact in &request.artifacts {
-        check_artifact("artifacts", artifact)?;
-    }
-    for artifact in &request.append_artifacts {
-        check_artifact("append_artifacts", artifact)?;
+    for (field, artifacts) in [
+        ("artifacts", &request.artifacts),
+        ("append_artifacts", &request.append_artifacts),
+    ] {
+        for artifact in artifacts {
+            check_artifact(field, artifact)?;
+            check_artifact_path(field, artifact)?;
+        }
     }
     for (field, links) in [
         ("links", &request.links),
@@ -181,6 +189,12 @@ pub(super) fn check_progress(field: &str, progress: &Progress) -> Result<(), Ref
             &step.title,
             MAX_PROGRESS_TEXT,
         )?;
+        if StepStatus::try_from(step.status).is_err() {
+            return Err(Refusal::invalid(
+                format!("{field}.steps.status"),
+                "must be one of StepStatus",
+            ));
+        }
     }
     // more may be done than was thought at first, so `current` may be beyond `total`
     for (part, value) in [("current", progress.current), ("total", progress.total)] {
@@ -209,6 +223,22 @@ pub(super) fn check_artifact(field: &str, artifact: &Artifact) -> Result<(), Ref
         ("url", &artifact.url),
     ] {
         definition::check_text(&format!("{field}.{part}"), text, MAX_ARTIFACT_TEXT)?;
+    }
+    Ok(())
+}
+
+/// Checks that an artifact which somebody refers to is a file of the session, if it is one.
+pub(super) fn check_artifact_path(field: &str, artifact: &Artifact) -> Result<(), Refusal> {
+    if artifact.path.is_empty() {
+        return Ok(());
+    }
+    let bad = |problem| Refusal::invalid(format!("{field}.path"), problem);
+    let path: SessionPath = artifact
+        .path
+        .parse()
+        .map_err(|problem| bad(format!("{problem}")))?;
+    if path.is_root() {
+        return Err(bad("must be a file, or a folder other than `/`".to_owned()));
     }
     Ok(())
 }

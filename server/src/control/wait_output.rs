@@ -1,6 +1,9 @@
 //! Waiting for a line of output: what is kept of each task's newest run, then what comes.
 
-use super::{line_search::LineSearch, refusal::Refusal};
+use super::{
+    output_view::{Found, LineSearch},
+    refusal::Refusal,
+};
 use crate::{
     app::App,
     events::OutputTap,
@@ -221,7 +224,7 @@ async fn feed(
     search: &mut LineSearch,
     chunks: Vec<StoredChunk>,
     pattern: &Regex,
-) -> Result<Option<super::line_search::Found>, Refusal> {
+) -> Result<Option<Found>, Refusal> {
     let pattern = pattern.clone();
     let mut own = search.clone();
     let looked = tokio::task::spawn_blocking(move || {

@@ -142,7 +142,7 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             let name = name.clone();
             (Code::NotFound, reason, Detail::Resource { kind, name })
         }
-        Refusal::NameTaken { name } => (
+        Refusal::NameTaken { name } | Refusal::NameTwice { name } => (
             Code::AlreadyExists,
             "NAME_TAKEN",
             resource_detail("task", name),

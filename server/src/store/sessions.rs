@@ -55,15 +55,16 @@ pub async fn find_namespace(
 /// The number of a namespace, which is made if it does not exist. The name must be valid.
 ///
 /// # Errors
-/// Any [`StoreError`].
+/// [`StoreError::Conflict`] if another transaction has just made it; the next look finds it. Any other [`StoreError`].
 pub async fn ensure_namespace(db: impl PgExecutor<'_>, name: &str) -> Result<i32, StoreError> {
-    Ok(sqlx::query_scalar!(
+    sqlx::query_scalar!(
         r#"with made as (insert into namespace (name) values ($1) on conflict (name) do nothing returning id)
            select id as "id!" from made union all select id from namespace where name = $1 limit 1"#,
         name
     )
-    .fetch_one(db)
-    .await?)
+    .fetch_optional(db)
+    .await?
+    .ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))
 }
 
 /// Numbers of those of these sessions that exist, in no order.

@@ -1,6 +1,7 @@
 //! Calls that meet, at two servers at once and over connections that break.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,8 +10,10 @@ use taskyard_proto::v1::{
 };
 use taskyard_tests::client::{Client, command, new_session, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
+use taskyard_tests::meeting::meet;
 use taskyard_tests::refusal::reason_of;
 use taskyard_tests::wait::{SOON, until};
+use tokio::sync::Barrier;
 use tonic::{Code, Status};
 
 use crate::hand_worker::{HandWorker, exited, hello, item, lease_of, report_all};
@@ -113,6 +116,39 @@ async fn creates_that_meet_make_one_task() {
     deployment.remove().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_uses_of_a_namespace_that_meet_all_succeed() {
+    const CALLERS: usize = 8;
+    let deployment = Deployment::builder()
+        .servers(2)
+        .workers(Vec::new())
+        .start()
+        .await;
+    let clients = [
+        deployment.client().await,
+        Client::connect(&deployment.endpoint_of(1)).await,
+    ];
+    for round in 0..ROUNDS {
+        let session = new_session("first");
+        let barrier = Arc::new(Barrier::new(CALLERS));
+        let calls = (0..CALLERS).map(|caller| {
+            let (client, barrier) = (clients[caller % 2].clone(), barrier.clone());
+            let request = CreateTaskRequest {
+                namespace: format!("ns-{round}"),
+                ..request(&session, command(&["true"]), "")
+            };
+            async move {
+                barrier.wait().await;
+                create_once(client, request).await
+            }
+        });
+        let made = spawn_all(calls.collect()).await;
+        let refused: Vec<_> = made.iter().filter_map(|made| made.as_ref().err()).collect();
+        assert!(refused.is_empty(), "round {round}: {refused:?}");
+    }
+    deployment.remove().await;
+}
+
 fn expect_one_task(round: usize, what: &str, outcomes: Vec<Result<(String, bool), Status>>) {
     let made: Vec<(String, bool)> = outcomes
         .into_iter()
@@ -176,15 +212,12 @@ async fn a_cancel_and_a_finish_that_meet_make_one_end() {
             task: id.clone(),
             ..CancelTaskRequest::default()
         };
-        let reported =
-            tokio::spawn(async move { report_all(&mut reporting, vec![report]).await[0] });
-        let canceled = tokio::spawn(async move { canceling.tasks.cancel_task(cancel).await });
-        let verdict = reported.await.expect("the report does not panic");
-        let answer = canceled
-            .await
-            .expect("the cancel does not panic")
-            .expect("a cancel is answered")
-            .into_inner();
+        let (verdict, canceled) = meet(
+            async move { report_all(&mut reporting, vec![report]).await[0] },
+            async move { canceling.tasks.cancel_task(cancel).await },
+        )
+        .await;
+        let answer = canceled.expect("a cancel is answered").into_inner();
         let told = answer.task.clone().unwrap_or_default();
         if is_started {
             assert_eq!(verdict, Verdict::Applied);

@@ -1,6 +1,5 @@
 //! Answers, posts, cancels and ends that meet at two servers: one outcome each, and everybody is told the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use taskyard_proto::v1::answer_task_request::Answer;
@@ -10,9 +9,9 @@ use taskyard_proto::v1::{
 };
 use taskyard_tests::client::{Client, command, new_session};
 use taskyard_tests::deployment::Deployment;
+use taskyard_tests::meeting::meet;
 use taskyard_tests::played::{Inside, text};
 use taskyard_tests::refusal::reason_of;
-use tokio::sync::Barrier;
 use tonic::Status;
 
 use crate::hand_worker::{HandWorker, exited, hello, item, report_all};
@@ -102,28 +101,6 @@ impl Arena {
         self.deployment.remove().await;
         events
     }
-}
-
-/// Both at once, each from a thread of its own, when both are ready.
-async fn meet<A: Send + 'static, B: Send + 'static>(
-    first: impl Future<Output = A> + Send + 'static,
-    second: impl Future<Output = B> + Send + 'static,
-) -> (A, B) {
-    let barrier = Arc::new(Barrier::new(2));
-    let other = barrier.clone();
-    let first = tokio::spawn(async move {
-        barrier.wait().await;
-        first.await
-    });
-    let second = tokio::spawn(async move {
-        other.wait().await;
-        second.await
-    });
-    let (first, second) = tokio::join!(first, second);
-    (
-        first.expect("a call does not panic"),
-        second.expect("a call does not panic"),
-    )
 }
 
 async fn answer(

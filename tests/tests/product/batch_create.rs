@@ -83,6 +83,13 @@ async fn an_atomic_batch_leaves_nothing_behind_where_one_task_is_refused() {
         assert_eq!(fields, [format!("tasks[2].{field}")]);
         assert_eq!(count(&mut client, &session).await, 1, "{reason}");
     }
+    let twice = vec![keyed("", "first"), keyed("", "first")];
+    let refused = create(&mut client, &session, twice, true, "").await;
+    let status = expect_refused("twice", refused, Code::AlreadyExists, "NAME_TAKEN");
+    assert!(
+        status.message().contains("an earlier task of the batch"),
+        "no live task has it: {status:?}"
+    );
     // Neither key nor name of the refused batches is taken.
     let tasks = vec![
         keyed("first-key", "first"),

@@ -274,7 +274,7 @@ async fn the_command_line_searches_and_lists_at_any_depth() {
         .expect_code(1);
     cli.run(&["files", "grep", &session, "("])
         .await
-        .expect_code(1);
+        .expect_code(2);
     let listed = cli
         .run(&["files", "ls", &session, "-r", "-o", "name"])
         .await

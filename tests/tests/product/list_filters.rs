@@ -279,6 +279,12 @@ async fn a_token_belongs_to_its_listing() {
         2,
         "the size may change"
     );
+    let by_name = with(|ask| ask.namespace = "default".to_owned());
+    assert_eq!(
+        page(&mut client, &by_name).await.0.len(),
+        1,
+        "no namespace means that of this name"
+    );
 }
 
 #[tokio::test]
@@ -311,6 +317,13 @@ async fn bad_filters_are_refused_by_name() {
             "states",
             ListTasksRequest {
                 states: vec![77],
+                ..ask()
+            },
+        ),
+        (
+            "states",
+            ListTasksRequest {
+                states: vec![TaskState::Running.into(), TaskState::Unspecified.into()],
                 ..ask()
             },
         ),

@@ -27,6 +27,7 @@ mod inside_socket;
 mod interop;
 mod limits;
 mod list_filters;
+mod monitor_verbs;
 mod monitors;
 mod object_store;
 mod output;

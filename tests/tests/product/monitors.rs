@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use taskyard_proto::v1::{
-    CancelTaskRequest, CreateTaskRequest, CronSchedule, MonitorOverlap, MonitorSchedule,
-    MonitorWake, PostMessageRequest, RetryTaskRequest, TaskDefinition, TaskState,
+    CancelTaskRequest, CloneTaskRequest, CreateTaskRequest, CronSchedule, MonitorOverlap,
+    MonitorSchedule, MonitorWake, PostMessageRequest, RetryTaskRequest, TaskDefinition, TaskState,
     UpdateTaskRequest, monitor_schedule::When,
 };
 use taskyard_tests::client::{Client, milliseconds, moment, new_session, shell};
@@ -12,7 +12,7 @@ use taskyard_tests::deployment::Deployment;
 use taskyard_tests::monitor::{QUICK, every, monitor};
 use taskyard_tests::played::text;
 use taskyard_tests::refusal::{expect_bad_field, expect_refused};
-use taskyard_tests::wait::{SOON, until};
+use taskyard_tests::wait::{SOON, eventually, until};
 use tokio::sync::OnceCell;
 use tonic::Code;
 
@@ -373,6 +373,20 @@ async fn what_makes_no_sense_is_refused() {
         (every(99), "task.schedule.interval"),
         (cron("0 0 31 2 *", ""), "task.schedule.cron.expression"),
         (cron("@weekly", ""), "task.schedule.cron.expression"),
+        (
+            cron("1,2,3,,4 * * * *", ""),
+            "task.schedule.cron.expression",
+        ),
+        (cron("0 0 L * *", ""), "task.schedule.cron.expression"),
+        (cron("0 0 ? * *", ""), "task.schedule.cron.expression"),
+        (
+            MonitorSchedule {
+                when: Some(When::At(SystemTime::now().into())),
+                max_firings: 3,
+                ..MonitorSchedule::default()
+            },
+            "task.schedule.max_firings",
+        ),
         (cron("0 0 * * *", "Mars"), "task.schedule.cron.time_zone"),
         (
             MonitorSchedule {
@@ -448,134 +462,62 @@ async fn what_makes_no_sense_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_makes_shows_pauses_and_resumes_monitors() {
-    let deployment = deployment().await;
-    let mut client = deployment.client().await;
-    let session = new_session("cli-monitor");
-    let cli = deployment.command_line().env("TASKYARD_SESSION", &session);
-    let words = [
-        "monitor",
-        "create",
-        "--every",
-        "200ms",
-        "--wake-on",
-        "changed",
-        "--name",
-        "ticker",
-        "-o",
-        "name",
-        "--",
-        "echo",
-        "tick",
-    ];
-    let id = cli.run(&words).await.expect_code(0).text();
-    let id = id.trim();
-    client
-        .monitor_reached(&session, |monitor| !monitor.last_task_id.is_empty())
-        .await;
-    let paused = cli.run(&["monitor", "pause", "ticker"]).await;
-    assert_eq!(paused.expect_code(0).text(), "t1 is paused\n");
-    let listed = cli.run(&["monitor", "list", "-o", "json"]).await;
-    let listed = listed.expect_code(0).json();
-    assert_eq!(listed[0]["id"], id, "{listed}");
-    assert_eq!(listed[0]["hold"], true, "{listed}");
-    assert_eq!(listed[0]["last_state"], "succeeded", "{listed}");
-    let table = cli.run(&["monitor", "list"]).await.expect_code(0).text();
-    assert!(
-        table.contains("ticker") && table.contains("paused"),
-        "{table}"
-    );
-    let before = client.monitor_reached(&session, |_| true).await.firings;
-    cli.run(&["monitor", "resume", "ticker"])
-        .await
-        .expect_code(0);
-    client
-        .monitor_reached(&session, |monitor| monitor.firings > before)
-        .await;
-    cancel(&mut client, id).await;
-
-    let file = b"command: {argv: [echo, hi]}\nschedule: {cron: '0 7 * * MON-FRI', time_zone: Europe/Zurich, overlap: allow}\n";
-    cli.run_with_input(&["submit", "-f", "-"], file)
-        .await
-        .expect_code(0);
-    let from_file = client.monitor_reached(&session, |_| true).await;
-    let schedule = from_file.schedule.unwrap_or_default();
-    assert_eq!(schedule.overlap(), MonitorOverlap::Allow);
-    assert_eq!(from_file.firings, 0);
-    for bad in [
-        &["monitor", "create", "--", "true"][..],
-        &[
-            "monitor", "create", "--every", "1s", "--at", "5m", "--", "true",
-        ],
-        &[
-            "monitor", "create", "--every", "1s", "--tz", "UTC", "--", "true",
-        ],
-    ] {
-        cli.run(bad).await.expect_code(2);
+async fn a_failed_firing_is_retried_and_cloned_beside_its_monitor() {
+    let mut client = deployment().await.client().await;
+    let session = new_session("again");
+    let schedule = MonitorSchedule {
+        max_firings: 1,
+        ..every(60_000)
+    };
+    for (schedule, is_over) in [(schedule, true), (every(60_000), false)] {
+        let id = client
+            .create(&session, monitor(shell("exit 3"), schedule))
+            .await
+            .id;
+        let firing = eventually("a firing", SOON, async || client.firings(&id).await.pop()).await;
+        client.ended(&firing.id).await;
+        if is_over {
+            client.ended(&id).await;
+        }
+        let retry = RetryTaskRequest {
+            task: firing.id.clone(),
+            ..RetryTaskRequest::default()
+        };
+        let retried = client.tasks.retry_task(retry).await.expect("it is retried");
+        let clone = CloneTaskRequest {
+            task: firing.id.clone(),
+            ..CloneTaskRequest::default()
+        };
+        let cloned = client.tasks.clone_task(clone).await.expect("it is cloned");
+        for copy in [retried.into_inner().task, cloned.into_inner().task] {
+            let copy = copy.unwrap_or_default();
+            assert_eq!(copy.parent_task_id, "", "{copy:?}");
+            assert_eq!(copy.root_task_id, copy.id);
+            assert_eq!(copy.links.unwrap_or_default().retry_of, firing.id);
+            assert_eq!(client.ended(&copy.id).await.state(), TaskState::Failed);
+        }
+        assert_eq!(client.firings(&id).await.len(), 1, "no firing was added");
+        // Who asks for the monitor as the parent is refused.
+        let below = CloneTaskRequest {
+            task: firing.id.clone(),
+            changes: Some(TaskDefinition {
+                parent_task_id: id.clone(),
+                ..TaskDefinition::default()
+            }),
+            change_mask: Some(prost_types::FieldMask {
+                paths: vec!["parent_task_id".to_owned()],
+            }),
+            ..CloneTaskRequest::default()
+        };
+        let refused = client.tasks.clone_task(below).await;
+        let reason = if is_over {
+            "PARENT_ENDED"
+        } else {
+            "PARENT_IS_MONITOR"
+        };
+        expect_refused("a clone below", refused, Code::FailedPrecondition, reason);
+        if !is_over {
+            cancel(&mut client, &id).await;
+        }
     }
-    let refused = cli
-        .run(&["monitor", "create", "--cron", "0 0 31 2 *", "--", "true"])
-        .await
-        .expect_code(1);
-    assert!(refused.stderr.contains("never comes"), "{refused:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_schedule_is_shown_and_only_a_live_monitor_is_paused() {
-    let deployment = Deployment::shared().await;
-    let mut client = deployment.client().await;
-    let session = new_session("shown");
-    let cli = deployment.command_line().env("TASKYARD_SESSION", &session);
-    let words = "monitor create --every 90m --max-firings 9 --name slow -- true";
-    cli.run(&words.split(' ').collect::<Vec<_>>())
-        .await
-        .expect_code(0);
-    let fired = client
-        .monitor_reached(&session, |monitor| !monitor.last_task_id.is_empty())
-        .await;
-    let shown = cli.run(&["get", "slow"]).await.expect_code(0).text();
-    for part in ["every 1h30m", "Next firing", "(in ", "succeeded: "] {
-        assert!(shown.contains(part), "{part}: {shown}");
-    }
-    let record = cli
-        .run(&["get", "slow", "-o", "json"])
-        .await
-        .expect_code(0)
-        .json();
-    let schedule = &record["monitor"]["schedule"];
-    assert_eq!(
-        (&schedule["max_firings"], &schedule["wake_on"]),
-        (&9.into(), &"failed".into())
-    );
-    assert!(record["monitor"]["next_at"].is_string(), "{record}");
-    let listed = cli.run(&["monitor", "list"]).await.expect_code(0).text();
-    assert!(listed.contains("every 1h30m"), "{listed}");
-
-    cli.run(&["monitor", "pause", "slow"]).await.expect_code(0);
-    let paused = cli.run(&["get", "slow"]).await.expect_code(0).text();
-    assert!(
-        paused.contains("paused") && !paused.contains("(in "),
-        "{paused}"
-    );
-    let listed = cli
-        .run(&["monitor", "list", "-o", "json"])
-        .await
-        .expect_code(0)
-        .json();
-    assert!(
-        listed[0]["hold"] == true && listed[0]["next_at"].is_null(),
-        "{listed}"
-    );
-    let firing = cli
-        .run(&["monitor", "pause", &fired.last_task_id])
-        .await
-        .expect_code(1);
-    assert!(firing.stderr.contains("looks like a firing"), "{firing:?}");
-    let id = fired.task.unwrap_or_default().id;
-    cli.run(&["cancel", "slow"]).await.expect_code(0);
-    client.ended(&id).await;
-    let ended = cli.run(&["monitor", "resume", &id]).await.expect_code(1);
-    assert!(ended.stderr.contains("has ended: canceled"), "{ended:?}");
-    let bare = cli.run(&["get", &id]).await.expect_code(0).text();
-    assert!(!bare.contains("Next firing"), "{bare}");
 }

@@ -210,11 +210,33 @@ async fn a_task_that_has_not_run_shows_nothing() {
         ..shell("echo x")
     };
     let task = client.create(&new_session("held"), held).await.id;
-    let shown = view(&mut client, &task, OutputView::Errors, 0).await;
-    assert_eq!(
-        (shown.run, shown.text.as_str(), shown.next_offset),
-        (0, "", 0)
-    );
+    let kinds = [OutputView::Errors, OutputView::SinceLast, OutputView::Raw];
+    for kind in kinds {
+        let shown = view(&mut client, &task, kind, 0).await;
+        assert_eq!(
+            (shown.run, shown.text.as_str(), shown.next_offset),
+            (0, "", 0)
+        );
+        assert!(!shown.end_of_stream, "{kind:?}: all of it is to come");
+    }
+    let cancel = CancelTaskRequest {
+        task: task.clone(),
+        ..CancelTaskRequest::default()
+    };
+    client.tasks.cancel_task(cancel).await.expect("canceled");
+    client.ended(&task).await;
+    for kind in kinds {
+        let shown = view(&mut client, &task, kind, 0).await;
+        assert!(shown.end_of_stream, "{kind:?}: it ended without a run");
+    }
+    let beyond = ReadOutputRequest {
+        offset: 1,
+        ..ask(&task, OutputView::Raw, 0)
+    };
+    let refusal = read(&mut client, beyond).await;
+    let refusal = refusal.expect_err("there is no byte 1");
+    assert_eq!(refusal.code(), Code::OutOfRange);
+    assert!(refusal.message().contains("without a run"), "{refusal:?}");
 }
 
 #[tokio::test]
@@ -378,7 +400,7 @@ async fn the_command_line_shows_views() {
     ] {
         logs(bad).await.expect_code(2);
     }
-    logs(&["--grep", "("]).await.expect_code(1);
+    logs(&["--grep", "("]).await.expect_code(2);
 }
 
 fn ask(task: &str, view: OutputView, max_bytes: i32) -> ReadOutputRequest {

@@ -1,15 +1,17 @@
 //! What has ended is deleted as its retention says; a session is deleted as a whole.
 
+use std::collections::HashSet;
+
 use sqlx::{Connection, PgConnection, Row};
 use taskyard_proto::v1::{
     DeleteSessionRequest, GetRetentionRequest, GetTaskRequest, ListTasksRequest, RetentionLimits,
-    RunRetentionRequest, RunRetentionResponse, SessionEventType, SetRetentionRequest, TaskState,
-    WriteHeader,
+    RunRetentionRequest, RunRetentionResponse, SessionEventType, SetRetentionRequest,
+    TaskDefinition, TaskState, WriteHeader, watch_response::Item,
 };
 use taskyard_tests::client::{Client, milliseconds, new_session, shell};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::refusal::{expect_refused, reason_of};
-use taskyard_tests::wait::{SOON, until};
+use taskyard_tests::wait::{SOON, until, within};
 use taskyard_tests::watcher::Watcher;
 use tonic::Code;
 
@@ -318,6 +320,41 @@ async fn a_deleted_session_leaves_nothing_and_its_id_is_free_at_once() {
     deployment.remove().await;
 }
 
+#[tokio::test]
+async fn a_page_token_does_not_outlive_its_session() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("token");
+    let request = ListTasksRequest {
+        session_id: session.clone(),
+        page_size: 1,
+        ..ListTasksRequest::default()
+    };
+    for _ in 0..2 {
+        client.create(&session, shell("true")).await;
+    }
+    let page = client.tasks.list_tasks(request.clone()).await;
+    let page_token = page.expect("a list").into_inner().next_page_token;
+    assert_ne!(page_token, "");
+    let delete = DeleteSessionRequest {
+        session_id: session.clone(),
+        ..DeleteSessionRequest::default()
+    };
+    client.tasks.delete_session(delete).await.expect("deleted");
+    for _ in 0..2 {
+        client.create(&session, shell("true")).await;
+    }
+    let stale = ListTasksRequest {
+        page_token,
+        ..request
+    };
+    expect_refused(
+        "a token of the session that had the id before",
+        client.tasks.list_tasks(stale).await,
+        Code::InvalidArgument,
+        "BAD_TOKEN",
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creates_that_meet_a_delete_land_in_the_new_session_or_go_with_the_old() {
     let deployment = Deployment::builder()
@@ -330,20 +367,34 @@ async fn creates_that_meet_a_delete_land_in_the_new_session_or_go_with_the_old()
         Client::connect(&deployment.endpoint_of(1)).await,
     ];
     let mut database = deployment.database().connect().await;
-    for _ in 0..8 {
+    for round in 0..8 {
         let session = new_session("meet");
+        let mut old = HashSet::new();
         for client in &clients {
             // both servers know the session's number
-            client.clone().create(&session, shell("true")).await;
+            let task = client.clone().create(&session, shell("true")).await;
+            old.insert(task.id);
         }
+        let keyed = TaskDefinition {
+            key: "k".to_owned(),
+            ..shell("true")
+        };
+        old.insert(clients[0].clone().create(&session, keyed.clone()).await.id);
+        let mut watcher = Watcher::start(&mut clients[1].clone(), &session, "").await;
         let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(5));
         let creating: Vec<_> = (0..4)
             .map(|number| {
                 let (mut client, session) = (clients[number % 2].clone(), session.clone());
                 let barrier = barrier.clone();
+                // two of them repeat a task that goes with the old session, or is made anew in the new one
+                let task = if number < 2 {
+                    shell("true")
+                } else {
+                    keyed.clone()
+                };
                 tokio::spawn(async move {
                     barrier.wait().await;
-                    client.try_create(&session, shell("true")).await
+                    client.try_create(&session, task).await
                 })
             })
             .collect();
@@ -354,11 +405,66 @@ async fn creates_that_meet_a_delete_land_in_the_new_session_or_go_with_the_old()
         };
         let deleted = clients[0].clone().tasks.delete_session(request).await;
         deleted.expect("it is deleted");
+        let mut accepted = old.clone();
         for create in creating {
             match create.await.expect("a create does not panic") {
-                Ok(_) => {}
+                Ok(task) => accepted.insert(task.id),
                 Err(status) => panic!("{}: {status:?}", reason_of(&status)),
+            };
+        }
+        // The watch tells of each one, on which side of the delete it landed.
+        let mut new = HashSet::new();
+        let mut is_deleted = false;
+        let watching = async {
+            while !is_deleted || old.len() + new.len() < accepted.len() {
+                let id = match watcher.next().await {
+                    Item::Event(event) => {
+                        is_deleted |= event.r#type() == SessionEventType::SessionDeleted;
+                        event.task_id
+                    }
+                    Item::Snapshot(task) => task.id,
+                    Item::SnapshotComplete(_)
+                    | Item::Progress(_)
+                    | Item::Resync(_)
+                    | Item::Keepalive(_) => continue,
+                };
+                if id.is_empty() {
+                    continue;
+                }
+                if is_deleted {
+                    assert!(!old.contains(&id), "{id} is told of after its session");
+                    new.insert(id);
+                } else {
+                    old.insert(id);
+                }
             }
+        };
+        within("the watch to tell of all", SOON * 2, watching).await;
+        let told: HashSet<&String> = old.union(&new).collect();
+        assert_eq!(told, accepted.iter().collect(), "round {round}");
+        // What is in the new session is there and live, and what was in the old one is gone.
+        let mut client = clients[1].clone();
+        let mut ordinals = Vec::new();
+        for id in &new {
+            let task = client.get(id).await;
+            assert_eq!(
+                (task.session_id.as_str(), task.state()),
+                (session.as_str(), TaskState::Queued)
+            );
+            ordinals.push(task.ordinal);
+        }
+        ordinals.sort_unstable();
+        assert!(ordinals.iter().copied().eq(1..=new.len() as i64));
+        for id in &old {
+            until("a task of the deleted session to go", SOON, async || {
+                let request = GetTaskRequest {
+                    task: id.clone(),
+                    ..GetTaskRequest::default()
+                };
+                let read = client.tasks.get_task(request).await;
+                read.is_err_and(|status| reason_of(&status) == "TASK_NOT_FOUND")
+            })
+            .await;
         }
         until("no live task in the deleted session", SOON, async || {
             let sql = format!(

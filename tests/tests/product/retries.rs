@@ -107,6 +107,33 @@ async fn a_task_that_has_ended_can_be_repeated_as_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_taken_meanwhile_does_not_stop_a_retry() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("name");
+    let named = |script: &str| TaskDefinition {
+        name: "deploy".to_owned(),
+        ..shell(script)
+    };
+    let first = client.run(&session, named("exit 4")).await;
+    let held = TaskDefinition {
+        hold: true,
+        ..named("true")
+    };
+    client.create(&session, held).await;
+    let request_id = new_session("id");
+    let repeated = retry(&mut client, &first.id, &request_id).await;
+    let task = repeated.expect("repeated").task.unwrap_or_default();
+    assert_eq!(task.name, "");
+    assert_eq!(task.links.unwrap_or_default().retry_of, first.id);
+    let again = retry(&mut client, &first.id, &request_id).await;
+    let again = again.expect("the same");
+    assert_eq!(
+        (again.created, again.task.unwrap_or_default().id),
+        (false, task.id)
+    );
+}
+
+#[tokio::test]
 async fn only_a_task_that_has_ended_can_be_repeated() {
     let mut client = Deployment::shared().await.client().await;
     let held = TaskDefinition {

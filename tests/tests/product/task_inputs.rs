@@ -129,6 +129,38 @@ async fn a_file_that_is_missing_fails_the_start_and_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn files_that_need_the_same_place_fail_the_start_by_name() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("same-place");
+    let mut files = SessionFiles::new(&client, &session);
+    for path in ["/a/plan", "/b/plan"] {
+        files.write(path, b"x").await.expect("written");
+    }
+    for (inputs, expected) in [
+        (
+            [input("/a/plan", ""), input("/b/plan", "plan")],
+            "/a/plan and /b/plan would both be at \"plan\"",
+        ),
+        (
+            [input("/a/plan", "in"), input("/b", "in")],
+            "/a/plan would be at \"in\" in the working directory, where /b/plan needs a folder",
+        ),
+    ] {
+        let task = with_files(shell("true"), inputs.to_vec(), vec![]);
+        let task = client.run(&session, task).await;
+        assert_eq!(error_kind(&task), "start_failed", "{task:?}");
+        assert!(message(&task).contains(expected), "{task:?}");
+    }
+    // Two folders may fill one.
+    files.write("/b/notes", b"x").await.expect("written");
+    files.delete("/b/plan").await.expect("deleted");
+    let both = vec![input("/a", "in"), input("/b", "in")];
+    let task = with_files(shell("cat in/plan in/notes"), both, vec![]);
+    let task = client.run(&session, task).await;
+    assert_eq!(task.state(), TaskState::Succeeded, "{task:?}");
+}
+
+#[tokio::test]
 async fn what_a_run_leaves_is_stored_whether_it_succeeds_or_fails() {
     let mut client = Deployment::shared().await.client().await;
     for (code, state) in [(0, TaskState::Succeeded), (3, TaskState::Failed)] {
@@ -233,6 +265,11 @@ async fn definitions_that_leave_the_directory_or_enter_the_systems_are_refused()
             vec![input("/a", "x"), input("/a", "../x")],
             vec![],
             "task.spec.files[1].to",
+        ),
+        (
+            vec![input("/a", "x"), input("/b", "x"), input("/a", "x")],
+            vec![],
+            "task.spec.files[2]",
         ),
         (vec![input("/a", "/etc/x")], vec![], "task.spec.files[0].to"),
         (vec![input("/a", "x/")], vec![], "task.spec.files[0].to"),

@@ -1,12 +1,13 @@
 //! Updates: what is named is changed or cleared, what is not named stays, and what is added by many at once is all there.
 
 use taskyard_proto::v1::{
-    Artifact, Links, Progress, RetryPolicy, SessionTask, TaskDefinition, TaskState,
+    Artifact, Links, Progress, ProgressStep, RetryPolicy, SessionTask, TaskDefinition, TaskState,
     UpdateTaskRequest,
 };
 use taskyard_tests::client::{Client, command, new_session, shell};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::refusal::expect_bad_field;
+use taskyard_tests::watcher::Watcher;
 
 #[tokio::test]
 async fn named_and_unset_clears_and_not_named_stays() {
@@ -77,6 +78,93 @@ async fn progress_is_a_number_that_is_not_negative() {
     let beyond = update(&mut client, with(11.0, 10.0)).await;
     let progress = beyond.progress.unwrap_or_default();
     assert_eq!((progress.current, progress.total), (Some(11.0), Some(10.0)));
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_no_change() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("same");
+    let task = client.create(&session, held()).await;
+    let mut watcher = Watcher::start(&mut client, &session, "").await;
+    let links = Links {
+        remote_task_id: "r".to_owned(),
+        resource_ids: vec!["a".to_owned()],
+        ..Links::default()
+    };
+    let fields = ["state_detail", "summary", "links", "artifacts"];
+    let whole = UpdateTaskRequest {
+        state_detail: "waits".to_owned(),
+        summary: "so far".to_owned(),
+        links: Some(links.clone()),
+        artifacts: vec![artifact("a")],
+        ..of(&task)
+    };
+    // Nothing is set yet, so clearing changes nothing either.
+    let cleared = update(&mut client, masked(of(&task), &fields)).await;
+    assert_eq!(cleared.generation, 1);
+    let set = update(&mut client, masked(whole.clone(), &fields)).await;
+    assert_eq!(set.generation, 2);
+    let merged = UpdateTaskRequest {
+        merge_links: Some(links),
+        append_artifacts: vec![artifact("a")],
+        ..of(&task)
+    };
+    for same in [masked(whole, &fields), merged] {
+        let now = update(&mut client, same).await;
+        assert_eq!((now.generation, now.updated_at), (2, set.updated_at));
+    }
+    let other = UpdateTaskRequest {
+        summary: "further".to_owned(),
+        ..of(&task)
+    };
+    let changed = update(&mut client, masked(other, &["summary"])).await;
+    assert_eq!(changed.generation, 3);
+    let generations = [
+        watcher.next_event().await.generation,
+        watcher.next_event().await.generation,
+    ];
+    assert_eq!(generations, [2, 3], "one event for each change");
+}
+
+#[tokio::test]
+async fn updates_that_make_no_sense_are_refused_by_name() {
+    let mut client = Deployment::shared().await.client().await;
+    let task = client.create(&new_session("bad"), held()).await;
+    let at = |path: &str| Artifact {
+        path: path.to_owned(),
+        ..artifact("a")
+    };
+    for path in ["../../x", "/a/../b", "relative", "/"] {
+        let replaced = UpdateTaskRequest {
+            artifacts: vec![at(path)],
+            ..of(&task)
+        };
+        let request = masked(replaced, &["artifacts"]);
+        expect_bad_field(client.tasks.update_task(request).await, "artifacts.path");
+        let appended = UpdateTaskRequest {
+            append_artifacts: vec![at(path)],
+            ..of(&task)
+        };
+        let answer = client.tasks.update_task(appended).await;
+        expect_bad_field(answer, "append_artifacts.path");
+    }
+    let step = ProgressStep {
+        title: "one".to_owned(),
+        status: 99,
+    };
+    let request = UpdateTaskRequest {
+        progress: Some(Progress {
+            steps: vec![step],
+            ..Progress::default()
+        }),
+        ..of(&task)
+    };
+    let answer = client
+        .tasks
+        .update_task(masked(request, &["progress"]))
+        .await;
+    expect_bad_field(answer, "progress.steps.status");
+    assert_eq!(client.get(&task.id).await.generation, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,9 @@
 
 use taskyard_proto::v1::text_pattern::Pattern;
 use taskyard_proto::v1::{
-    CancelTaskRequest, OutputCondition, OutputStream, SessionTask, TaskDefinition, TaskState,
-    TextPattern, UpdateTaskRequest, WaitMode, WaitTasksRequest, WaitTasksResponse, WaitUntil,
-    WaitedTask,
+    CancelTaskRequest, OutputCondition, OutputGrep, OutputStream, OutputView, ReadOutputRequest,
+    SessionTask, TaskDefinition, TaskState, TextPattern, UpdateTaskRequest, WaitMode,
+    WaitTasksRequest, WaitTasksResponse, WaitUntil, WaitedTask,
 };
 use taskyard_tests::client::{
     Client, command, is_terminal, milliseconds, new_session, pairs, shell,
@@ -219,6 +219,35 @@ async fn a_line_is_found_while_it_comes_in_pieces_and_before_it_ends() {
 }
 
 #[tokio::test]
+async fn a_pattern_means_the_same_to_a_wait_as_to_a_view() {
+    let mut client = Deployment::shared().await.client().await;
+    let script = r"printf '\033[31mERROR\033[0m: it \033[1mbroke\033[0m\n10%%\r50%%\rdone\n'";
+    let task = client.run(&new_session("colors"), shell(script)).await;
+    for (pattern, line, offset) in [
+        ("^ERROR: it broke$", "ERROR: it broke", 5),
+        ("broke", "ERROR: it broke", 23),
+        ("^done$", "done", 41),
+    ] {
+        let answer = expect_answer(wait(client.clone(), for_line(&[&task], regex(pattern))).await);
+        let found = answer.matches.first().cloned().unwrap_or_default();
+        assert_eq!((found.line.as_str(), found.offset), (line, offset));
+        let request = ReadOutputRequest {
+            task: task.id.clone(),
+            view: OutputView::Grep.into(),
+            grep: Some(OutputGrep {
+                pattern: Some(regex(pattern)),
+                ..OutputGrep::default()
+            }),
+            ..ReadOutputRequest::default()
+        };
+        let shown = client.tasks.read_output(request).await.expect("shown");
+        assert!(shown.into_inner().text.contains(line), "{pattern}");
+    }
+    let answer = expect_answer(wait(client.clone(), for_line(&[&task], regex("50%|\x1b"))).await);
+    assert_eq!(answer.matches, [], "overwritten, or not shown");
+}
+
+#[tokio::test]
 async fn output_that_another_server_stores_is_found() {
     let deployment = Deployment::builder().servers(2).start().await;
     let client = deployment.client().await;
@@ -403,7 +432,7 @@ async fn the_command_line_waits_for_groups_labels_and_lines() {
     run(&["--group", "nobody", "--timeout", "200ms"])
         .await
         .expect_code(4);
-    run(&[&task.id, "--match", "("]).await.expect_code(1);
+    run(&[&task.id, "--match", "("]).await.expect_code(2);
     run(&[]).await.expect_code(2);
     run(&[&task.id, "--group", "g"]).await.expect_code(2);
 }

@@ -439,11 +439,27 @@ async fn the_command_line_watches_what_it_is_asked_to() {
         (watch.stdout() == expected).then_some(())
     })
     .await;
-    let refused = deployment
-        .command_line()
-        .run(&["watch", &session, "--type", "nothing"])
-        .await;
-    assert_eq!(refused.code(), Some(2));
+    // Of the two tasks the second one, by its ordinal.
+    let by_ordinal = ["watch", &session, "--task", "t2", "-o", "name"];
+    let watch = deployment.command_line().start(&by_ordinal);
+    eventually("the snapshot of one task", SOON, async || {
+        (watch.stdout() == format!("{}\n", hidden.id)).then_some(())
+    })
+    .await;
+    set_detail(&mut client, &seen.id, "again").await;
+    set_detail(&mut client, &hidden.id, "again").await;
+    eventually("the change of one task", SOON, async || {
+        (watch.stdout() == format!("{0}\n{0}\n", hidden.id)).then_some(())
+    })
+    .await;
+    for (words, code) in [
+        (&["watch", &session, "--type", "nothing"][..], 2),
+        (&["watch", &session, "other", "--task", "t2"], 2),
+        (&["watch", &session, "--task", "t99"], 1),
+    ] {
+        let refused = deployment.command_line().run(words).await;
+        assert_eq!(refused.code(), Some(code), "{words:?}: {refused:?}");
+    }
 }
 
 fn ask() -> WatchRequest {

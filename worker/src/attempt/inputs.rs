@@ -1,5 +1,6 @@
 //! Fetching the files of the session that a run finds in its working directory.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub async fn fetch_inputs(
     }
     let fetching = async {
         let fetches = list_all(services, lease, &work.files).await?;
+        check_places(&fetches).map_err(start_failed)?;
         stream::iter(fetches)
             .map(|fetch| fetch_one(services, lease, cwd, fetch))
             .buffer_unordered(FETCHES_AT_ONCE)
@@ -115,6 +117,29 @@ fn to_fetch(input: &InputFile, file: ListedFile, is_folder: bool) -> Result<Fetc
     })
 }
 
+/// Refuses files of which one would take the place of another, or of a folder that another needs.
+fn check_places(fetches: &[Fetch]) -> Result<(), String> {
+    let mut places: HashMap<&Path, &Fetch> = HashMap::with_capacity(fetches.len());
+    for fetch in fetches {
+        if let Some(other) = places.insert(&fetch.to, fetch) {
+            return Err(format!(
+                "{} and {} would both be at {:?} in the working directory; give one of them another `to`",
+                other.path, fetch.path, fetch.to
+            ));
+        }
+    }
+    for fetch in fetches {
+        let mut folders = fetch.to.ancestors().skip(1);
+        if let Some(other) = folders.find_map(|folder| places.get(folder)) {
+            return Err(format!(
+                "{} would be at {:?} in the working directory, where {} needs a folder; give one of them another `to`",
+                other.path, other.to, fetch.path
+            ));
+        }
+    }
+    Ok(())
+}
+
 async fn fetch_one(
     services: &Services,
     lease: &Lease,
@@ -182,4 +207,34 @@ fn refused(path: &str, error: FileError) -> InputFailure {
 
 fn start_failed(message: String) -> InputFailure {
     InputFailure::Failed(ErrorFacts::start_failed(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(places: &[&str]) -> Result<(), String> {
+        let fetches: Vec<Fetch> = places
+            .iter()
+            .enumerate()
+            .map(|(index, to)| Fetch {
+                path: format!("/in/{index}"),
+                to: PathBuf::from(to),
+                mode: DEFAULT_MODE,
+            })
+            .collect();
+        check_places(&fetches)
+    }
+
+    #[test]
+    fn files_that_need_the_same_place_are_named() {
+        assert_eq!(check(&["a", "b/a", "b/c", "ab"]), Ok(()));
+        let same = check(&["a", "b", "a"]);
+        assert!(
+            same.is_err_and(|problem| problem.contains("/in/0 and /in/2 would both be at \"a\""))
+        );
+        for order in [["a/b/c", "a"], ["a", "a/b/c"]] {
+            assert!(check(&order).is_err_and(|problem| problem.contains("needs a folder")));
+        }
+    }
 }

@@ -4,7 +4,11 @@ use super::{Caller, caller::refused};
 use crate::{
     app::App,
     commit::Content,
-    control::{refusal::Refusal, update_task::check_artifact, worker_files},
+    control::{
+        refusal::Refusal,
+        update_task::{check_artifact, check_artifact_path},
+        worker_files,
+    },
 };
 use futures::{Stream, StreamExt, stream};
 use std::pin::pin;
@@ -47,6 +51,9 @@ pub async fn publish_artifact<E: From<Refusal>>(
         return Err(Refusal::invalid("is_file", "must be set where bytes follow").into());
     }
     check_artifact("artifact", &artifact)?;
+    if !first.is_file {
+        check_artifact_path("artifact", &artifact)?;
+    }
     let content = Content::Artifact(artifact.clone());
     caller
         .change(app, Event::Artifact(caller.fence()), content)

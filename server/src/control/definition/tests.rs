@@ -32,6 +32,20 @@ fn a_bare_command_gets_the_defaults() {
 }
 
 #[test]
+fn a_tag_that_is_named_twice_is_there_once() {
+    let tags = ["b", "a", "b", "a.b", "a"].map(str::to_owned).to_vec();
+    let definition = TaskDefinition {
+        tags,
+        ..command(&["true"])
+    };
+    let tags = parse(definition).map(|definition| definition.tags);
+    assert_eq!(
+        tags.ok(),
+        Some(["b", "a", "a.b"].map(str::to_owned).to_vec())
+    );
+}
+
+#[test]
 fn each_bad_field_is_named() {
     let with = |change: fn(&mut TaskDefinition)| {
         let mut definition = command(&["true"]);

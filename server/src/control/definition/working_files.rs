@@ -42,6 +42,13 @@ pub(super) fn check(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
     }
     for (index, input) in spec.files.iter().enumerate() {
         check_input(&format!("task.spec.files[{index}]"), input)?;
+        let is_same = |earlier: &TaskInput| earlier.path == input.path && earlier.to == input.to;
+        if let Some(earlier) = spec.files[..index].iter().position(is_same) {
+            return Err(Refusal::invalid(
+                format!("task.spec.files[{index}]"),
+                format!("puts the same there as files[{earlier}]; name it once"),
+            ));
+        }
     }
     for (index, collect) in spec.collect.iter().enumerate() {
         check_collect(&format!("task.spec.collect[{index}]"), collect)?;

@@ -60,15 +60,13 @@ pub async fn write_file<E: From<Refusal>>(
     let content = IncomingFile::receive(app, parts, &mut room).await?;
     let session = match found {
         Some(session) => session,
-        None => {
-            match namespace::ensure_session(app, &header.namespace, &header.session_id).await {
-                Ok((_, session)) => session,
-                Err(refusal) => {
-                    content.give_up(app).await;
-                    return Err(refusal.into());
-                }
+        None => match namespace::ensure_session(app, &header.namespace, &header.session_id).await {
+            Ok((_, session)) => session,
+            Err(refusal) => {
+                content.give_up(app).await;
+                return Err(refusal.into());
             }
-        }
+        },
     };
     let file = written_file(
         app,

@@ -31,7 +31,9 @@ pub async fn list_monitors(
         session => Some(namespace::find_session(app, &request.namespace, session).await?),
     };
     let name = namespace::valid_namespace(&request.namespace)?;
-    let scope = ["list monitors", name, &request.session_id];
+    // not the session's id, which may stand for another one by the next page
+    let session_number = session.map_or_else(String::new, |session| session.0.to_string());
+    let scope = ["list monitors", name, &session_number];
     let before = page_token::decode(&scope, &request.page_token)?
         .map(|position| position.parse::<TaskId>())
         .transpose()
@@ -42,8 +44,7 @@ pub async fn list_monitors(
     let pool = app.store.pool();
     // one more than asked for tells whether there is another page
     let mut rows =
-        monitors::list_standings(pool, namespace_id, session, before, limit as i64 + 1)
-            .await?;
+        monitors::list_standings(pool, namespace_id, session, before, limit as i64 + 1).await?;
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     let next_page_token = match rows.last() {

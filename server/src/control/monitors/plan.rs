@@ -76,8 +76,10 @@ pub fn read(
         }
     };
     WakeOn::parse(schedule)?;
+    let parsed = Schedule::parse(schedule)?;
+    Schedule::check_form(schedule)?;
     Ok(MonitorDefinition {
-        schedule: Schedule::parse(schedule)?,
+        schedule: parsed,
         overlap,
         keep_firings,
         firings: TaskDefinition {

@@ -1,5 +1,6 @@
 //! When a monitor fires. Pure: time comes in, and is the database's.
 
+use super::cron_form;
 use crate::{
     control::{
         refusal::Refusal,
@@ -25,6 +26,8 @@ const INTERVAL_RANGE: [Duration; 2] = [
 ];
 const MAX_JITTER: Duration = Duration::from_secs(60 * 60);
 const MAX_EXPRESSION: usize = 256;
+const CRON_FIELD: &str = "task.schedule.cron.expression";
+const FIVE_FIELDS: &str = "write five fields: minute, hour, day of month, month, day of week, such as `*/15 8-18 * * MON-FRI`";
 /// Times of a cron expression whose distances are held against the minimum interval.
 const CRON_SAMPLE: usize = 64;
 
@@ -90,6 +93,23 @@ impl Schedule {
         })
     }
 
+    /// Checks what a new schedule says beyond what [`Self::parse`] needs, so that nothing in it goes unheeded.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidField`], naming the field from `task.schedule.` on.
+    pub fn check_form(schedule: &MonitorSchedule) -> Result<(), Refusal> {
+        match &schedule.when {
+            Some(WireWhen::Cron(cron)) => cron_form::check(&cron.expression).map_err(|problem| {
+                Refusal::invalid(CRON_FIELD, format!("{problem}; {FIVE_FIELDS}"))
+            }),
+            Some(WireWhen::At(_)) if schedule.max_firings > 1 => Err(Refusal::invalid(
+                "task.schedule.max_firings",
+                "does not go with `at`, which fires once",
+            )),
+            Some(WireWhen::At(_) | WireWhen::Interval(_)) | None => Ok(()),
+        }
+    }
+
     /// Checks that it fires at all, and not more often than every `minimum`.
     ///
     /// # Errors
@@ -108,16 +128,15 @@ impl Schedule {
             }
             When::Every(_) => Ok(()),
             When::Cron { cron, zone } => {
-                const FIELD: &str = "task.schedule.cron.expression";
                 let mut before = next_by_cron(cron, *zone, now).ok_or_else(|| {
-                    Refusal::invalid(FIELD, "never comes: there is no such date in any year")
+                    Refusal::invalid(CRON_FIELD, "never comes: there is no such date in any year")
                 })?;
                 for _ in 0..CRON_SAMPLE {
                     let Some(next) = next_by_cron(cron, *zone, before) else {
                         break;
                     };
                     if (next - before).to_std().unwrap_or_default() < minimum {
-                        return Err(too_often(FIELD));
+                        return Err(too_often(CRON_FIELD));
                     }
                     before = next;
                 }
@@ -178,10 +197,8 @@ impl Schedule {
 }
 
 fn parse_cron(cron: &CronSchedule) -> Result<When, Refusal> {
-    const FIELD: &str = "task.schedule.cron.expression";
-    let wanted = "write five fields: minute, hour, day of month, month, day of week, such as `*/15 8-18 * * MON-FRI`";
     if cron.expression.len() > MAX_EXPRESSION || cron.expression.split_whitespace().count() != 5 {
-        return Err(Refusal::invalid(FIELD, wanted));
+        return Err(Refusal::invalid(CRON_FIELD, FIVE_FIELDS));
     }
     let parser = CronParser::builder()
         .seconds(Seconds::Disallowed)
@@ -189,7 +206,7 @@ fn parse_cron(cron: &CronSchedule) -> Result<When, Refusal> {
         .build();
     let parsed = parser
         .parse(&cron.expression)
-        .map_err(|error| Refusal::invalid(FIELD, format!("{error}; {wanted}")))?;
+        .map_err(|error| Refusal::invalid(CRON_FIELD, format!("{error}; {FIVE_FIELDS}")))?;
     let zone = match cron.time_zone.as_str() {
         "" => Tz::UTC,
         name => name.parse().map_err(|_| {

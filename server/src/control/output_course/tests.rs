@@ -150,6 +150,22 @@ fn a_run_has_ended_when_nothing_can_append_to_it() {
 }
 
 #[test]
+fn a_task_that_has_not_run_has_all_to_come_until_it_ends() {
+    for (state, ended) in [
+        (TaskState::Queued, false),
+        (TaskState::AwaitingInput, false),
+        (TaskState::Canceled, true),
+        (TaskState::Failed, true),
+    ] {
+        assert_eq!(
+            has_ended(&standing(state, 0, (0, 0)), 0),
+            ended,
+            "{state:?}"
+        );
+    }
+}
+
+#[test]
 fn positions_of_a_request_are_checked() {
     let position = |stream, offset| OutputPosition { stream, offset };
     assert_eq!(OutputCourse::from_request(&[]).ok(), Some(both()));

@@ -3,9 +3,6 @@
 use super::text_lines::TextLine;
 use std::collections::VecDeque;
 
-/// Room that is kept for the line that says how many are left out.
-const MARKER_BYTES: usize = 48;
-
 /// What a line is to an extract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worth {
@@ -41,8 +38,8 @@ pub(super) struct Extract {
     /// Pieces that came, their text and the lines that ended in them.
     seen: Position,
     raw: u64,
-    wanted: Vec<Piece>,
-    wanted_bytes: usize,
+    /// Each with what the text comes to that ends with it.
+    wanted: Vec<(Piece, Shape)>,
     n_wanted: usize,
     is_full: bool,
     after_left: usize,
@@ -72,6 +69,15 @@ struct Position {
     lines: u64,
 }
 
+/// What a text comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shape {
+    /// Its length, the markers in it included.
+    bytes: usize,
+    /// Whether it ends within a line.
+    is_in_a_line: bool,
+}
+
 /// A piece with where it stands.
 #[derive(Clone, Debug)]
 struct Piece {
@@ -87,7 +93,6 @@ impl Extract {
             seen: Position::default(),
             raw: 0,
             wanted: Vec::new(),
-            wanted_bytes: 0,
             n_wanted: 0,
             is_full: false,
             after_left: 0,
@@ -137,52 +142,80 @@ impl Extract {
 
     /// The text and the counts; `unfinished` says that the last line has no end, and is a line all the same.
     pub(super) fn finish(mut self, unfinished: bool) -> Extracted {
-        let wanted_to = self.wanted.last().map_or(0, |piece| piece.to.pieces);
-        let mut room = self.limits.budget.saturating_sub(self.wanted_bytes);
-        let mut last: VecDeque<Piece> = VecDeque::new();
-        let mut first_room = room.saturating_sub(MARKER_BYTES);
-        while let Some(piece) = self.last.pop_back() {
-            let length = piece.line.shown_len();
-            // Right behind what is wanted, or at the very beginning, no marker is needed.
-            let needs_marker = piece.from.pieces > wanted_to;
-            let limit = if needs_marker && wanted_to > 0 {
-                first_room
-            } else {
-                room
-            };
-            if piece.from.pieces < wanted_to || length > limit {
-                break;
-            }
-            room -= length;
-            first_room = first_room.saturating_sub(length);
-            last.push_front(piece);
+        let mut last_from = self.choose_last();
+        while last_from == self.last.len() && !self.fits_to_the_end() {
+            self.wanted.pop();
+            last_from = self.choose_last();
         }
         let mut out = Extracted {
             n_wanted: self.n_wanted as u64,
             ..Extracted::default()
         };
         let mut at = Position::default();
+        let mut is_in_a_line = false;
         let (mut shown_raw, mut shown_lines) = (0, 0);
-        let has_wanted = wanted_to > 0;
-        for piece in self.wanted.iter().chain(&last) {
-            if piece.from.pieces > at.pieces && (has_wanted || !out.text.is_empty()) {
-                mark(&mut out.text, at, piece.from);
+        let has_wanted = !self.wanted.is_empty();
+        let wanted = self.wanted.iter().map(|(piece, _)| piece);
+        for piece in wanted.chain(self.last.range(last_from..)) {
+            if has_wanted {
+                let marker = mark(at, piece.from, is_in_a_line, true);
+                is_in_a_line &= marker.is_empty();
+                out.text.push_str(&marker);
             }
             out.text.push_str(&piece.line.text);
             if piece.line.is_ended {
                 out.text.push('\n');
             }
+            is_in_a_line = piece.is_in_a_line_after(is_in_a_line);
             shown_raw += piece.line.raw;
             shown_lines += piece.to.lines - piece.from.lines;
             at = piece.to;
         }
-        if has_wanted && self.seen.pieces > at.pieces {
-            mark(&mut out.text, at, self.seen);
+        if has_wanted {
+            out.text.push_str(&mark(at, self.seen, is_in_a_line, false));
         }
         let ends_in_it = at.pieces == self.seen.pieces;
         out.omitted_bytes = self.raw - shown_raw;
         out.omitted_lines = self.seen.lines - shown_lines + u64::from(unfinished && !ends_in_it);
         out
+    }
+
+    /// From which of the last lines on they fit behind what is wanted, with the marker between.
+    fn choose_last(&self) -> usize {
+        let (to, shape) = self.wanted_end();
+        let room = self.limits.budget.saturating_sub(shape.bytes);
+        let mut chosen = self.last.len();
+        let mut bytes = 0;
+        for (index, piece) in self.last.iter().enumerate().rev() {
+            bytes += piece.line.shown_len();
+            if piece.from.pieces < to.pieces || bytes > room {
+                break;
+            }
+            let marker = if self.wanted.is_empty() {
+                0
+            } else {
+                mark(to, piece.from, shape.is_in_a_line, true).len()
+            };
+            if marker + bytes <= room {
+                chosen = index;
+            }
+        }
+        chosen
+    }
+
+    /// Whether there is room to tell of what comes after the wanted lines.
+    fn fits_to_the_end(&self) -> bool {
+        let (to, shape) = self.wanted_end();
+        self.wanted.is_empty()
+            || shape.bytes + mark(to, self.seen, shape.is_in_a_line, false).len()
+                <= self.limits.budget
+    }
+
+    /// Where the wanted lines end, and what their text comes to.
+    fn wanted_end(&self) -> (Position, Shape) {
+        self.wanted
+            .last()
+            .map_or_else(Default::default, |(piece, shape)| (piece.to, *shape))
     }
 
     fn keep_last(&mut self, piece: &Piece) {
@@ -205,38 +238,53 @@ impl Extract {
         if self.is_full {
             return;
         }
-        let shown_to = self.wanted.last().map_or(0, |piece| piece.to.pieces);
-        let before_bytes: usize = before.iter().map(|piece| piece.line.shown_len()).sum();
-        let first = before.front().unwrap_or(&piece);
-        let marker = if first.from.pieces > shown_to {
-            MARKER_BYTES
-        } else {
-            0
-        };
-        let length = piece.line.shown_len();
-        // At the end, too, there may be something to tell of.
-        let room = self
-            .limits
-            .wanted_budget
-            .saturating_sub(self.wanted_bytes + MARKER_BYTES);
-        if marker + before_bytes + length <= room {
-            self.wanted_bytes += marker + before_bytes + length;
-            self.wanted.extend(before);
-            self.wanted.push(piece);
-        } else if MARKER_BYTES + length <= room {
-            self.wanted_bytes += MARKER_BYTES + length;
-            self.wanted.push(piece);
-        } else {
-            self.is_full = true;
+        let (to, shape) = self.wanted_end();
+        let with_before = before.iter().chain([&piece]);
+        if self.keep_if_it_fits(to, shape, with_before) {
+            return;
         }
+        self.is_full = !self.keep_if_it_fits(to, shape, [&piece]);
+    }
+
+    /// Keeps pieces behind the wanted ones, which end at `to`, if all of them fit. What comes behind them is told of later,
+    /// where there may be nothing.
+    fn keep_if_it_fits<'a>(
+        &mut self,
+        mut to: Position,
+        mut shape: Shape,
+        pieces: impl IntoIterator<Item = &'a Piece>,
+    ) -> bool {
+        let mut kept = Vec::new();
+        for piece in pieces {
+            let marker = mark(to, piece.from, shape.is_in_a_line, true);
+            let is_in_a_line = shape.is_in_a_line && marker.is_empty();
+            shape = Shape {
+                bytes: shape.bytes + marker.len() + piece.line.shown_len(),
+                is_in_a_line: piece.is_in_a_line_after(is_in_a_line),
+            };
+            if shape.bytes > self.limits.wanted_budget {
+                return false;
+            }
+            to = piece.to;
+            kept.push((piece.clone(), shape));
+        }
+        self.wanted.append(&mut kept);
+        true
     }
 }
 
-/// Says what is left out between two places, unless that would be longer than it.
-fn mark(text: &mut String, from: Position, to: Position) {
+impl Piece {
+    /// Whether a text that ends with it ends within a line; `is_in_a_line` says so of the text before it.
+    fn is_in_a_line_after(&self, is_in_a_line: bool) -> bool {
+        !self.line.is_ended && (is_in_a_line || !self.line.text.is_empty())
+    }
+}
+
+/// What stands for what is left out between two places: how much it is, unless that would be longer than it.
+/// `is_in_a_line` says that the text before it ends within a line, which then must end before anything `follows`.
+fn mark(from: Position, to: Position, is_in_a_line: bool, follows: bool) -> String {
     let left_out = to.shown_bytes - from.shown_bytes;
     let lines = to.lines - from.lines;
-    let is_in_a_line = !text.is_empty() && !text.ends_with('\n');
     let line_break = if is_in_a_line { "\n" } else { "" };
     let marker = match lines {
         0 => format!("{line_break}[part of a line left out]\n"),
@@ -244,8 +292,10 @@ fn mark(text: &mut String, from: Position, to: Position) {
         lines => format!("{line_break}[{lines} lines left out]\n"),
     };
     if marker.len() as u64 <= left_out {
-        text.push_str(&marker);
-    } else if is_in_a_line && left_out > 0 {
-        text.push('\n');
+        marker
+    } else if follows && left_out > 0 {
+        line_break.to_owned()
+    } else {
+        String::new()
     }
 }

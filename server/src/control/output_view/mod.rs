@@ -2,11 +2,14 @@
 //! within a budget and exact counts of what is not in it come out.
 //!
 //! Reading order: [`text_lines`] (from bytes to clean lines), [`error_lines`] (which lines look like errors),
-//! [`extract`] (which lines are shown), [`view`] (both together).
+//! [`extract`] (which lines are shown), [`view`] (both together). [`line_search`] looks for one line among the same
+//! clean ones while they come.
 
 mod error_lines;
 mod extract;
+mod line_search;
 mod text_lines;
 mod view;
 
+pub use line_search::{Found, LineSearch};
 pub use view::{Shown, View, ViewKind};

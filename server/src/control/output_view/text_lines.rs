@@ -14,6 +14,15 @@ pub(super) struct TextLine {
     pub(super) raw: u64,
     /// Whether a line break is its end.
     pub(super) is_ended: bool,
+    /// Where its text came from, if that is [traced](TextLines::traced).
+    pub(super) places: Places,
+}
+
+/// Where the bytes of a text stand in what they were made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// From this byte of the text on, the text is as it came from this byte of the stream on.
+    runs: Vec<(usize, u64)>,
 }
 
 /// Makes lines of bytes.
@@ -22,6 +31,8 @@ pub(super) struct TextLines {
     /// Longest piece of a line, in bytes of text.
     max_piece: usize,
     text: String,
+    /// Of the text, if they are wanted.
+    places: Option<Places>,
     /// Bytes behind the lines that were given so far.
     given: u64,
     /// Bytes that came.
@@ -56,18 +67,53 @@ impl TextLine {
     }
 }
 
+impl Places {
+    /// Where this byte of the text stands among all bytes that came; none where places are not traced, or nothing is
+    /// shown.
+    pub(super) fn of(&self, at: usize) -> Option<u64> {
+        let begun = self.runs.partition_point(|(text, _)| *text <= at);
+        let (text, came) = self.runs.get(begun.checked_sub(1)?)?;
+        Some(came + (at - text) as u64)
+    }
+
+    fn note(&mut self, at: usize, came: u64) {
+        if self.of(at) != Some(came) {
+            self.runs.push((at, came));
+        }
+    }
+}
+
 impl TextLines {
     /// Pieces of lines have at most `max_piece` bytes of text, and at least 4.
     pub(super) fn new(max_piece: usize) -> Self {
         Self {
             max_piece: max_piece.max(4),
             text: String::new(),
+            places: None,
             given: 0,
             came: 0,
             settled: 0,
             state: State::Text,
             partial: Vec::new(),
             is_returned: false,
+        }
+    }
+
+    /// The same, with the places of the lines.
+    pub(super) fn traced(max_piece: usize) -> Self {
+        Self {
+            places: Some(Places::default()),
+            ..Self::new(max_piece)
+        }
+    }
+
+    /// The last line as it stands, which more may be added to.
+    pub(super) fn unfinished(&self) -> TextLine {
+        TextLine {
+            text: self.text.clone(),
+            raw: self.came - self.given,
+            is_ended: false,
+            places: self.places.clone().unwrap_or_default(),
         }
     }
 
@@ -82,6 +128,7 @@ impl TextLines {
         while let Some((first, behind)) = rest.split_first() {
             let plain = self.plain_run(rest);
             if plain > 0 {
+                self.note_place(self.came);
                 self.text
                     .push_str(std::str::from_utf8(&rest[..plain]).unwrap_or_default());
                 self.came += plain as u64;
@@ -180,7 +227,7 @@ impl TextLines {
             }
             b'\r' => self.is_returned = true,
             0x1b => self.state = State::Escape,
-            b'\t' | b' '..=b'~' => self.put(char::from(byte), give),
+            b'\t' | b' '..=b'~' => self.put(char::from(byte), self.came - 1, give),
             0x80.. => self.take_partial(byte, give),
             // other control characters show nothing
             _ => {}
@@ -192,9 +239,10 @@ impl TextLines {
         match std::str::from_utf8(&self.partial) {
             Ok(text) => {
                 let character = text.chars().next();
+                let from = self.came - self.partial.len() as u64;
                 self.partial.clear();
                 if let Some(character) = character.filter(|character| !character.is_control()) {
-                    self.put(character, give);
+                    self.put(character, from, give);
                 }
             }
             Err(error) => {
@@ -212,15 +260,18 @@ impl TextLines {
     /// One character for bytes that are none; `behind` bytes came after them.
     fn replace_partial(&mut self, behind: u64, give: &mut impl FnMut(TextLine)) {
         if !self.partial.is_empty() {
+            let from = self.came - behind - self.partial.len() as u64;
             self.partial.clear();
-            self.put('?', give);
+            self.put('?', from, give);
             self.settled = self.came - behind;
         }
     }
 
-    fn put(&mut self, character: char, give: &mut impl FnMut(TextLine)) {
+    /// Adds a character that begins with byte `from` of those that came.
+    fn put(&mut self, character: char, from: u64, give: &mut impl FnMut(TextLine)) {
         if std::mem::take(&mut self.is_returned) {
             self.text.clear();
+            self.take_places();
         }
         if self.text.len() + character.len_utf8() > self.max_piece {
             let raw = self.settled.max(self.given) - self.given;
@@ -229,9 +280,22 @@ impl TextLines {
                 text: std::mem::take(&mut self.text),
                 raw,
                 is_ended: false,
+                places: self.take_places(),
             });
         }
+        self.note_place(from);
         self.text.push(character);
+    }
+
+    /// What is added to the text next begins with byte `from` of those that came.
+    fn note_place(&mut self, from: u64) {
+        if let Some(places) = &mut self.places {
+            places.note(self.text.len(), from);
+        }
+    }
+
+    fn take_places(&mut self) -> Places {
+        self.places.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn flush(&mut self, give: &mut impl FnMut(TextLine)) {
@@ -248,6 +312,7 @@ impl TextLines {
             text: std::mem::take(&mut self.text),
             raw,
             is_ended,
+            places: self.take_places(),
         });
     }
 }
@@ -258,7 +323,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn lines(data: &[u8], lengths: &[usize], is_complete: bool) -> (Vec<TextLine>, u64) {
-        let mut lines = TextLines::new(40);
+        let mut lines = TextLines::traced(40);
         let mut given = Vec::new();
         let mut rest = data;
         for length in lengths.iter().cycle() {
@@ -322,6 +387,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_place_is_found_behind_what_is_not_shown() {
+        let mut lines = TextLines::traced(40);
+        let mut given = Vec::new();
+        lines.feed(b"\x1b[31merr\x1b[0mor\n10%\rd\xe6\x97o", |line| {
+            given.push(line)
+        });
+        let places = |line: &TextLine| -> Vec<Option<u64>> {
+            (0..line.text.len()).map(|at| line.places.of(at)).collect()
+        };
+        let error: Vec<Option<u64>> = [5, 6, 7, 12, 13].map(Some).to_vec();
+        assert_eq!((given.len(), places(&given[0])), (1, error));
+        let unfinished = lines.unfinished();
+        assert_eq!(unfinished.text, "d?o");
+        assert_eq!(places(&unfinished), [Some(19), Some(20), Some(22)]);
+        assert_eq!(Places::default().of(0), None);
+    }
+
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             Just(b"\n".to_vec()),
@@ -356,6 +439,11 @@ mod tests {
                 came += line.raw;
                 prop_assert!(line.text.len() <= 40 && !line.text.contains(['\n', '\r', '\x1b']));
                 prop_assert!(shown <= came, "never larger than what is behind it");
+                for (at, byte) in line.text.bytes().enumerate() {
+                    let from = line.places.of(at).and_then(|from| usize::try_from(from).ok());
+                    let came = from.and_then(|from| data.get(from));
+                    prop_assert!(byte == b'?' || came == Some(&byte), "{at} of {line:?}");
+                }
             }
         }
 

@@ -210,7 +210,7 @@ fn split(line: TextLine, longest: usize) -> Vec<TextLine> {
         pieces.push(TextLine {
             text: piece.to_owned(),
             raw: piece.len() as u64,
-            is_ended: false,
+            ..TextLine::default()
         });
         raw = raw.saturating_sub(piece.len() as u64);
         rest = behind;
@@ -224,6 +224,7 @@ fn split(line: TextLine, longest: usize) -> Vec<TextLine> {
         text,
         raw,
         is_ended: line.is_ended,
+        ..TextLine::default()
     });
     pieces
 }

@@ -15,6 +15,7 @@ fn one_of_each() -> Vec<Refusal> {
             candidates: vec![text(), text()],
         },
         Refusal::NameTaken { name: text() },
+        Refusal::NameTwice { name: text() },
         Refusal::KeyConflict { key: text() },
         Refusal::RequestIdConflict { request_id: text() },
         Refusal::RequestTaskDeleted { task: text() },

@@ -73,6 +73,32 @@ fn what_is_left_out_is_not_told_where_that_would_be_longer() {
 }
 
 #[test]
+fn what_fits_is_shown_to_the_last_byte() {
+    // No marker is printed, so none takes room.
+    let text = numbered(8);
+    for kind in [grep("line", 0, 0, 10), ViewKind::Tail] {
+        let shown = show(kind, text.len(), text.as_bytes());
+        assert_eq!((shown.text.as_str(), shown.omitted_bytes), (&*text, 0));
+    }
+    // What is left out is told of, unless that would be longer than it; then some lines make room for it.
+    let shown = show(grep("line", 0, 0, 10), text.len() - 1, text.as_bytes());
+    assert_eq!((shown.text, shown.omitted_bytes), (numbered(7), 9));
+    let shown = show(grep("line", 0, 0, 100), text.len(), numbered(60).as_bytes());
+    let expected = format!("{}[55 lines left out]\n", numbered(5));
+    assert_eq!((shown.text, shown.omitted_lines), (expected, 55));
+    let errors = "error: 1\n".repeat(7);
+    let shown = show(ViewKind::Errors, 96, errors.as_bytes());
+    assert_eq!((shown.text.as_str(), shown.omitted_bytes), (&*errors, 0));
+}
+
+#[test]
+fn a_line_that_is_cut_at_the_end_gets_no_line_break() {
+    let shown = show(grep("x", 0, 0, 1), 64, &[b'x'; 70]);
+    assert_eq!(shown.text, "x".repeat(64));
+    assert_eq!((shown.looked_at, shown.omitted_bytes), (70, 6));
+}
+
+#[test]
 fn errors_are_shown_with_their_report_and_the_last_lines() {
     let mut text = numbered(100);
     text.push_str("Traceback (most recent call last):\n  File \"a.py\", line 1\n    boom()\nValueError: bad\n");
