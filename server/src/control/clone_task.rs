@@ -5,7 +5,7 @@ use super::{
     create_task::{self, Origin, Owner},
     definition, definition_mask, get_task, namespace,
     refusal::Refusal,
-    resolve,
+    resolve, task_secrets,
 };
 use crate::{
     app::App,
@@ -51,12 +51,15 @@ pub async fn clone_task(
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let old = get_task::read_task(app, found.id).await?.task;
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-    let meant = CloneTaskRequest {
+    let mut meant = CloneTaskRequest {
         request_id: String::new(),
         task: old.id.clone(),
         session_id: String::new(),
         ..request.clone()
     };
+    if let Some(changes) = &mut meant.changes {
+        changes.secrets.clear();
+    }
     let owner = Owner {
         namespace: namespace::name_or_default(&request.namespace),
         namespace_id,
@@ -64,8 +67,14 @@ pub async fn clone_task(
         session: found.session,
     };
     let has_ended = copied_task::is_terminal(&old);
+    let secrets = if paths.iter().any(|path| path == "secrets") {
+        Vec::new()
+    } else {
+        task_secrets::copied(&old, Vec::new())?
+    };
     let mut copied = TaskDefinition {
         name: String::new(),
+        secrets,
         ..copied_task::definition_of(old)
     };
     definition_mask::take_over("change_mask", &paths, &changes, &mut copied)?;

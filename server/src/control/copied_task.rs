@@ -44,6 +44,8 @@ pub(super) fn definition_of(task: SessionTask) -> TaskDefinition {
         wake_policy: task.wake_policy,
         group_wake: task.group_wake,
         schedule: None,
+        // see `task_secrets::copied`
+        secrets: Vec::new(),
     }
 }
 

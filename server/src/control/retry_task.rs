@@ -8,7 +8,7 @@ use super::{
     monitors::plan,
     namespace,
     refusal::Refusal,
-    resolve,
+    resolve, task_secrets,
 };
 use crate::{
     app::App,
@@ -18,7 +18,7 @@ use crate::{
 use prost::Message;
 use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
-use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse};
+use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse, TaskDefinition};
 
 /// Creates a task that repeats one that has ended. It keeps everything but key, hold and times. Where the parent gets no
 /// children any more, the new task is a root of its own; but not if `caller`, what runs inside a task, asks for it, which
@@ -55,6 +55,7 @@ pub async fn retry_task(
             request_id: String::new(),
             task: old.id.clone(),
             session_id: String::new(),
+            secrets: Vec::new(),
             ..request.clone()
         }
         .encode_to_vec(),
@@ -83,7 +84,11 @@ pub async fn retry_task(
         fingerprint,
         needs_parent: caller.is_some(),
     };
-    let definition = definition::parse(copied_task::definition_of(old))?;
+    let secrets = task_secrets::copied(&old, request.secrets)?;
+    let definition = definition::parse(TaskDefinition {
+        secrets,
+        ..copied_task::definition_of(old)
+    })?;
     let stored = copied_task::store_copy(app, &owner, definition, copy).await?;
     if stored.is_new {
         let link = Change::new(found.id, Event::Enrich, Content::RetriedAs(stored.id));
