@@ -14,7 +14,7 @@ mod error_chain;
 pub mod events;
 pub mod grpc;
 pub mod key_ring;
-mod objects;
+pub mod objects;
 pub mod output;
 mod serve_error;
 mod server;

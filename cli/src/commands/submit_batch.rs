@@ -30,7 +30,10 @@ pub async fn create_batch(
     let request = BatchCreateTasksRequest {
         namespace: connection.namespace(),
         session_id: session_id.to_owned(),
-        tasks: files.into_iter().map(definition).collect(),
+        tasks: files
+            .into_iter()
+            .map(definition)
+            .collect::<Result<_, _>>()?,
         atomic,
         request_id: Uuid::new_v4().simple().to_string(),
     };

@@ -2,7 +2,7 @@
 
 use taskyard_proto::v1::{
     CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, OutputStream, ResultSource,
-    SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
+    SecretSource, SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -40,6 +40,15 @@ pub fn group_wake(group_wake: GroupWake) -> &'static str {
         GroupWake::Unspecified | GroupWake::Each => "each",
         GroupWake::AllDone => "all_done",
         GroupWake::FirstFailed => "first_failed",
+    }
+}
+
+pub fn secret_source(source: SecretSource) -> &'static str {
+    match source {
+        SecretSource::Unspecified => "unknown",
+        SecretSource::Value => "value",
+        SecretSource::WorkerEnv => "worker_env",
+        SecretSource::WorkerFile => "worker_file",
     }
 }
 
