@@ -1,9 +1,11 @@
 //! Tasks with secrets: where they can run, how a test sees that one arrived, and everything that must not show it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sqlx::AssertSqlSafe;
 use taskyard_proto::v1::{TaskDefinition, TaskSecret, task_secret::Source};
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::database::Database;
@@ -66,11 +68,12 @@ pub async fn keyed() -> &'static Deployment {
     static KEYED: OnceCell<Deployment> = OnceCell::const_new();
     KEYED
         .get_or_init(|| async {
-            let keys = write_keys(given_folder(), &[KEY]);
+            static KEYS: OnceLock<TempDir> = OnceLock::new();
+            let keys = write_keys(folder(&KEYS), &[KEY]);
             let keys = format!("--secret-key-file={}", keys.display());
-            let folder = format!("--secret-dir={}", given_folder().display());
+            let given = format!("--secret-dir={}", given_folder().display());
             let worker = WorkerPlan::new("keyed")
-                .flags(&["--slots=16", "--secret-env=YARD_GIVEN_*", &folder])
+                .flags(&["--slots=16", "--secret-env=YARD_GIVEN_*", &given])
                 .env("YARD_GIVEN_TOKEN", GIVEN_VALUE)
                 .env("YARD_KEPT_TOKEN", "kept-by-the-worker");
             Deployment::builder()
@@ -87,8 +90,12 @@ pub const GIVEN_VALUE: &str = "given-by-the-worker";
 
 /// The folder whose files the worker of [`keyed`] gives away.
 pub fn given_folder() -> &'static Path {
-    static FOLDER: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
-    FOLDER
+    static GIVEN: OnceLock<TempDir> = OnceLock::new();
+    folder(&GIVEN)
+}
+
+fn folder(place: &'static OnceLock<TempDir>) -> &'static Path {
+    place
         .get_or_init(|| {
             tempfile::tempdir().unwrap_or_else(|error| panic!("cannot make a folder: {error}"))
         })

@@ -21,7 +21,10 @@ async fn variables_and_files_of_the_worker_are_resolved_there() {
     symlink("..data/token", folder.join("token")).expect("linked");
     let path = folder.join("token").display().to_string();
     for (source, expected) in [
-        (Source::WorkerEnv("YARD_GIVEN_TOKEN".to_owned()), GIVEN_VALUE),
+        (
+            Source::WorkerEnv("YARD_GIVEN_TOKEN".to_owned()),
+            GIVEN_VALUE,
+        ),
         (Source::WorkerFile(path.clone()), &token),
     ] {
         let script = format!("{TELL}; echo; echo \"[$TOKEN]\"");
@@ -49,8 +52,14 @@ async fn what_is_not_allowed_or_not_there_fails_the_start_for_good() {
     symlink(outside.path().join("token"), &link).expect("linked");
     let file = |path: &std::path::Path| Source::WorkerFile(path.display().to_string());
     for (source, hint) in [
-        (Source::WorkerEnv("YARD_KEPT_TOKEN".to_owned()), "--secret-env"),
-        (Source::WorkerEnv("YARD_GIVEN_NOTHING".to_owned()), "has no variable"),
+        (
+            Source::WorkerEnv("YARD_KEPT_TOKEN".to_owned()),
+            "--secret-env",
+        ),
+        (
+            Source::WorkerEnv("YARD_GIVEN_NOTHING".to_owned()),
+            "has no variable",
+        ),
         (file(&outside.path().join("token")), "--secret-dir"),
         (file(&link), "--secret-dir"),
         (file(&given_folder().join("none")), "cannot read"),
@@ -60,7 +69,10 @@ async fn what_is_not_allowed_or_not_there_fails_the_start_for_good() {
         assert_eq!(error_kind(&task), "start_failed", "{task:?}");
         assert_eq!(task.run, 1, "it is not tried again: {task:?}");
         let message = task.error.clone().unwrap_or_default().message;
-        assert!(message.contains(hint) && message.contains("TOKEN"), "{message}");
+        assert!(
+            message.contains(hint) && message.contains("TOKEN"),
+            "{message}"
+        );
         for kept in ["kept-by-the-worker", "kept-in-a-file"] {
             expect_hidden("the record", &format!("{task:?}"), kept);
         }
@@ -81,11 +93,14 @@ async fn a_secret_can_be_a_file_which_goes_with_the_run() {
         ..secret("TOKEN", Source::Value(b"\xff\0 not a text \0"[..].into()))
     };
     let task = client
-        .run(&new_session("references"), with_secrets(shell(&script), vec![binary]))
+        .run(
+            &new_session("references"),
+            with_secrets(shell(&script), vec![binary]),
+        )
         .await;
     assert_eq!(task.state(), TaskState::Succeeded, "{task:?}");
     let result = client.result(&task.id).await;
-    assert_eq!(result["stdout"]["tail"], "600\n14\n***", "{result}");
+    assert_eq!(result["stdout"]["tail"], "600\n15\n***", "{result}");
     let path = std::fs::read_to_string(&told_path).expect("it was told");
     assert!(path.ends_with("/token.bin"), "{path}");
     assert!(!std::path::Path::new(&path).exists(), "{path} is left");

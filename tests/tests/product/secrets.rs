@@ -22,15 +22,21 @@ use tonic::Code;
 #[tokio::test]
 async fn a_value_reaches_the_work_and_no_read() {
     let deployment = keyed().await;
-    let (mut client, session, token) =
-        (deployment.client().await, new_session("secrets"), new_value());
+    let (mut client, session, token) = (
+        deployment.client().await,
+        new_session("secrets"),
+        new_value(),
+    );
     let held = TaskDefinition {
         hold: true,
         ..with_secrets(shell(TELL), vec![value("TOKEN", &token)])
     };
     let task = client.create(&session, held).await;
     let known = &task.secrets[0];
-    assert_eq!((known.name.as_str(), known.source()), ("TOKEN", SecretSource::Value));
+    assert_eq!(
+        (known.name.as_str(), known.source()),
+        ("TOKEN", SecretSource::Value)
+    );
     expect_hidden("the answer", &format!("{task:?}"), &token);
     assert_eq!(stored_values(deployment.database(), &task.id).await, 1);
     let stored = dump(deployment.database()).await;
@@ -47,24 +53,36 @@ async fn a_value_reaches_the_work_and_no_read() {
     client.tasks.update_task(release).await.expect("released");
     let ended = client.ended(&task.id).await;
     assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
-    assert_eq!(read(&mut client, &task.id, "stdout.log").await, told(&token));
+    assert_eq!(
+        read(&mut client, &task.id, "stdout.log").await,
+        told(&token)
+    );
     assert_eq!(ended.secrets, task.secrets, "names are known for ever");
 
     assert_eq!(stored_values(deployment.database(), &task.id).await, 0);
     expect_hidden("the database", &dump(deployment.database()).await, &token);
     expect_hidden("the record", &format!("{ended:?}"), &token);
-    expect_hidden("result.json", &client.result(&task.id).await.to_string(), &token);
+    expect_hidden(
+        "result.json",
+        &client.result(&task.id).await.to_string(),
+        &token,
+    );
     let list = ListTasksRequest {
         session_id: session.clone(),
         include_spec: true,
         ..ListTasksRequest::default()
     };
-    let listed = client.tasks.list_tasks(list).await.expect("listed").into_inner();
+    let listed = client
+        .tasks
+        .list_tasks(list)
+        .await
+        .expect("listed")
+        .into_inner();
     assert_eq!(listed.tasks[0].secrets, task.secrets);
     expect_hidden("the listing", &format!("{listed:?}"), &token);
     let mut watcher = Watcher::start(&mut client, &session, "").await;
-    match watcher.next().await.item {
-        Some(Item::Snapshot(seen)) => {
+    match watcher.next().await {
+        Item::Snapshot(seen) => {
             assert_eq!(seen.secrets, task.secrets);
             expect_hidden("the snapshot", &format!("{seen:?}"), &token);
         }
@@ -84,8 +102,15 @@ async fn another_run_of_the_task_finds_them_again() {
     let script = format!("{TELL}; [ $TASKYARD_RUN = 2 ]");
     let task = with_secrets(retried(shell(&script), 2), vec![value("TOKEN", &token)]);
     let ended = client.run(&new_session("secrets"), task).await;
-    assert_eq!((ended.state(), ended.run), (TaskState::Succeeded, 2), "{ended:?}");
-    assert_eq!(read(&mut client, &ended.id, "stdout.log").await, told(&token));
+    assert_eq!(
+        (ended.state(), ended.run),
+        (TaskState::Succeeded, 2),
+        "{ended:?}"
+    );
+    assert_eq!(
+        read(&mut client, &ended.id, "stdout.log").await,
+        told(&token)
+    );
     assert_eq!(stored_values(deployment.database(), &ended.id).await, 0);
 }
 
@@ -110,8 +135,7 @@ async fn a_cancel_in_the_queue_erases_them() {
 #[tokio::test]
 async fn only_the_holder_of_the_lease_is_told_and_only_after_the_start() {
     let deployment = keyed().await;
-    let (mut client, token, queue) =
-        (deployment.client().await, new_value(), new_session("q"));
+    let (mut client, token, queue) = (deployment.client().await, new_value(), new_session("q"));
     let mut worker = HandWorker::attach(
         &client,
         taskyard_proto::v1::Hello {
@@ -130,8 +154,15 @@ async fn only_the_holder_of_the_lease_is_told_and_only_after_the_start() {
     expect_hidden("the offer", &format!("{offer:?}"), &token);
     let lease = lease_of(&offer);
     let early = ask(&mut client, &lease).await;
-    expect_refused("before the start", early, Code::FailedPrecondition, "WRONG_STATE");
-    let started = worker.report(&lease, 1, Report::Start(StartReport {})).await;
+    expect_refused(
+        "before the start",
+        early,
+        Code::FailedPrecondition,
+        "WRONG_STATE",
+    );
+    let started = worker
+        .report(&lease, 1, Report::Start(StartReport {}))
+        .await;
     assert_eq!(started, Verdict::Applied);
 
     let secrets = ask(&mut client, &lease).await.expect("it holds the lease");
@@ -146,7 +177,10 @@ async fn only_the_holder_of_the_lease_is_told_and_only_after_the_start() {
         let refused = ask(&mut client, &stranger).await;
         expect_refused("a stranger", refused, Code::Aborted, "LEASE_LOST");
     }
-    assert_eq!(worker.report(&lease, 2, exited(0, 0)).await, Verdict::Applied);
+    assert_eq!(
+        worker.report(&lease, 2, exited(0, 0)).await,
+        Verdict::Applied
+    );
     let late = ask(&mut client, &lease).await;
     expect_refused("after the end", late, Code::Aborted, "LEASE_LOST");
 }
@@ -157,7 +191,12 @@ async fn values_need_a_key_and_references_do_not() {
     let session = new_session("secrets");
     let with_value = || with_secrets(shell("true"), vec![value("TOKEN", &new_value())]);
     let refused = client.try_create(&session, with_value()).await;
-    let status = expect_refused("no key", refused, Code::FailedPrecondition, "SECRET_KEY_MISSING");
+    let status = expect_refused(
+        "no key",
+        refused,
+        Code::FailedPrecondition,
+        "SECRET_KEY_MISSING",
+    );
     assert!(status.message().contains("--secret-key-file"), "{status:?}");
     let batch = BatchCreateTasksRequest {
         session_id: session.clone(),
@@ -166,7 +205,12 @@ async fn values_need_a_key_and_references_do_not() {
         ..BatchCreateTasksRequest::default()
     };
     let refused = client.tasks.batch_create_tasks(batch).await;
-    expect_refused("no key", refused, Code::FailedPrecondition, "SECRET_KEY_MISSING");
+    expect_refused(
+        "no key",
+        refused,
+        Code::FailedPrecondition,
+        "SECRET_KEY_MISSING",
+    );
     let reference = secret("TOKEN", Source::WorkerEnv("YARD_GIVEN_TOKEN".to_owned()));
     let held = TaskDefinition {
         hold: true,
@@ -228,7 +272,9 @@ async fn what_is_run_again_needs_its_values_again() {
     let (session, token) = (new_session("secrets"), new_value());
     let reference = secret("GIVEN", Source::WorkerEnv("YARD_GIVEN_TOKEN".to_owned()));
     let secrets = vec![value("TOKEN", &token), reference];
-    let old = client.run(&session, with_secrets(shell(TELL), secrets)).await;
+    let old = client
+        .run(&session, with_secrets(shell(TELL), secrets))
+        .await;
     assert_eq!(old.state(), TaskState::Succeeded, "{old:?}");
 
     let retry = |secrets| RetryTaskRequest {
@@ -242,13 +288,27 @@ async fn what_is_run_again_needs_its_values_again() {
     assert!(status.message().contains("TOKEN"), "{status:?}");
     assert!(!status.message().contains("GIVEN"), "{status:?}");
     let token = new_value();
-    let retried = client.tasks.retry_task(retry(vec![value("TOKEN", &token)])).await;
-    let retried = retried.expect("all is there").into_inner().task.unwrap_or_default();
-    let names: Vec<&str> = retried.secrets.iter().map(|secret| secret.name.as_str()).collect();
+    let retried = client
+        .tasks
+        .retry_task(retry(vec![value("TOKEN", &token)]))
+        .await;
+    let retried = retried
+        .expect("all is there")
+        .into_inner()
+        .task
+        .unwrap_or_default();
+    let names: Vec<&str> = retried
+        .secrets
+        .iter()
+        .map(|secret| secret.name.as_str())
+        .collect();
     assert_eq!(names, ["GIVEN", "TOKEN"]);
     let ended = client.ended(&retried.id).await;
     assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
-    assert_eq!(read(&mut client, &ended.id, "stdout.log").await, told(&token));
+    assert_eq!(
+        read(&mut client, &ended.id, "stdout.log").await,
+        told(&token)
+    );
 
     let clone = |secrets, paths: &[&str]| CloneTaskRequest {
         task: old.id.clone(),
@@ -291,7 +351,9 @@ async fn keys_are_replaced_by_adding_one_in_front() {
     let task = with_secrets(shell("true"), vec![value("TOKEN", &token)]);
     client.create(&new_session("secrets"), task).await;
     let lease = lease_of(&worker.offer().await);
-    let started = worker.report(&lease, 1, Report::Start(StartReport {})).await;
+    let started = worker
+        .report(&lease, 1, Report::Start(StartReport {}))
+        .await;
     assert_eq!(started, Verdict::Applied);
 
     write_keys(folder.path(), &[OTHER_KEY]);
@@ -303,7 +365,9 @@ async fn keys_are_replaced_by_adding_one_in_front() {
     write_keys(folder.path(), &[OTHER_KEY, KEY]);
     let rotated = deployment.add_server().await;
     let mut rotated = Client::connect(&deployment.endpoint_of(rotated)).await;
-    let secrets = ask(&mut rotated, &lease).await.expect("the old key still decrypts");
+    let secrets = ask(&mut rotated, &lease)
+        .await
+        .expect("the old key still decrypts");
     assert_eq!(secrets, [value("TOKEN", &token)]);
     deployment.remove().await;
 }

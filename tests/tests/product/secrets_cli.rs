@@ -17,7 +17,9 @@ async fn run_takes_a_secret_from_a_variable_a_file_or_a_pipe() {
         .env("TOKEN", &token);
     for from in ["TOKEN", &from_file, "TOKEN=-"] {
         let arguments = ["run", "--secret", from, "--", "sh", "-c", &script];
-        let finished = command_line.run_with_input(&arguments, token.as_bytes()).await;
+        let finished = command_line
+            .run_with_input(&arguments, token.as_bytes())
+            .await;
         let finished = finished.expect_code(0);
         assert_eq!(finished.text(), format!("{} ***\n", told(&token)), "{from}");
     }
@@ -63,7 +65,11 @@ async fn a_task_file_names_secrets_and_what_repeats_it_gives_them_again() {
     assert_eq!(output.text().trim_end(), told(&token));
     for verb in ["retry", "clone", "restart"] {
         let refused = command_line.run(&[verb, "t1"]).await.expect_code(1);
-        assert!(refused.stderr.contains("TOKEN"), "{verb}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains("TOKEN"),
+            "{verb}: {}",
+            refused.stderr
+        );
         let accepted = [verb, "t1", "--secret", "TOKEN"];
         command_line.run(&accepted).await.expect_code(0);
     }
