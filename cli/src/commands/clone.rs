@@ -69,7 +69,8 @@ pub async fn execute(
         namespace: connection.namespace(),
         session_id: reference.session_id,
         task: reference.task,
-        changes: Some(changes),
+        // without a change named, none may be there
+        changes: (!paths.is_empty()).then_some(changes),
         change_mask: Some(prost_types::FieldMask { paths }),
         request_id: Uuid::new_v4().simple().to_string(),
     };
