@@ -19,7 +19,7 @@ const VALUE_BYTES_MAX: u64 = 32 * 1024;
 /// What a command is given in secret.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SecretOptions {
-    /// Secret variable; its value here, or =file:PATH, =- (stdin), =worker-env:VAR, =worker-file:PATH
+    /// Secret; FROM: file:PATH, -, worker-env:VAR, worker-file:PATH
     #[arg(long = "secret", value_name = "NAME[=FROM]")]
     secrets: Vec<String>,
 }
