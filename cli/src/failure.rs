@@ -71,6 +71,7 @@ impl Failure {
             | ServeError::LeaseOutOfRange { .. }
             | ServeError::ObjectStore(_)
             | ServeError::ObjectGraceOutOfRange { .. }
+            | ServeError::SecretKeys(_)
             | ServeError::Endpoint(_)
             | ServeError::LoopEnded => Failure::own(error),
         }
@@ -82,6 +83,9 @@ impl Failure {
         match error {
             WorkerError::DataDirectory { .. } => {
                 Failure::Own(format!("{text}; choose another --data-dir"))
+            }
+            WorkerError::BadSecretGlob { .. } | WorkerError::BadSecretDirectory { .. } => {
+                Failure::Usage(format!("{text}; see --secret-env and --secret-dir"))
             }
             WorkerError::BadName { .. }
             | WorkerError::BadSlots { .. }

@@ -22,6 +22,7 @@ mod machine;
 mod output_follower;
 mod output_printer;
 mod quantity;
+mod secret_source;
 mod task_file;
 mod task_reference;
 mod telemetry;

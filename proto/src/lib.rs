@@ -3,6 +3,8 @@
 //! The generated code is committed so that no build needs a generator; `cargo test -p taskyard-proto` proves that it
 //! is what the `.proto` files say, and `UPDATE=1 cargo test -p taskyard-proto` writes it anew.
 
+mod secret;
+
 /// The public interface, package `taskyard.v1`.
 pub mod v1 {
     #![expect(

@@ -12,6 +12,7 @@ use crate::{
     },
     dispatch::{Registry, Routes},
     events::Events,
+    key_ring::KeyRing,
     objects::ObjectStorage,
     output::OutputWriters,
     store::{Store, file_usage::FileQuotas},
@@ -57,6 +58,8 @@ pub struct App {
     pub objects: Option<ObjectStorage>,
     /// For how long content that nobody refers to is kept.
     pub object_grace: Duration,
+    /// The keys under which values of secrets are kept; there may be none.
+    pub secret_keys: KeyRing,
     /// Whether webhooks may be delivered to addresses that are not of the public internet.
     pub allow_private_webhooks: bool,
     /// Cancelled when the server begins to shut down; every long stream ends then.

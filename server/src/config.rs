@@ -6,7 +6,7 @@ pub use crate::{
 };
 
 use crate::app::LeaseDurations;
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use taskyard_core::task::TreeLimits;
 
 /// What a server must be told.
@@ -29,6 +29,9 @@ pub struct ServerConfig {
     /// For how long content that no file refers to stays in the object store, 1 s to 30 days. Readers of a file that is
     /// overwritten or deleted have so long to end.
     pub object_grace: Duration,
+    /// File with the keys under which values of secrets are kept, one of 32 bytes a line, in base64 or hexadecimal: the
+    /// first encrypts, all decrypt. None: values of secrets are refused.
+    pub secret_key_file: Option<PathBuf>,
     /// Deliver webhooks to private, loopback and link-local addresses, too.
     pub allow_private_webhooks: bool,
 }

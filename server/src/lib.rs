@@ -13,6 +13,7 @@ pub mod dispatch;
 mod error_chain;
 pub mod events;
 pub mod grpc;
+pub mod key_ring;
 pub mod objects;
 pub mod output;
 mod serve_error;

@@ -3,6 +3,7 @@
 use crate::{
     config::{LEASE_RANGE, OBJECT_GRACE_RANGE},
     grpc::endpoint::EndpointError,
+    key_ring::KeyFileError,
     objects::ObjectError,
     store::StoreError,
 };
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The object store cannot be used.
     #[error("the object store cannot be used; check --object-store and the AWS_ variables")]
     ObjectStore(#[from] ObjectError),
+    /// The keys for secrets cannot be used.
+    #[error("the keys for secrets cannot be used; check --secret-key-file")]
+    SecretKeys(#[from] KeyFileError),
     /// The grace for unused objects is out of range.
     #[error(
         "a grace of {grace:?} for unused objects makes no sense; it must be {:?} to {:?}",

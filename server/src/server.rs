@@ -16,6 +16,7 @@ use crate::{
     dispatch::{self, Registry, Routes},
     events::Events,
     grpc::endpoint,
+    key_ring::KeyRing,
     objects::ObjectStorage,
     output::OutputWriters,
     serve_error::ServeError,
@@ -73,6 +74,10 @@ impl Server {
             .as_ref()
             .map(ObjectStorage::open)
             .transpose()?;
+        let secret_keys = match &config.secret_key_file {
+            Some(path) => KeyRing::read(path)?,
+            None => KeyRing::default(),
+        };
         let store = Store::connect(&config.database_url).await?;
         let report = store::migrate::migrate(&store).await?;
         for migration in &report.applied {
@@ -107,6 +112,7 @@ impl Server {
             file_quotas: config.file_quotas,
             objects,
             object_grace: config.object_grace,
+            secret_keys,
             allow_private_webhooks: config.allow_private_webhooks,
             shutdown: CancellationToken::new(),
         });

@@ -11,6 +11,7 @@
 //! - [`played`]: a task whose work the test itself does, by such a worker and the calls from inside
 //! - [`command_line`]: the command line as a person or a script uses it
 //! - [`s3_server`]: a real S3 server, which can be away
+//! - [`secrets`]: tasks with secrets, and what must not show them
 //! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -35,6 +36,7 @@ pub mod process;
 pub mod receiver;
 pub mod refusal;
 pub mod s3_server;
+pub mod secrets;
 pub mod session_files;
 pub mod skip;
 pub mod wait;

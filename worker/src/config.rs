@@ -27,6 +27,10 @@ pub struct WorkerConfig {
     pub kinds: Vec<String>,
     /// Labels that tasks can ask for.
     pub labels: BTreeMap<String, String>,
+    /// Which of its own variables it gives to tasks as secrets: names, with `*`, `?` and `[...]`. Empty: none.
+    pub secret_env: Vec<String>,
+    /// Absolute folders below which it gives files to tasks as secrets. Empty: none.
+    pub secret_dirs: Vec<PathBuf>,
     /// The worker's own directory; created where it is missing. Two workers cannot share one.
     pub data_dir: PathBuf,
     /// Program that acts as exec shim: its `main` calls [`crate::shim::main`] for the argument [`crate::shim::ARGUMENT`].

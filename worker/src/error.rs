@@ -10,6 +10,10 @@ pub enum WorkerError {
     BadName { name: String },
     #[error("bad number of slots {slots}: use 1 to {max}")]
     BadSlots { slots: u32, max: u32 },
+    #[error("bad pattern {glob:?} for variables that tasks may have: use names with '*' and '?'")]
+    BadSecretGlob { glob: String },
+    #[error("bad folder {path} for files that tasks may have: use an absolute path")]
+    BadSecretDirectory { path: PathBuf },
     #[error("bad endpoint {endpoint:?}: use an address such as http://127.0.0.1:8275 ({reason})")]
     BadEndpoint { endpoint: String, reason: String },
     #[error(

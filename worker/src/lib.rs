@@ -21,6 +21,7 @@ mod error;
 mod lease;
 mod ledger;
 mod link;
+pub mod mask;
 pub mod output;
 pub mod process;
 mod runtime;

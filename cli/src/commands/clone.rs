@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::quantity::{parse_duration, to_wire};
+use crate::secret_source::SecretOptions;
 use crate::view::output_format::OutputArguments;
 
 /// Create a task like an existing one, with some things changed or none
@@ -22,7 +23,9 @@ use crate::view::output_format::OutputArguments;
   taskyard clone t12 --session demo --timeout 10m --retry 3
   taskyard clone t12 --session demo --hold -- make test FAST=1
 
-Name, key, times and hold are not copied; a monitor's schedule is, while it lives. --env replaces the whole environment that the task set.
+Name, key, times and hold are not copied; a monitor's schedule is, while it lives. --env replaces the
+whole environment that the task set, --secret all its secrets; without it references are copied, and
+values must be given again.
 
 Exit codes: 0 done, 1 refused or not found, 2 usage, 125 server out of reach or failed")]
 pub struct CloneArguments {
@@ -34,6 +37,8 @@ pub struct CloneArguments {
     /// Set a variable; KEY alone copies it from here
     #[arg(long = "env", value_name = "KEY=VALUE")]
     pub environment: Vec<String>,
+    #[command(flatten)]
+    pub secrets: SecretOptions,
     /// Directory on the worker; a relative one is below the task's own
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<String>,
@@ -93,6 +98,7 @@ fn changes(arguments: &CloneArguments) -> Result<(TaskDefinition, Vec<String>), 
         ("spec.command.argv", !arguments.command.is_empty()),
         ("spec.command.env", !arguments.environment.is_empty()),
         ("spec.command.cwd", arguments.cwd.is_some()),
+        ("secrets", !arguments.secrets.is_empty()),
         ("timeout", arguments.timeout.is_some()),
         ("name", arguments.name.is_some()),
         ("retry.max_runs", arguments.retry.is_some()),
@@ -119,6 +125,7 @@ fn changes(arguments: &CloneArguments) -> Result<(TaskDefinition, Vec<String>), 
             ..RetryPolicy::default()
         }),
         hold: arguments.hold,
+        secrets: arguments.secrets.read()?,
         ..TaskDefinition::default()
     };
     let named = paths.into_iter().filter(|(_, is_changed)| *is_changed);

@@ -12,6 +12,7 @@ use taskyard_proto::v1::{
 use crate::arguments::parse_filled;
 use crate::failure::Failure;
 use crate::quantity::{parse_duration, to_wire};
+use crate::secret_source::SecretOptions;
 
 /// How a command is to be run.
 #[derive(Debug, Args)]
@@ -19,6 +20,8 @@ pub struct CommandOptions {
     /// Set a variable; KEY alone copies it from here
     #[arg(long = "env", value_name = "KEY=VALUE")]
     pub environment: Vec<String>,
+    #[command(flatten)]
+    pub secrets: SecretOptions,
     /// Directory on the worker; a relative one is below the task's own
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
@@ -55,6 +58,7 @@ impl CommandOptions {
     /// Nothing was said.
     pub fn is_empty(&self) -> bool {
         self.environment.is_empty()
+            && self.secrets.is_empty()
             && self.cwd.is_none()
             && self.timeout.is_none()
             && self.name.is_none()
@@ -92,6 +96,7 @@ impl CommandOptions {
                 max_runs,
                 ..RetryPolicy::default()
             }),
+            secrets: self.secrets.read()?,
             ..TaskDefinition::default()
         })
     }

@@ -54,6 +54,8 @@ pub enum MonitorVerb {
 
 /// Make a monitor of a command
 #[derive(Debug, Args)]
+// the help has its size
+#[command(mut_arg("secrets", |argument| argument.hide(true)))]
 #[command(after_help = "Examples:
   taskyard monitor create --every 5m --wake-on changed -- git ls-remote origin
   taskyard monitor create --cron '0 7 * * MON-FRI' --tz Europe/Zurich -- ./report.sh

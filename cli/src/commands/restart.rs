@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::CancelScope;
+use taskyard_proto::v1::{CancelScope, SecretSource};
 
 use crate::arguments::GlobalArguments;
 use crate::commands::get::read_task;
@@ -15,6 +15,7 @@ use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::quantity::parse_duration;
+use crate::secret_source::SecretOptions;
 use crate::task_reference::TaskReference;
 use crate::view::output_format::OutputArguments;
 
@@ -42,6 +43,8 @@ pub struct RestartArguments {
     #[arg(long, value_name = "DURATION", default_value = DEFAULT_PATIENCE, value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Duration,
     #[command(flatten)]
+    pub secrets: SecretOptions,
+    #[command(flatten)]
     pub output: OutputArguments,
 }
 
@@ -51,6 +54,7 @@ pub async fn execute(
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
     let reference = global.task(&arguments.task)?;
+    let secrets = arguments.secrets.read()?;
     let connection = Connection::open(global).await?;
     // Canceled, a monitor has lost its schedule: that is not to be found out afterwards.
     let task = read_task(&connection, &reference).await?;
@@ -58,6 +62,20 @@ pub async fn execute(
         return Err(Failure::Refused(format!(
             "t{} is a monitor, which is not run again; pause and resume it with `taskyard monitor`",
             task.ordinal
+        )));
+    }
+    // Nor is it that it cannot be run again: the values of its secrets go with its end.
+    let needed: Vec<&str> = task
+        .secrets
+        .iter()
+        .filter(|secret| secret.source() == SecretSource::Value)
+        .map(|secret| secret.name.as_str())
+        .filter(|name| secrets.iter().all(|given| given.name != *name))
+        .collect();
+    if !needed.is_empty() {
+        return Err(Failure::Refused(format!(
+            "give the values of these secrets again, with --secret: {}; they are erased when the task ends",
+            needed.join(", ")
         )));
     }
     let reference = TaskReference::new(&task.id, None);
@@ -71,7 +89,7 @@ pub async fn execute(
         console::note("it has not ended yet, so it was not started again");
         return Ok(ended);
     }
-    let task = retry_task(&connection, reference).await?;
+    let task = retry_task(&connection, reference, secrets).await?;
     print_repeated(&task, "repeats", &arguments.task, &arguments.output)?;
     Ok(ExitCode::Success)
 }

@@ -1,7 +1,7 @@
 //! `retry`: a new task with the spec of one that has ended.
 
 use clap::Args;
-use taskyard_proto::v1::{RetryTaskRequest, SessionTask};
+use taskyard_proto::v1::{RetryTaskRequest, SessionTask, TaskSecret};
 use uuid::Uuid;
 
 use crate::arguments::GlobalArguments;
@@ -9,6 +9,7 @@ use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::secret_source::SecretOptions;
 use crate::task_reference::TaskReference;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_record::task_record;
@@ -20,11 +21,15 @@ use crate::view::task_record::task_record;
   taskyard retry task_0193a5f0c0de7000800000000000abcd -o json
   taskyard logs -f $(taskyard retry t12 --session demo -o name)
 
+Values of secrets are erased when a task ends: give them again with --secret.
+
 Exit codes: 0 done, 1 refused (such as: it has not ended) or not found, 2 usage,
 125 server out of reach or failed")]
 pub struct RetryArguments {
     /// Id, start of an id or t12
     pub task: String,
+    #[command(flatten)]
+    pub secrets: SecretOptions,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -35,8 +40,9 @@ pub async fn execute(
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
     let reference = global.task(&arguments.task)?;
+    let secrets = arguments.secrets.read()?;
     let connection = Connection::open(global).await?;
-    let task = retry_task(&connection, reference).await?;
+    let task = retry_task(&connection, reference, secrets).await?;
     print_repeated(&task, "repeats", &arguments.task, &arguments.output)?;
     Ok(ExitCode::Success)
 }
@@ -45,12 +51,14 @@ pub async fn execute(
 pub async fn retry_task(
     connection: &Connection,
     reference: TaskReference,
+    secrets: Vec<TaskSecret>,
 ) -> Result<SessionTask, Failure> {
     let request = RetryTaskRequest {
         namespace: connection.namespace(),
         session_id: reference.session_id,
         task: reference.task,
         request_id: Uuid::new_v4().simple().to_string(),
+        secrets,
     };
     let answer = connection
         .call(|| {

@@ -29,7 +29,8 @@ use crate::view::task_record::task_record;
     mut_arg("lease", |argument| argument.hide(true)),
     mut_arg("insecure_listen", |argument| argument.hide(true)),
     mut_arg("allow_private_webhooks", |argument| argument.hide(true)),
-    mut_arg("object_store", |argument| argument.hide(true))
+    mut_arg("object_store", |argument| argument.hide(true)),
+    mut_arg("secret_key_file", |argument| argument.hide(true))
 )]
 #[command(after_help = "Examples:
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'

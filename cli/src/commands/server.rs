@@ -60,6 +60,7 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         file_quotas: storage.file_quotas,
         object_store: storage.object_store,
         object_grace: storage.object_grace,
+        secret_key_file: service.secret_key_file,
         allow_private_webhooks: service.allow_private_webhooks,
     };
     let ended = serve(config, &mut interrupts).await;

@@ -31,7 +31,11 @@ pub async fn create_batch(
     let mut tasks = Vec::new();
     let standing: Vec<Result<(), String>> = items
         .into_iter()
-        .map(|item| item.map(|file| tasks.push(definition(file))))
+        .map(|item| {
+            let file = item?;
+            tasks.push(definition(file).map_err(|failure| failure.to_string())?);
+            Ok(())
+        })
         .collect();
     let mut results = create(connection, session_id, tasks, atomic)
         .await?

@@ -46,9 +46,22 @@ pub struct WorkerArguments {
     /// Labels that tasks can ask for
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub secrets: WorkerSecretArguments,
     /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// What a worker gives to tasks of its own.
+#[derive(Debug, Clone, Default, Args)]
+pub struct WorkerSecretArguments {
+    /// Own variables that tasks may have as secrets, such as 'CI_*' [default: none]
+    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    pub secret_env: Vec<String>,
+    /// Folders whose files tasks may have as secrets [default: none]
+    #[arg(long = "secret-dir", value_name = "DIR,...", value_delimiter = ',')]
+    pub secret_dirs: Vec<PathBuf>,
 }
 
 /// Works until it is told to stop.
@@ -69,6 +82,8 @@ pub async fn execute(
         queues: arguments.queues,
         kinds: arguments.kinds,
         labels: arguments.labels.into_iter().collect(),
+        secret_env: arguments.secrets.secret_env,
+        secret_dirs: arguments.secrets.secret_dirs,
         data_dir,
         shim_program: shim_program(),
         drain: taskyard_worker::DEFAULT_DRAIN,

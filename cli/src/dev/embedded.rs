@@ -9,9 +9,11 @@ use taskyard_worker::WorkerConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::worker::WorkerSecretArguments;
 use crate::console;
 use crate::dev::database::Database;
 use crate::dev::listen::ensure_free;
+use crate::dev::secret_key;
 use crate::dev::service::{DatabaseArguments, ServiceArguments};
 use crate::dev::storage::Storage;
 use crate::failure::Failure;
@@ -30,6 +32,8 @@ pub struct EmbeddedPlan {
     lease: Option<Duration>,
     min_monitor_interval: Option<Duration>,
     storage: Storage,
+    secret_key_file: Option<PathBuf>,
+    secrets_of_worker: WorkerSecretArguments,
     allow_private_webhooks: bool,
 }
 
@@ -47,6 +51,8 @@ impl EmbeddedPlan {
             database: arguments.database,
             lease: arguments.lease,
             min_monitor_interval: None,
+            secret_key_file: arguments.secret_key_file,
+            secrets_of_worker: WorkerSecretArguments::default(),
             allow_private_webhooks: arguments.allow_private_webhooks,
         })
     }
@@ -56,6 +62,15 @@ impl EmbeddedPlan {
     pub fn with_monitor_interval(self, minimum: Option<Duration>) -> EmbeddedPlan {
         EmbeddedPlan {
             min_monitor_interval: minimum,
+            ..self
+        }
+    }
+
+    /// The same, where the worker gives these of its own variables and files to tasks.
+    #[must_use]
+    pub fn with_secrets_of_worker(self, secrets_of_worker: WorkerSecretArguments) -> EmbeddedPlan {
+        EmbeddedPlan {
+            secrets_of_worker,
             ..self
         }
     }
@@ -195,6 +210,19 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     // Told before anything runs.
     let shim_program = shim_program();
     let database = plan.database.open().await?;
+    let secret_key_file = match &plan.secret_key_file {
+        Some(path) => Ok(path.clone()),
+        None => secret_key::ensure(&plan.data_dir()),
+    };
+    let secret_key_file = match secret_key_file {
+        Ok(path) => path,
+        Err(failure) => {
+            if let Err(failure) = database.close().await {
+                console::note(&failure.to_string());
+            }
+            return Err(failure);
+        }
+    };
     let server_config = ServerConfig {
         database_url: database.url().to_owned(),
         listen: plan.listen,
@@ -204,6 +232,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         file_quotas: plan.storage.file_quotas,
         object_store: plan.storage.object_store.clone(),
         object_grace: plan.storage.object_grace,
+        secret_key_file: Some(secret_key_file),
         allow_private_webhooks: plan.allow_private_webhooks,
     };
     let server = match Server::bind(server_config).await {
@@ -230,6 +259,8 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         queues: Vec::new(),
         kinds: Vec::new(),
         labels: Default::default(),
+        secret_env: plan.secrets_of_worker.secret_env.clone(),
+        secret_dirs: plan.secrets_of_worker.secret_dirs.clone(),
         data_dir: plan.data_dir().join("worker"),
         shim_program,
         drain: taskyard_worker::DEFAULT_DRAIN,

@@ -4,6 +4,7 @@
 //! - [`database`] is the database, a private one or a given one;
 //! - [`embedded`] starts database, server and worker in this order and stops them in the other;
 //! - [`service`] has the flags that it shares with `server`;
+//! - `secret_key` makes the key for secrets;
 //! - [`storage`] has the flags about files;
 //! - [`serve`] is the verb `dev` itself;
 //! - [`welcome`] is the task that shows a newcomer that everything works.
@@ -11,6 +12,7 @@
 pub mod database;
 pub mod embedded;
 pub mod listen;
+mod secret_key;
 mod serve;
 pub mod service;
 pub mod storage;

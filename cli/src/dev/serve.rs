@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use taskyard_proto::v1::ListWorkersRequest;
 
-use crate::commands::worker::{SHORT_STOP, STILL_RUNNING};
+use crate::commands::worker::{SHORT_STOP, STILL_RUNNING, WorkerSecretArguments};
 use crate::connection::Connection;
 use crate::console;
 use crate::dev::embedded::{Embedded, EmbeddedPlan};
@@ -36,6 +36,8 @@ pub struct DevArguments {
     pub no_welcome: bool,
     #[command(flatten)]
     pub service: ServiceArguments,
+    #[command(flatten)]
+    pub secrets: WorkerSecretArguments,
     /// No monitor may fire more often [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true, hide = true)]
     pub min_monitor_interval: Option<Duration>,
@@ -44,7 +46,8 @@ pub struct DevArguments {
 /// Serves until it is told to stop.
 pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
     let plan = EmbeddedPlan::new(arguments.service, DEFAULT_LISTEN)?
-        .with_monitor_interval(arguments.min_monitor_interval);
+        .with_monitor_interval(arguments.min_monitor_interval)
+        .with_secrets_of_worker(arguments.secrets);
     let mut interrupts = Interrupts::listen(true)?;
     console::note(&format!(
         "starting, with data in {}",

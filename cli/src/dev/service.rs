@@ -26,6 +26,14 @@ pub struct ServiceArguments {
     /// Allow an address that others can reach; there is no authentication
     #[arg(long)]
     pub insecure_listen: bool,
+    /// Keys under which values of secrets are kept
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TASKYARD_SECRET_KEY_FILE",
+        hide_env = true
+    )]
+    pub secret_key_file: Option<PathBuf>,
     #[command(flatten)]
     pub storage: StorageArguments,
     /// Deliver webhooks to private and loopback addresses, too

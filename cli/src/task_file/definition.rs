@@ -6,7 +6,9 @@ use taskyard_proto::v1::{
     TaskInput, TaskSpec, WakePolicy,
 };
 
+use crate::failure::Failure;
 use crate::quantity::to_wire;
+use crate::secret_source;
 use crate::task_file::model::{
     Collect, Command, GroupWakeName, Input, ResultSourceName, Retry, TaskFile, WakePolicyName,
 };
@@ -15,7 +17,10 @@ use crate::task_file::schedule::schedule;
 use crate::view::moment::from_utc;
 
 /// The task that the file describes. What the server can judge better is left to it.
-pub fn definition(file: TaskFile) -> TaskDefinition {
+///
+/// # Errors
+/// A secret that is to be read here cannot be read.
+pub fn definition(file: TaskFile) -> Result<TaskDefinition, Failure> {
     let spec = TaskSpec {
         command: file.command.map(command),
         payload_json: json(file.payload.as_ref()),
@@ -33,7 +38,7 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
         files: file.files.into_iter().map(input).collect(),
         collect: file.collect.into_iter().map(collect).collect(),
     };
-    TaskDefinition {
+    Ok(TaskDefinition {
         name: file.name,
         key: file.key,
         kind: file.kind,
@@ -61,7 +66,8 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
             .map_or(GroupWake::Unspecified, GroupWake::from)
             .into(),
         schedule: file.schedule.map(schedule),
-    }
+        secrets: secret_source::read_all(file.secrets)?,
+    })
 }
 
 fn command(command: Command) -> CommandSpec {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::secret_source::FileSecret;
 use crate::task_file::scalar::{Moment, Size, Span, Umask};
 use crate::task_file::schedule::Schedule;
 
@@ -29,6 +30,8 @@ pub struct TaskFile {
     pub result_schema: Option<Value>,
     /// JSON Schema of the JSON parts of the work's messages.
     pub message_schema: Option<Value>,
+    /// By the variable under which the work finds it.
+    pub secrets: BTreeMap<String, FileSecret>,
     pub worker_labels: BTreeMap<String, String>,
     pub files: Vec<Input>,
     pub collect: Vec<Collect>,

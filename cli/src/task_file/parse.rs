@@ -207,6 +207,7 @@ priority: -5
 not_before: 5m
 start_deadline: 2099-01-31T12:00:00Z
 timeout: 30
+secrets: {TOKEN: {worker_env: API_TOKEN}}
 retry: {max_runs: 3, initial_backoff: 500ms, max_backoff: 1m, multiplier: 1.5}
 hold: true
 wake_policy: on_terminal
@@ -216,7 +217,7 @@ wake_policy: on_terminal
     fn a_whole_file_becomes_a_whole_task() {
         let file = only(parse("task.yaml", WHOLE.as_bytes()));
         assert_eq!(file.session.as_deref(), Some("demo"));
-        let task = definition(file);
+        let task = definition(file).expect("its secrets can be read");
         let spec = task.spec.as_ref().expect("there is a spec");
         let command = spec.command.as_ref().expect("there is a command");
         assert_eq!(command.argv, ["sh", "-c", "make -j2"]);
@@ -232,6 +233,7 @@ wake_policy: on_terminal
             spec.output_limits.map(|limits| limits.max_bytes_per_stream),
             Some(16 << 20)
         );
+        assert_eq!(task.secrets[0].name, "TOKEN");
         assert_eq!(spec.files[0].to, "plan.md");
         assert_eq!(spec.files[1].mode, Some(0o755));
         assert_eq!(spec.collect[0].to, "/results");
@@ -243,7 +245,8 @@ wake_policy: on_terminal
     #[test]
     fn json_is_read_too() {
         let text = r#"{"command": {"argv": ["true"]}, "timeout": "30s", "input": "caf\u00e9 \ud83d\ude00"}"#;
-        let task = definition(only(parse("task.json", text.as_bytes())));
+        let task =
+            definition(only(parse("task.json", text.as_bytes()))).expect("it has no secrets");
         assert_eq!(
             task.spec.map(|spec| spec.input_json),
             Some("\"café 😀\"".to_owned())

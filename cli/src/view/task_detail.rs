@@ -47,6 +47,9 @@ pub fn task_detail(task: &SessionTask, monitor: Option<&Monitor>) -> String {
     }
     lines.add("Worker", &worker_line(task));
     add_command(&mut lines, task);
+    let secrets = task.secrets.iter();
+    let names: Vec<&str> = secrets.map(|secret| secret.name.as_str()).collect();
+    lines.add("Secrets", &names.join(", "));
     lines.add("Timeout", &span(task.timeout.as_ref()));
     if let Some(retry) = task.retry.as_ref().filter(|retry| retry.max_runs > 1) {
         lines.add("Retry", &format!("up to {} runs", retry.max_runs));

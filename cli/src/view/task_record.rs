@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use taskyard_proto::v1::{
-    Artifact, CommandSpec, Exit, InputRequest, Links, Progress, RetryPolicy, SessionTask,
-    TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
+    Artifact, CommandSpec, Exit, InputRequest, Links, Progress, RetryPolicy, SecretReference,
+    SessionTask, TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
 };
 
 use crate::quantity::{exact_duration, from_wire};
@@ -81,6 +81,10 @@ pub fn task_record(task: &SessionTask, is_full: bool) -> Record {
         .with("hold", task.hold)
         .with("usage", task.usage.as_ref().map(usage))
         .with("generation", task.generation)
+        .with(
+            "secrets",
+            task.secrets.iter().map(secret).collect::<Vec<_>>(),
+        )
         .with("spec", task.spec.as_ref().map(spec));
     if is_full {
         record
@@ -160,6 +164,14 @@ pub fn links(links: &Links) -> Record {
         .with("resource_ids", links.resource_ids.clone())
         .with_text("retry_of", &links.retry_of)
         .with_text("retried_as", &links.retried_as)
+}
+
+fn secret(secret: &SecretReference) -> Record {
+    Record::new()
+        .with_text("name", &secret.name)
+        .with("source", words::secret_source(secret.source()))
+        .with_text("reference", &secret.reference)
+        .with_text("to_file", &secret.to_file)
 }
 
 fn usage(usage: &Usage) -> Record {
@@ -269,7 +281,7 @@ mod tests {
                      cancel_requested_at summary result_path artifacts error attempt worker_id heartbeat_at links \
                      wake_policy created_at started_at finished_at updated_at namespace ordinal name key \
                      parent_task_id root_task_id group labels tags queue executor priority concurrency_key not_before \
-                     start_deadline timeout retry hold run exit usage generation group_wake";
+                     start_deadline timeout retry hold run exit usage generation group_wake secrets";
         for name in names.split_whitespace() {
             assert!(full.get(name).is_some(), "{name} is missing");
         }

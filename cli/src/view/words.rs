@@ -2,8 +2,8 @@
 
 use taskyard_proto::v1::{
     CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, MonitorOverlap, MonitorWake,
-    OutputStream, ResultSource, SessionEventType, StepStatus, TaskState, WakePolicy, WakeReason,
-    WorkerStatus,
+    OutputStream, ResultSource, SecretSource, SessionEventType, StepStatus, TaskState, WakePolicy,
+    WakeReason, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -58,6 +58,15 @@ pub fn wake_on(wake: MonitorWake) -> &'static str {
         MonitorWake::Changed => "changed",
         MonitorWake::Match => "match",
         MonitorWake::Always => "always",
+    }
+}
+
+pub fn secret_source(source: SecretSource) -> &'static str {
+    match source {
+        SecretSource::Unspecified => "unknown",
+        SecretSource::Value => "value",
+        SecretSource::WorkerEnv => "worker_env",
+        SecretSource::WorkerFile => "worker_file",
     }
 }
 

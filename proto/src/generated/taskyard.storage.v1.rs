@@ -51,6 +51,13 @@ pub struct TaskContent {
     #[prost(message, optional, tag = "2")]
     pub links: ::core::option::Option<super::super::v1::Links>,
 }
+/// What reads show of a task's secrets; never a value.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SecretReferences {
+    /// In the order of the creation.
+    #[prost(message, repeated, tag = "1")]
+    pub secrets: ::prost::alloc::vec::Vec<super::super::v1::SecretReference>,
+}
 /// How the run that ended a task went: what result.json shows beside the task's own fields.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunEnd {

@@ -10,7 +10,7 @@ use crate::store::{
     batch::{self, LogRow, SessionChange, SessionNumbers},
     creates,
     new_tasks::{self, NewTask, Placement},
-    task_update, times,
+    secrets, task_update, times,
 };
 use prost::Message;
 use std::collections::{BTreeSet, HashMap};
@@ -129,6 +129,7 @@ async fn write_sessions(
     }
     if !new_tasks.is_empty() {
         new_tasks::insert_tasks(db, &new_tasks).await?;
+        secrets::insert_new(db, new_tasks.iter().map(|(task, _)| *task)).await?;
         monitors::insert_new(db, new_tasks.iter().map(|(task, _)| *task)).await?;
         let requests: Vec<_> = creations
             .iter()

@@ -64,10 +64,13 @@ pub async fn batch_create_tasks(
         &request.request_id,
         create_task::MAX_REQUEST_ID,
     )?;
-    let meant = BatchCreateTasksRequest {
+    let mut meant = BatchCreateTasksRequest {
         request_id: String::new(),
         ..request.clone()
     };
+    for task in &mut meant.tasks {
+        task.secrets.clear();
+    }
     let whole: [u8; 32] = Sha256::digest(meant.encode_to_vec()).into();
     let BatchCreateTasksRequest {
         namespace,

@@ -7,7 +7,7 @@ use super::{
     monitors::{list_monitors, plan},
     namespace,
     refusal::Refusal,
-    resolve,
+    resolve, task_secrets,
 };
 use crate::{
     app::App,
@@ -55,12 +55,15 @@ pub async fn clone_task(
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let old = get_task::read_task(app, found.id).await?.task;
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-    let meant = CloneTaskRequest {
+    let mut meant = CloneTaskRequest {
         request_id: String::new(),
         task: old.id.clone(),
         session_id: String::new(),
         ..request.clone()
     };
+    if let Some(changes) = &mut meant.changes {
+        changes.secrets.clear();
+    }
     let owner = Owner {
         namespace: namespace::name_or_default(&request.namespace),
         namespace_id,
@@ -73,9 +76,15 @@ pub async fn clone_task(
     } else {
         None
     };
+    let secrets = if paths.iter().any(|path| path == "secrets") {
+        Vec::new()
+    } else {
+        task_secrets::copied(&old, Vec::new())?
+    };
     let mut copied = TaskDefinition {
         name: String::new(),
         schedule,
+        secrets,
         ..copied_task::definition_of(old)
     };
     definition_mask::take_over("change_mask", &paths, &changes, &mut copied)?;

@@ -46,6 +46,8 @@ pub(super) fn definition_of(task: SessionTask) -> TaskDefinition {
         group_wake: task.group_wake,
         schedule: None,
         parent_item: None,
+        // see `task_secrets::copied`
+        secrets: Vec::new(),
     }
 }
 

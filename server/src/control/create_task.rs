@@ -5,7 +5,7 @@ use super::{
     definition::{self, Definition},
     get_task, namespace,
     refusal::{Refusal, Resource, StoreError},
-    resolve, result_json, wait_tasks,
+    resolve, result_json, task_secrets, wait_tasks,
     wire_time::duration_field,
 };
 use crate::{
@@ -214,6 +214,7 @@ pub(super) async fn prepare(
         None => Gate::Open,
     };
     let id = TaskId(Uuid::now_v7().as_u128());
+    let secrets = task_secrets::seal(&app.secret_keys, owner.namespace_id, id, definition.secrets)?;
     let monitor = match (origin.firing, definition.monitor) {
         (Some(firing), _) => Some(MonitorPart::Firing(firing)),
         (None, Some(monitor)) => Some(MonitorPart::Monitor(Box::new(monitor.plan(app, id).await?))),
@@ -234,6 +235,7 @@ pub(super) async fn prepare(
         key: definition.key,
         display_name: definition.display_name,
         spec: definition.spec,
+        secrets,
         parent,
         group: definition.group,
         labels_json: json(&definition.labels),
@@ -411,17 +413,22 @@ fn new_record(
         }),
         hold: matches!(task.gate, Gate::Held { .. }),
         generation: 1,
+        secrets: task.secrets.references,
         ..SessionTask::default()
     }
 }
 
 /// SHA-256 of the request without what may differ between two calls that mean the same.
 pub(super) fn fingerprint(request: &CreateTaskRequest) -> [u8; 32] {
-    let meant = CreateTaskRequest {
+    let mut meant = CreateTaskRequest {
         request_id: String::new(),
         wait: None,
         ..request.clone()
     };
+    if let Some(task) = &mut meant.task {
+        // nothing may be kept of them, not even a digest
+        task.secrets.clear();
+    }
     Sha256::digest(meant.encode_to_vec()).into()
 }
 

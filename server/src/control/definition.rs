@@ -1,5 +1,6 @@
 //! What a client says of a new task, parsed once: every rule about a definition is here.
 
+mod secrets;
 mod spec;
 mod working_files;
 
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 use taskyard_core::task::{Policy, RetryPolicy};
-use taskyard_proto::v1::{GroupWake, TaskDefinition, TaskSpec, WakePolicy};
+use taskyard_proto::v1::{GroupWake, TaskDefinition, TaskSecret, TaskSpec, WakePolicy};
 
 /// Queue, executor and kind of a task that does not say.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -50,6 +51,8 @@ pub struct Definition {
     pub display_name: String,
     /// What to run.
     pub spec: TaskSpec,
+    /// What the work is given and no read shows.
+    pub secrets: Vec<TaskSecret>,
     /// The parent's id, as given.
     pub parent: Option<String>,
     /// Group.
@@ -118,6 +121,7 @@ pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
     check_word("task.executor", &executor, MAX_KIND)?;
     spec::check(&spec, &executor)?;
     working_files::check(&spec, &executor)?;
+    secrets::check(&definition.secrets, &spec, monitor.is_some())?;
     let queue = or_default(definition.queue, DEFAULT_QUEUE);
     check_word("task.queue", &queue, MAX_NAME)?;
     let name = some(definition.name);
@@ -202,6 +206,7 @@ pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
         kind,
         display_name: definition.display_name,
         spec,
+        secrets: definition.secrets,
         parent: some(definition.parent_task_id),
         group: some(definition.group),
         labels: definition.labels,

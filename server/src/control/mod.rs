@@ -46,6 +46,7 @@ pub mod schema;
 pub mod tail_output;
 pub mod take_wakes;
 pub mod task_search;
+pub mod task_secrets;
 pub mod task_sessions;
 pub mod task_traits;
 pub mod text_pattern;

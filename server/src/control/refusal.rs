@@ -177,6 +177,33 @@ pub enum Refusal {
     /// The worker session was given up by the control plane.
     #[error("the worker session is over; attach again")]
     WorkerSessionLost,
+    /// The value of a secret was given, and there is no key to keep it under.
+    #[error(
+        "this server has no key under which the values of secrets could be kept; start it with --secret-key-file, or give references to variables or files of the worker"
+    )]
+    SecretKeyMissing,
+    /// The value of a secret is kept under a key that this server does not have.
+    #[error(
+        "a secret of the task is kept under the key {key}, which this server does not have; add that key to its --secret-key-file"
+    )]
+    SecretKeyUnknown {
+        /// The key's id.
+        key: String,
+    },
+    /// The value of a secret cannot be decrypted.
+    #[error("the secret {name} of the task is damaged; create the task again")]
+    SecretDamaged {
+        /// The secret.
+        name: String,
+    },
+    /// A task is to be repeated whose secrets' values are gone.
+    #[error(
+        "give the values of these secrets again: {}; they are erased when a task ends, and never copied", .names.join(", ")
+    )]
+    SecretValuesNeeded {
+        /// The secrets.
+        names: Vec<String>,
+    },
     /// The protocol versions do not meet.
     #[error("this server speaks protocol {ours}; the worker offers {min} to {max}")]
     ProtocolMismatch {

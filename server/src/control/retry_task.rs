@@ -9,7 +9,7 @@ use super::{
     monitors::plan,
     namespace,
     refusal::Refusal,
-    resolve,
+    resolve, task_secrets,
 };
 use crate::{
     app::App,
@@ -19,7 +19,7 @@ use crate::{
 use prost::Message;
 use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
-use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse};
+use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse, TaskDefinition};
 
 /// Creates a task that repeats one that has ended. It keeps everything but key, hold and times, and its name
 /// unless a live task has it. Where the parent gets no
@@ -57,6 +57,7 @@ pub async fn retry_task(
             request_id: String::new(),
             task: old.id.clone(),
             session_id: String::new(),
+            secrets: Vec::new(),
             ..request.clone()
         }
         .encode_to_vec(),
@@ -86,7 +87,11 @@ pub async fn retry_task(
         fingerprint,
         needs_parent: caller.is_some(),
     };
-    let definition = definition::parse(copied_task::definition_of(old))?;
+    let secrets = task_secrets::copied(&old, request.secrets)?;
+    let definition = definition::parse(TaskDefinition {
+        secrets,
+        ..copied_task::definition_of(old)
+    })?;
     let nameless = Definition {
         name: None,
         ..definition.clone()

@@ -148,6 +148,7 @@ fn offer_of(task: Claimed) -> Offer {
         timeout: task.timeout_ms.map(duration_from_ms),
         kind: task.kind,
         ordinal: task.ordinal,
+        has_secrets: task.has_secrets,
     }
 }
 

@@ -233,6 +233,26 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         Refusal::NotFromInside { .. } => {
             (Code::PermissionDenied, "NOT_FROM_INSIDE", Detail::Nothing)
         }
+        Refusal::SecretKeyMissing => (
+            Code::FailedPrecondition,
+            "SECRET_KEY_MISSING",
+            precondition("SECRET_KEY", "task.secrets"),
+        ),
+        Refusal::SecretKeyUnknown { key } => (
+            Code::FailedPrecondition,
+            "SECRET_KEY_UNKNOWN",
+            precondition("SECRET_KEY", key),
+        ),
+        Refusal::SecretDamaged { name } => (
+            Code::DataLoss,
+            "SECRET_DAMAGED",
+            resource_detail("secret", name),
+        ),
+        Refusal::SecretValuesNeeded { names } => (
+            Code::FailedPrecondition,
+            "SECRET_VALUES_NEEDED",
+            Detail::Facts(vec![("names", names.join(","))]),
+        ),
         Refusal::ProtocolMismatch { ours, .. } => (
             Code::FailedPrecondition,
             "PROTOCOL_MISMATCH",

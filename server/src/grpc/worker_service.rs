@@ -10,7 +10,7 @@ use crate::{
         lease_spec,
         push_output::{self, Pushed},
         refusal::Refusal,
-        report, worker_files,
+        report, task_secrets, worker_files,
     },
     dispatch::DOWNLINK_CAPACITY,
 };
@@ -19,10 +19,10 @@ use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
     AcquireLeasesRequest, AcquireLeasesResponse, AttachRequest, AttachResponse,
-    GetLeaseSpecRequest, GetLeaseSpecResponse, ListFilesRequest, ListFilesResponse,
-    PushOutputRequest, PushOutputResponse, ReadFileRequest, ReadFileResponse, ReportRequest,
-    ReportResponse, WriteFileRequest, WriteFileResponse, attach_request,
-    worker_service_server::WorkerService,
+    GetLeaseSecretsRequest, GetLeaseSecretsResponse, GetLeaseSpecRequest, GetLeaseSpecResponse,
+    ListFilesRequest, ListFilesResponse, PushOutputRequest, PushOutputResponse, ReadFileRequest,
+    ReadFileResponse, ReportRequest, ReportResponse, WriteFileRequest, WriteFileResponse,
+    attach_request, worker_service_server::WorkerService,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -120,6 +120,15 @@ impl WorkerService for WorkerServiceServer {
     ) -> Result<Response<GetLeaseSpecResponse>, Status> {
         Ok(Response::new(
             lease_spec::get_lease_spec(&self.app, &request.into_inner()).await?,
+        ))
+    }
+
+    async fn get_lease_secrets(
+        &self,
+        request: Request<GetLeaseSecretsRequest>,
+    ) -> Result<Response<GetLeaseSecretsResponse>, Status> {
+        Ok(Response::new(
+            task_secrets::get_lease_secrets(&self.app, &request.into_inner()).await?,
         ))
     }
 

@@ -116,9 +116,13 @@ pub async fn end_tasks(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(), S
         .iter()
         .map(|row| Uuid::from_u128(row.task.id.0))
         .collect();
-    let deleted = sqlx::query!("delete from task_live where id = any($1)", &ids)
-        .execute(&mut *db)
-        .await?;
+    // the values of their secrets go with them
+    let deleted = sqlx::query!(
+        "with erased as (delete from task_secret where task_id = any($1)) delete from task_live where id = any($1)",
+        &ids
+    )
+    .execute(&mut *db)
+    .await?;
     if deleted.rows_affected() != ids.len() as u64 {
         return Err(StoreError::Conflict(sqlx::Error::RowNotFound));
     }

@@ -62,6 +62,8 @@ pub struct Claimed {
     pub namespace: String,
     /// What to run.
     pub spec: TaskSpec,
+    /// Whether it has secrets.
+    pub has_secrets: bool,
     /// Longest time of the run.
     pub timeout_ms: Option<i64>,
 }
@@ -147,7 +149,8 @@ pub async fn claim(
     .execute(&mut *transaction)
     .await?;
     let details = sqlx::query!(
-        r#"select t.id, t.session_uid, t.ordinal, t.spec, t.timeout_ms, r.kind, r.executor, s.id as session_id, n.name as namespace
+        r#"select t.id, t.session_uid, t.ordinal, t.spec, t.secrets is not null as "has_secrets!", t.timeout_ms, r.kind, r.executor,
+             s.id as session_id, n.name as namespace
            from task t join route r on r.id = t.route_id join session s on s.uid = t.session_uid
            join namespace n on n.id = t.namespace_id where t.id = any($1)"#,
         &ids
@@ -175,6 +178,7 @@ pub async fn claim(
             session_id: detail.session_id,
             namespace: detail.namespace,
             spec: decode("spec", Some(&detail.spec))?.unwrap_or_default(),
+            has_secrets: detail.has_secrets,
             timeout_ms: detail.timeout_ms,
         });
     }

@@ -28,6 +28,7 @@ pub mod records;
 pub mod resolve;
 pub mod retention;
 pub mod run_reports;
+pub mod secrets;
 pub mod sessions;
 pub mod standings;
 pub mod task_files;

@@ -3,6 +3,7 @@
 use super::{
     StoreError,
     monitors::MonitorPart,
+    secrets::NewSecrets,
     task_row::{column, to_ms},
     times,
 };
@@ -44,6 +45,8 @@ pub struct NewTask {
     pub display_name: String,
     /// What to run.
     pub spec: TaskSpec,
+    /// What its work is given and no read shows.
+    pub secrets: NewSecrets,
     /// What it is created below; none: it is its own root.
     pub parent: Option<Ancestry>,
     /// Group.
@@ -128,19 +131,21 @@ pub async fn insert_tasks(
     sqlx::query!(
         r#"insert into task (id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
              group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
-             max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake, has_result_schema)
+             max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake, has_result_schema,
+             secrets)
            select v.id, v.namespace_id, v.session_uid, v.ordinal, v.route_id, v.name, v.key, v.display_name, v.spec, v.parent_id,
              v.root_id, v.group_name, v.labels::jsonb,
              array(select jsonb_array_elements_text(v.tags::jsonb)), v.priority, v.not_before, v.start_deadline, v.timeout_ms,
              v.max_runs, v.initial_backoff_ms, v.max_backoff_ms, v.backoff_multiplier, v.wake_policy, v.retry_of,
-             v.fingerprint, v.created_at, v.depth, v.group_wake, v.has_result_schema
+             v.fingerprint, v.created_at, v.depth, v.group_wake, v.has_result_schema, v.secrets
            from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::text[],
              $9::bytea[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::smallint[],
              $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::int[], $20::bigint[], $21::bigint[], $22::float8[],
-             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[], $27::smallint[], $28::smallint[], $29::boolean[])
+             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[], $27::smallint[], $28::smallint[], $29::boolean[], $30::bytea[])
              as v(id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
                group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
-               max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake, has_result_schema)"#,
+               max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake, has_result_schema,
+               secrets)"#,
         &ids,
         &tasks.iter().map(|(task, _)| task.namespace_id).collect::<Vec<_>>(),
         &sessions,
@@ -169,7 +174,8 @@ pub async fn insert_tasks(
         &created,
         &tasks.iter().map(|(task, _)| task.parent.map_or(0, |above| above.depth)).collect::<Vec<_>>(),
         &tasks.iter().map(|(task, _)| task.group_wake).collect::<Vec<_>>(),
-        &tasks.iter().map(|(task, _)| !task.spec.result_schema_json.is_empty()).collect::<Vec<_>>()
+        &tasks.iter().map(|(task, _)| !task.spec.result_schema_json.is_empty()).collect::<Vec<_>>(),
+        &tasks.iter().map(|(task, _)| task.secrets.column()).collect::<Vec<_>>() as _
     )
     .execute(&mut *db)
     .await?;

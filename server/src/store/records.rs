@@ -1,6 +1,6 @@
 //! Reading whole task records.
 
-use super::{StoreError, times};
+use super::{StoreError, secrets, times};
 use chrono::{DateTime, Utc};
 use prost::Message;
 use sqlx::PgExecutor;
@@ -83,6 +83,7 @@ struct RecordRow {
     last_exit: Option<Vec<u8>>,
     question: Option<Vec<u8>>,
     run_end: Option<Vec<u8>>,
+    secrets: Option<Vec<u8>>,
 }
 
 /// Reads records by id, in no particular order; unknown ids are left out.
@@ -106,7 +107,7 @@ pub async fn read_records(
              created_at as "created_at!", state as "state!", not_before, hold as "hold!", run as "run!",
              attempt as "attempt!", generation as "generation!", worker_name, heartbeat_at, cancel_requested_at,
              started_at, finished_at, updated_at as "updated_at!", state_detail as "state_detail!", summary as "summary!",
-             progress, content, error_kind, error_message, error_retryable, last_exit, question, run_end
+             progress, content, error_kind, error_message, error_retryable, last_exit, question, run_end, secrets
            from task_record where id = any($1)"#,
         &ids
     )
@@ -192,6 +193,7 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         usage: run_end.as_ref().and_then(|end| end.usage.clone()),
         generation: row.generation,
         group_wake: i32::from(row.group_wake),
+        secrets: secrets::references(row.secrets.as_deref())?,
     };
     Ok(TaskRecord {
         id,

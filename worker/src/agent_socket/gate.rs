@@ -19,20 +19,22 @@ use tower::Service;
 
 use super::connection::Admission;
 use super::guarded_body::GuardedBody;
+use super::masked_request::mask_request;
 use super::refusal;
 use super::waits::{Wait, Waits};
 use crate::link::lease_calls::LeaseCalls;
+use crate::mask::Masks;
 
 /// Calls of one attempt at a time.
 pub(super) const CALLS_MAX: usize = 256;
 /// Largest request that is looked into: as large as the control plane takes one.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+pub(super) const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Requests that are read whole at a time; others wait.
 const LOOKS_MAX: usize = 8;
 /// Before each message: whether it is compressed, and its length.
-const MESSAGE_HEAD_BYTES: usize = 5;
-const AGENT_SERVICE: &str = "/taskyard.v1.TaskAgentService/";
-const TASK_SERVICE: &str = "/taskyard.v1.SessionTaskService/";
+pub(super) const MESSAGE_HEAD_BYTES: usize = 5;
+pub(super) const AGENT_SERVICE: &str = "/taskyard.v1.TaskAgentService/";
+pub(super) const TASK_SERVICE: &str = "/taskyard.v1.SessionTaskService/";
 
 /// What every call of an attempt passes. Clones are the same.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ struct Shared {
     calls: LeaseCalls,
     lost: CancellationToken,
     waits: Waits,
+    masks: Masks,
     places: Arc<Semaphore>,
     looks: Semaphore,
 }
@@ -67,12 +70,18 @@ enum Asking {
 }
 
 impl Gate {
-    pub(super) fn new(calls: LeaseCalls, lost: CancellationToken, waits: Waits) -> Gate {
+    pub(super) fn new(
+        calls: LeaseCalls,
+        lost: CancellationToken,
+        waits: Waits,
+        masks: Masks,
+    ) -> Gate {
         Gate {
             shared: Arc::new(Shared {
                 calls,
                 lost,
                 waits,
+                masks,
                 places: Arc::new(Semaphore::new(CALLS_MAX)),
                 looks: Semaphore::new(LOOKS_MAX),
             }),
@@ -129,6 +138,13 @@ impl Shared {
         request: Request<Body>,
         waiting: Waiting,
     ) -> Result<(Response<Body>, Option<Wait>), Status> {
+        let request = if self.masks.is_empty() {
+            request
+        } else {
+            // It is never closed; without a permit the look is only less frugal.
+            let _look = self.looks.acquire().await;
+            mask_request(&self.masks, request).await?
+        };
         let (request, waits) = match waiting {
             Waiting::Never => (request, false),
             Waiting::Always => (request, true),

@@ -5,6 +5,7 @@
 //!
 //! - [`place`] is where sockets lie, [`socket`] one of them, from before the spawn to the end of the tree;
 //! - `peer` knows who may use it, `connection` is one caller, admitted or turned away;
+//! - `masked_request` takes the values of the task's secrets out of what is said;
 //! - `gate` decides on each call, `guarded_body` ends its answer when the lease is lost;
 //! - [`waits`] counts the calls for whose time the attempt gives back its slot;
 //! - `refusal` has the answers that the worker gives itself.
@@ -12,6 +13,7 @@
 mod connection;
 mod gate;
 mod guarded_body;
+mod masked_request;
 mod peer;
 mod place;
 mod refusal;

@@ -50,6 +50,23 @@ pub(super) fn message_too_large(limit: usize) -> Status {
     )
 }
 
+pub(super) fn compressed() -> Status {
+    refused(
+        Code::Unimplemented,
+        "COMPRESSED",
+        "the task has secrets, so what it says is read here; send it uncompressed",
+    )
+}
+
+/// It must not say which: that would be told to whoever tries.
+pub(super) fn secret_in_definition() -> Status {
+    refused(
+        Code::InvalidArgument,
+        "SECRET_IN_DEFINITION",
+        "the new task's definition holds the value of a secret, and everybody can read it; give it to the new task as a secret",
+    )
+}
+
 pub(super) fn not_served(path: &str) -> Status {
     refused(
         Code::Unimplemented,

@@ -18,6 +18,7 @@ use super::gate::{CALLS_MAX, Gate};
 use super::peer;
 use super::waits::Waits;
 use crate::link::lease_calls::LeaseCalls;
+use crate::mask::Masks;
 
 /// Connections of one attempt at a time. Those beyond are told so.
 const CONNECTIONS_MAX: usize = 64;
@@ -44,6 +45,8 @@ pub struct SocketUse {
     /// Cancelled when the lease is lost; also from here, where the control plane says so to a call.
     pub lost: CancellationToken,
     pub waits: Waits,
+    /// What is to be masked in all that is said there.
+    pub masks: Masks,
 }
 
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl AgentSocket {
         let over = CancellationToken::new();
         let cut = over.clone().drop_guard();
         let _closing = ClosedAtTheEnd(used.waits.clone());
-        let gate = Gate::new(used.calls, used.lost, used.waits);
+        let gate = Gate::new(used.calls, used.lost, used.waits, used.masks);
         let serving = Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .serve_with_incoming(gate, connections(listener, used.shim_pid, over));

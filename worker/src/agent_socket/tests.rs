@@ -26,6 +26,7 @@ use super::{AgentSocket, SocketUse, WaitingAttempts, Waits};
 use crate::lease::Lease;
 use crate::link::Endpoint;
 use crate::link::lease_calls::LeaseCalls;
+use crate::mask::Masks;
 
 /// Every wait ends, at the latest after this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,6 +73,7 @@ impl World {
             calls: LeaseCalls::new(&endpoint, &lease()),
             lost: lost.clone(),
             waits,
+            masks: Masks::new(&[]),
         };
         let over = CancellationToken::new();
         let work = over.clone().cancelled_owned();

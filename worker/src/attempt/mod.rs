@@ -1,7 +1,7 @@
 //! One attempt at a task, from its offer to the acknowledged finish.
 //!
-//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`inputs`] fetches the task's files, [`supervise`]
-//! watches the process, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control plane, with what
+//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`inputs`] fetches the task's files and [`secrets`] its
+//! secrets, [`supervise`] watches the process, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control plane, with what
 //! [`collect`] says of the working directory, in this boot or a later one.
 
 mod collect;
@@ -13,11 +13,13 @@ mod prepare;
 mod run;
 mod run_clock;
 mod search_path;
+mod secrets;
 mod services;
 mod supervise;
 
 pub use deliver::deliver_earlier;
 pub use orders::Orders;
 pub use run::Attempt;
+pub use secrets::SecretPolicy;
 pub use services::{Services, StorageHealth};
 pub use supervise::ENDING_GRACE;

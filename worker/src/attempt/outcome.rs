@@ -11,6 +11,7 @@ use crate::lease::{
     StreamFacts, StructuredOutput,
 };
 use crate::ledger::FinishedRecord;
+use crate::mask::Masks;
 use crate::output::spool::{ReadOutcome, SpoolReader};
 use crate::process::{Capture, ExitStatus, ProcessEnd, StreamEnd, signal_name};
 use crate::workspace::{
@@ -28,6 +29,7 @@ pub fn conclude(
     supervised: Supervised,
     run: i32,
     work: &CommandWork,
+    masks: &Masks,
     workspace: &Workspace,
     storage: &StorageHealth,
 ) -> FinishedRecord {
@@ -51,30 +53,44 @@ pub fn conclude(
     let succeeded = finish.stop_cause.is_none()
         && finish.error.is_none()
         && matches!(&finish.exit, Some(ExitFacts::Code(code)) if work.success_exit_codes.contains(code));
-    collect_output(&mut finish, succeeded, work, workspace, storage);
-    let listing = list_artifacts(&workspace.artifacts());
+    collect_output(&mut finish, succeeded, work, masks, workspace, storage);
+    if let Some(error) = &mut finish.error {
+        masks.apply(&mut error.message);
+    }
+    let mut listing = list_artifacts(&workspace.artifacts());
+    let found = listing.names.len();
+    listing.names.retain(|name| !masks.find(name.as_bytes()));
+    listing.skipped += found - listing.names.len();
     if listing.skipped > 0 {
         tracing::warn!(
             skipped = listing.skipped,
-            "some artifacts are no regular files or beyond the bounds"
+            "some artifacts are no regular files, beyond the bounds, or have a secret in their name"
         );
     }
     FinishedRecord {
         run,
         finish,
         artifacts: listing.names,
-        collection: select(work, workspace),
+        collection: select(work, masks, workspace),
         head_cap: work.head_cap,
         tail_cap: work.tail_cap,
     }
 }
 
 /// What is to be stored of the working directory, whether the run succeeded or failed.
-fn select(work: &CommandWork, workspace: &Workspace) -> Option<Collection> {
+fn select(work: &CommandWork, masks: &Masks, workspace: &Workspace) -> Option<Collection> {
     if work.collect.is_empty() {
         return None;
     }
-    let selection = select_files(&workspace.work().join(&work.cwd), &work.collect);
+    let mut selection = select_files(&workspace.work().join(&work.cwd), &work.collect);
+    if !masks.is_empty() {
+        selection.leave_out("it has a secret in its name", |file| {
+            masks.find(file.from.as_bytes()) || masks.find(file.to.as_bytes())
+        });
+        for skipped in &mut selection.skipped {
+            masks.apply(&mut skipped.from);
+        }
+    }
     Some(Collection {
         cwd: work.cwd.clone(),
         files: selection.files,
@@ -188,6 +204,7 @@ fn collect_output(
     finish: &mut Finish,
     succeeded: bool,
     work: &CommandWork,
+    masks: &Masks,
     workspace: &Workspace,
     storage: &StorageHealth,
 ) {
@@ -196,7 +213,14 @@ fn collect_output(
         ResultSource::Stdout if succeeded => read_stdout(workspace, finish.stdout.total_bytes),
         ResultSource::Stdout => return,
     };
-    match collected {
+    let masked = collected.map(|collected| match collected {
+        Collected::Json(mut json) => {
+            masks.apply_json(&mut json);
+            Collected::Json(json)
+        }
+        Collected::Nothing => Collected::Nothing,
+    });
+    match masked {
         Ok(Collected::Nothing) => {}
         Ok(Collected::Json(json)) if json.len() <= INLINE_OUTPUT_BYTES_MAX => {
             finish.output = StructuredOutput::Inline(json);

@@ -11,6 +11,7 @@ use crate::{
 };
 
 use super::search_path::with_own_program;
+use super::secrets::ResolvedSecrets;
 use super::services::{StorageHealth, chain, is_trouble_of_the_disk};
 
 /// How long, after the exit of the root, output may still come from descendants.
@@ -33,12 +34,23 @@ pub async fn prepare(
     workspace: &Workspace,
     socket: &Path,
     deadline: BootTime,
+    secrets: ResolvedSecrets,
     storage: &StorageHealth,
 ) -> Result<Launch, ErrorFacts> {
     let prepared = workspace
         .prepare(&work.cwd, &work.input_json, work.stdin.as_ref())
         .await;
     let cwd = prepared.map_err(|error| workspace_failed(&error, storage))?;
+    let masked = secrets.values();
+    let mut secret_variables = secrets.variables;
+    let (variables, files): (Vec<String>, Vec<_>) = secrets
+        .files
+        .into_iter()
+        .map(|file| (file.variable, (file.name, file.content)))
+        .unzip();
+    let written = workspace.write_secrets(files).await;
+    let paths = written.map_err(|error| workspace_failed(&error, storage))?;
+    secret_variables.extend(variables.into_iter().zip(paths.into_iter().map(path_text)));
     let [stdout, stderr] = workspace.spools();
     let spool = |path| SpoolSpec {
         path,
@@ -47,7 +59,7 @@ pub async fn prepare(
     };
     Ok(Launch {
         argv: work.argv.clone(),
-        env: environment(offer, work, workspace, socket),
+        env: environment(offer, work, secret_variables, workspace, socket),
         cwd,
         umask: work.umask,
         stdin: if work.stdin.is_some() {
@@ -55,6 +67,7 @@ pub async fn prepare(
         } else {
             Stdin::Null
         },
+        secrets: masked,
         stdout: spool(stdout),
         stderr: spool(stderr),
         drain: PIPE_DRAIN,
@@ -113,6 +126,7 @@ fn workspace_failed(error: &WorkspaceError, storage: &StorageHealth) -> ErrorFac
 fn environment(
     offer: &Offer,
     work: &CommandWork,
+    secrets: Vec<(String, String)>,
     workspace: &Workspace,
     socket: &Path,
 ) -> Vec<(String, String)> {
@@ -123,7 +137,6 @@ fn environment(
             std::env::var(name).unwrap_or_else(|_| fallback.to_owned()),
         );
     }
-    let path_text = |path: PathBuf| path.to_string_lossy().into_owned();
     env.insert("TMPDIR".to_owned(), path_text(workspace.temporary()));
     for name in work
         .inherit_env
@@ -140,6 +153,7 @@ fn environment(
             .into_iter()
             .filter(|(name, _)| !is_ours(name)),
     );
+    env.extend(secrets.into_iter().filter(|(name, _)| !is_ours(name)));
     env.entry("PATH".to_owned())
         .and_modify(|path| *path = with_own_program(std::mem::take(path)));
     let mut ours = vec![
@@ -161,6 +175,10 @@ fn environment(
             .map(|(name, value)| (name.to_owned(), value)),
     );
     env.into_iter().collect()
+}
+
+fn path_text(path: PathBuf) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn is_ours(name: &str) -> bool {

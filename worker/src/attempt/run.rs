@@ -10,6 +10,7 @@ use super::inputs::{InputFailure, fetch_inputs};
 use super::orders::Orders;
 use super::outcome::conclude;
 use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
+use super::secrets::{ResolvedSecrets, SecretFailure, fetch_secrets};
 use super::services::Services;
 use super::supervise::{Bounds, Ears, shim_deadline, supervise};
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
@@ -18,6 +19,7 @@ use crate::ledger::{FinishedRecord, LedgerEntry};
 use crate::link::files::FileError;
 use crate::link::lease_calls::LeaseCalls;
 use crate::link::reports::{Report, ReportError, Verdict};
+use crate::mask::Masks;
 use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
 use crate::workspace::Workspace;
 use crate::{boot_time::BootTime, process::Process};
@@ -168,6 +170,10 @@ impl Attempt {
             let facts = ledger_failed(&error, &self.services.storage);
             return self.conclude_without_process(None, Some(facts)).await;
         }
+        let (secrets, masks) = match self.fetch_secrets().await? {
+            Ok(fetched) => fetched,
+            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+        };
         let workspace = self.workspace();
         let socket_path = self.services.sockets.of(self.lease());
         let socket = match AgentSocket::bind(socket_path).await {
@@ -184,6 +190,7 @@ impl Attempt {
             &workspace,
             socket.path(),
             deadline,
+            secrets,
             &self.services.storage,
         )
         .await;
@@ -224,11 +231,26 @@ impl Attempt {
         )
         .await?;
         match spawned {
-            Ok(process) => self.watch(process, socket, &work).await,
+            Ok(process) => self.watch(process, socket, &work, masks).await,
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
                 self.conclude_without_process(None, Some(facts)).await
             }
+        }
+    }
+
+    /// The task's secrets, and what is to be masked of them.
+    async fn fetch_secrets(
+        &self,
+    ) -> Result<Result<(ResolvedSecrets, Masks), ErrorFacts>, Abandoned> {
+        if !self.offer.has_secrets {
+            return Ok(Ok((ResolvedSecrets::default(), Masks::new(&[]))));
+        }
+        let fetching = fetch_secrets(&self.services, self.lease());
+        match self.while_leased(fetching).await? {
+            Ok(fetched) => Ok(Ok(fetched)),
+            Err(SecretFailure::LeaseLost) => Err(Abandoned::Lost),
+            Err(SecretFailure::Failed(facts)) => Ok(Err(facts)),
         }
     }
 
@@ -254,6 +276,7 @@ impl Attempt {
         process: Process,
         socket: AgentSocket,
         work: &CommandWork,
+        masks: Masks,
     ) -> Result<Concluded, Abandoned> {
         tracing::info!(
             task.id = self.offer.lease.task_id,
@@ -279,7 +302,7 @@ impl Attempt {
             }
             end
         };
-        let watching = self.watch_to_the_end(process, socket, work, totals_sender);
+        let watching = self.watch_to_the_end(process, socket, work, masks, totals_sender);
         let (record, output) = tokio::join!(watching, pushing);
         Ok(Concluded {
             record: record?,
@@ -292,6 +315,7 @@ impl Attempt {
         process: Process,
         socket: AgentSocket,
         work: &CommandWork,
+        masks: Masks,
         totals: watch::Sender<Totals>,
     ) -> Result<FinishedRecord, Abandoned> {
         let bounds = Bounds {
@@ -307,6 +331,7 @@ impl Attempt {
             calls: LeaseCalls::new(&self.services.endpoint, self.lease()),
             lost: self.lost.clone(),
             waits,
+            masks: masks.clone(),
         };
         let ears = Ears {
             orders: &mut self.orders,
@@ -316,6 +341,9 @@ impl Attempt {
         };
         let supervising = supervise(process, &bounds, ears, &totals);
         let supervised = socket.serve_while(socket_use, supervising).await;
+        if self.offer.has_secrets {
+            self.workspace().remove_secrets().await;
+        }
         if self.lost.is_cancelled() {
             return Err(Abandoned::Lost);
         }
@@ -328,7 +356,7 @@ impl Attempt {
         // It is never closed; without a permit the conclusion is only less frugal.
         let permit = self.services.conclusions.acquire().await;
         let concluding = tokio::task::spawn_blocking(move || {
-            conclude(supervised, run, &work, &workspace, &storage)
+            conclude(supervised, run, &work, &masks, &workspace, &storage)
         })
         .await;
         let record = concluding.unwrap_or_else(|join_error| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::secrets::SecretPolicy;
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::boot_time::BootTime;
 use crate::ledger::Ledger;
@@ -34,6 +35,8 @@ pub struct Services {
     pub ledger: Ledger,
     pub workspaces: Workspaces,
     pub storage: StorageHealth,
+    /// Which of the worker's own variables and files tasks may have.
+    pub secret_policy: SecretPolicy,
     pub shim_program: PathBuf,
     /// Where attempts have their sockets.
     pub sockets: SocketPlace,

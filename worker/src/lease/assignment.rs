@@ -19,6 +19,8 @@ pub struct Offer {
     pub lease_duration: Duration,
     /// Longest time the run may take.
     pub timeout: Option<Duration>,
+    /// Whether it has secrets, which are to be asked for.
+    pub has_secrets: bool,
     /// Absent: to be asked for.
     pub work: Option<Work>,
 }

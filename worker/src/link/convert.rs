@@ -7,7 +7,8 @@ use taskyard_proto::v1;
 use super::reports::{Report, Verdict};
 use crate::lease::{
     CaptureFacts, CollectRule, CommandWork, ErrorFacts, ErrorKind, ExitFacts, Finish, InputFile,
-    Lease, MalformedLease, Offer, ResultSource, StopCause, StreamFacts, StructuredOutput, Work,
+    Lease, MalformedLease, Offer, ResultSource, Secret, SecretSource, StopCause, StreamFacts,
+    StructuredOutput, Work,
 };
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -49,8 +50,28 @@ pub fn offer_from_wire(offer: v1::Offer) -> Result<Offer, MalformedLease> {
         run: offer.run,
         lease_duration: lease_duration.unwrap_or_default().max(LEASE_DURATION_MIN),
         timeout: offer.timeout.as_ref().and_then(duration_from_wire),
+        has_secrets: offer.has_secrets,
         work,
     })
+}
+
+/// `Err` names a secret that comes from where this worker cannot get it.
+pub fn secrets_from_wire(secrets: Vec<v1::TaskSecret>) -> Result<Vec<Secret>, String> {
+    use v1::task_secret::Source as Wire;
+    let secrets = secrets.into_iter().map(|secret| {
+        let source = match secret.source {
+            Some(Wire::Value(value)) => SecretSource::Value(value.into()),
+            Some(Wire::WorkerEnv(name)) => SecretSource::WorkerEnv(name),
+            Some(Wire::WorkerFile(path)) => SecretSource::WorkerFile(path),
+            None => return Err(secret.name),
+        };
+        Ok(Secret {
+            name: secret.name,
+            source,
+            to_file: secret.to_file,
+        })
+    });
+    secrets.collect()
 }
 
 pub fn work_from_wire(spec: v1::TaskSpec) -> Work {

@@ -10,10 +10,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::backoff::Backoff;
-use super::convert::{lease_to_wire, work_from_wire};
+use super::convert::{lease_to_wire, secrets_from_wire, work_from_wire};
 use super::file_reading::FileReading;
 use super::reports::is_worth_another_try;
-use crate::lease::{Lease, Work};
+use crate::lease::{Lease, Secret, Work};
 
 const SPEC_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,6 +74,29 @@ impl LeaseFiles {
                 Ok(None) => {
                     return Ok(Work::Unsupported {
                         reason: "the spec is empty".to_owned(),
+                    });
+                }
+                Err(status) => judge(status)?,
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// The secrets of a task whose start was applied. It tries until there is an answer; whoever does not want to wait
+    /// drops this.
+    pub async fn fetch_secrets(&self, lease: &Lease) -> Result<Vec<Secret>, FileError> {
+        let request = v1::GetLeaseSecretsRequest {
+            lease: Some(lease_to_wire(lease)),
+        };
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.control.clone();
+            let answer = in_time(SPEC_TIMEOUT, client.get_lease_secrets(request.clone())).await;
+            match answer {
+                Ok(answer) => {
+                    let secrets = secrets_from_wire(answer.into_inner().secrets);
+                    return secrets.map_err(|name| FileError::Refused {
+                        message: format!("this worker does not know where {name} comes from"),
                     });
                 }
                 Err(status) => judge(status)?,

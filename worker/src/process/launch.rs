@@ -23,6 +23,8 @@ pub struct Launch {
     /// The file mode creation mask; absent means that of the worker.
     pub umask: Option<u32>,
     pub stdin: Stdin,
+    /// What is masked in both streams before it is kept anywhere.
+    pub secrets: Vec<Vec<u8>>,
     pub stdout: SpoolSpec,
     pub stderr: SpoolSpec,
     /// How long, after the exit of the root, output may still come from descendants that hold the pipes.

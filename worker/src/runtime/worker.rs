@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::attempts::Attempts;
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
-use crate::attempt::{ENDING_GRACE, Services, StorageHealth, deliver_earlier};
+use crate::attempt::{ENDING_GRACE, SecretPolicy, Services, StorageHealth, deliver_earlier};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::lease::{HeldLeases, Lease, Offer};
@@ -60,6 +60,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     config.check()?;
     let endpoint = Endpoint::parse(&config.endpoint)?;
     let shim_program = check_shim(&config.shim_program)?;
+    let secret_policy = SecretPolicy::new(&config.secret_env, &config.secret_dirs)?;
     let state = StateDirectory::open(&config.data_dir)?;
     let unusable = |source| WorkerError::DataDirectory {
         path: config.data_dir.clone(),
@@ -87,6 +88,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         workspaces,
         sockets,
         shim_program,
+        secret_policy,
     };
     Ok(PreparedWorker {
         config,
@@ -152,6 +154,7 @@ struct Disk {
     workspaces: Workspaces,
     sockets: SocketPlace,
     shim_program: PathBuf,
+    secret_policy: SecretPolicy,
 }
 
 struct Runtime {
@@ -215,6 +218,7 @@ impl Runtime {
             ledger: disk.ledger.clone(),
             workspaces: disk.workspaces.clone(),
             storage: storage.clone(),
+            secret_policy: disk.secret_policy.clone(),
             shim_program: disk.shim_program.clone(),
             sockets: disk.sockets.clone(),
             endpoint: endpoint.clone(),

@@ -15,6 +15,7 @@ use super::message::{Report, StartFailure, StartStep};
 use super::root::Root;
 use super::supervise::{self, Streams, Supervisor, timespec};
 use crate::boot_time::BootTime;
+use crate::mask::Masks;
 use crate::output::spool::{SpoolLayout, SpoolWriter};
 use crate::process::{Launch, SpoolSpec};
 
@@ -125,8 +126,10 @@ fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, 
     if let Some(failure) = read_failure(&verdict) {
         return Err(failure);
     }
-    let stdout = StreamCapture::new(stdout, stdout_spool).map_err(descriptors)?;
-    let stderr = StreamCapture::new(stderr, stderr_spool).map_err(descriptors)?;
+    // After the fork, so that the program does not wait for it; what it writes meanwhile waits in the pipes.
+    let masks = Masks::new(&launch.secrets);
+    let stdout = StreamCapture::new(stdout, stdout_spool, &masks).map_err(descriptors)?;
+    let stderr = StreamCapture::new(stderr, stderr_spool, &masks).map_err(descriptors)?;
     Ok(Some((root, Streams { stdout, stderr })))
 }
 

@@ -31,6 +31,18 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Leaves out files that were found.
+    pub fn leave_out(&mut self, reason: &str, is_left_out: impl Fn(&CollectedFile) -> bool) {
+        let (left_out, kept) = std::mem::take(&mut self.files)
+            .into_iter()
+            .partition(is_left_out);
+        self.files = kept;
+        let left_out: Vec<CollectedFile> = left_out;
+        for file in left_out {
+            self.skip(&file.from, reason);
+        }
+    }
+
     fn skip(&mut self, from: &str, reason: &str) {
         self.skipped_count += 1;
         if self.skipped.len() < TOLD_MAX {

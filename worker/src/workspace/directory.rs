@@ -88,6 +88,44 @@ impl Workspace {
         Ok(cwd)
     }
 
+    /// Writes files that only this user can read into a folder of their own, and says where they are, in the same order.
+    pub async fn write_secrets(
+        &self,
+        files: Vec<(String, Vec<u8>)>,
+    ) -> Result<Vec<PathBuf>, WorkspaceError> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let folder = self.secrets();
+        let unwritable = |source| WorkspaceError::Io {
+            path: self.secrets(),
+            source,
+        };
+        let writing = tokio::task::spawn_blocking(move || {
+            fs::DirBuilder::new().mode(0o700).create(&folder)?;
+            let mut paths = Vec::with_capacity(files.len());
+            for (name, content) in files {
+                let path = folder.join(name);
+                write_private(&path, &content)?;
+                paths.push(path);
+            }
+            Ok(paths)
+        });
+        let written = writing.await;
+        written
+            .unwrap_or_else(|join_error| Err(io::Error::other(join_error)))
+            .map_err(unwritable)
+    }
+
+    /// Removes the files of [`Workspace::write_secrets`]; what cannot be removed goes with the directory.
+    pub async fn remove_secrets(&self) {
+        let folder = self.secrets();
+        let removed = tokio::task::spawn_blocking(move || remove_whatever(&folder)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(path = %self.secrets().display(), %error, "cannot remove the secrets of a run yet");
+        }
+    }
+
     /// Removes the directory; what cannot be removed is tried again by the next boot.
     pub async fn remove(&self) {
         let root = self.root.clone();
@@ -122,6 +160,10 @@ impl Workspace {
 
     pub fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
     }
 
     pub fn temporary(&self) -> PathBuf {

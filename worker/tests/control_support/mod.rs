@@ -96,6 +96,8 @@ pub fn config(endpoint: &str, data: &Path) -> WorkerConfig {
         queues: Vec::new(),
         kinds: Vec::new(),
         labels: BTreeMap::new(),
+        secret_env: Vec::new(),
+        secret_dirs: Vec::new(),
         data_dir: data.to_owned(),
         shim_program: TESTBED.into(),
         drain: Duration::ZERO,
@@ -134,6 +136,7 @@ pub fn offer(number: u8, spec: v1::TaskSpec) -> v1::Offer {
         timeout: None,
         kind: "command".to_owned(),
         ordinal: i64::from(number),
+        has_secrets: false,
     }
 }
 

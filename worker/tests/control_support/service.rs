@@ -137,6 +137,13 @@ impl WorkerService for Service {
         Ok(Response::new(v1::GetLeaseSpecResponse { spec }))
     }
 
+    async fn get_lease_secrets(
+        &self,
+        _request: Request<v1::GetLeaseSecretsRequest>,
+    ) -> Result<Response<v1::GetLeaseSecretsResponse>, Status> {
+        Err(Status::unimplemented("no test has secrets"))
+    }
+
     async fn list_files(
         &self,
         _request: Request<v1::ListFilesRequest>,

@@ -52,6 +52,7 @@ impl World {
             cwd: directory.path().to_owned(),
             umask: None,
             stdin: Stdin::Null,
+            secrets: Vec::new(),
             stdout: spool("stdout.spool"),
             stderr: spool("stderr.spool"),
             drain: Duration::from_secs(2),

@@ -80,7 +80,7 @@ async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
         Some(file) => {
             if !arguments.options.is_empty() {
                 return Err(Failure::Usage(
-                    "with -f the file says all of the command; leave --env, --cwd, --timeout, --name, --retry, --file and --collect out"
+                    "with -f the file says all of the command; leave --env, --secret, --cwd, --timeout, --name, --retry, --file and --collect out"
                         .to_owned(),
                 ));
             }
@@ -96,7 +96,7 @@ async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
                     "{source}: what is spawned belongs to this task and its session; leave `session` and `parent` out"
                 )));
             }
-            definition(file)
+            definition(file)?
         }
     };
     arguments.task.apply(&mut child).await?;
