@@ -49,6 +49,7 @@ pub struct GrepArguments {
     #[arg(
         long,
         value_name = "TOKEN",
+        allow_hyphen_values = true,
         default_value = "",
         hide_default_value = true
     )]

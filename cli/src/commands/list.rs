@@ -71,7 +71,7 @@ pub struct ListArguments {
     #[arg(long, conflicts_with = "limit")]
     pub all_pages: bool,
     /// Go on where an earlier call with the same options stopped
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub page_token: Option<String>,
     #[command(flatten)]
     pub output: OutputArguments,

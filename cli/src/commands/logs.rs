@@ -57,7 +57,7 @@ pub struct LogsArguments {
     #[arg(short = 'C', long, value_name = "N", requires = "grep", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=20), allow_negative_numbers = true)]
     pub context: i32,
     /// With --view since-last: show what came after, as told by the call before
-    #[arg(long, value_name = "CURSOR")]
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
     pub cursor: Option<String>,
     /// Most bytes of a view's text [default: 8KiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_size, allow_hyphen_values = true)]

@@ -41,8 +41,7 @@ macro_rules! taker {
 }
 
 taker!(take_definition(TaskDefinition): name key kind display_name spec parent_task_id group labels tags queue executor
-    priority not_before start_deadline timeout retry hold wake_policy group_wake schedule
-    secrets);
+    priority not_before start_deadline timeout retry hold wake_policy group_wake schedule secrets);
 taker!(take_spec(TaskSpec): command payload_json input_json result_source output_limits worker_labels result_schema_json
     message_schema_json files collect);
 taker!(take_command(CommandSpec): argv env inherit_env cwd stdin umask success_exit_codes grace);
@@ -120,6 +119,10 @@ mod tests {
         ] {
             let message = messages.iter().find(|found| found.name() == message);
             for field in &message.expect("the message is there").field {
+                // a position in a batch means nothing in a clone
+                if field.name() == "parent_item" {
+                    continue;
+                }
                 let path = format!("{prefix}{}", field.name());
                 let mut to = TaskDefinition::default();
                 let is_taken = take(&path, &TaskDefinition::default(), &mut to);

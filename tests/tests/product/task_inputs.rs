@@ -111,8 +111,10 @@ async fn a_file_that_is_missing_fails_the_start_and_is_not_waited_for() {
     };
     for (inputs, reason) in [
         (vec![input("/nowhere", "x")], "/nowhere"),
-        (vec![input("/a", "same"), input("/a", "same")], "same"),
-        (vec![input("/a", "f"), input("/a", "f/below")], "below"),
+        (
+            vec![input("/a", "f"), input("/a", "f/below")],
+            "needs a folder",
+        ),
     ] {
         let task = client
             .run(&session, with_files(retried(), inputs, Vec::new()))

@@ -14,8 +14,7 @@ use crate::commands::{answer, cancel, get, list, logs, message, messages, wait};
 
 It speaks through $TASKYARD_SOCKET, which every task has. The global options do not matter here.
 
-Exit codes: 0 done, 1 refused, 2 usage or not inside a task, 125 the lease is lost (stop then) or
-the server failed; `ask`, `spawn`, `wait` and `inbox` have more")]
+Exit codes: 0 done, 1 refused, 2 usage or not inside a task, 125 lease lost or server failed")]
 pub struct InsideArguments {
     #[command(subcommand)]
     pub verb: InsideVerb,

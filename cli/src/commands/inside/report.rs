@@ -15,7 +15,7 @@ use crate::view::task_detail::task_detail;
 use crate::view::task_record::task_record;
 use crate::view::task_table::task_table;
 
-/// Set the structured result, the `output` of result.json; checked against the task's schema at once
+/// Set the structured result, the `output` of result.json; checked at once
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard self result '{\"found\": 3}'

@@ -36,7 +36,7 @@ pub struct SpawnArguments {
         value_name = "CMD"
     )]
     pub command: Vec<String>,
-    /// A task file, as for `submit`, in place of a command; - for standard input
+    /// A task file in place of a command; - for standard input
     #[arg(short = 'f', value_name = "FILE")]
     pub task_file: Option<String>,
     #[command(flatten)]
