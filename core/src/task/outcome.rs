@@ -101,6 +101,8 @@ pub enum Verdict {
     Canceled,
     /// It failed.
     Failed(Failure),
+    /// The shutdown of its worker cut it short.
+    CutShort,
     /// What became of it is not known.
     Lost,
 }
@@ -236,9 +238,10 @@ impl State {
 pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
     match facts.stop_cause {
         Some(StopCause::Canceled) if task.cancel.is_some() => return Verdict::Canceled,
-        Some(StopCause::Canceled | StopCause::WorkerShutdown) => {
+        Some(StopCause::Canceled) => {
             return Verdict::Failed(Failure::retryable(ErrorKind::WorkerError));
         }
+        Some(StopCause::WorkerShutdown) => return Verdict::CutShort,
         Some(StopCause::TimedOut) => {
             return Verdict::Failed(Failure::retryable(ErrorKind::Timeout));
         }

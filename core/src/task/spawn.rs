@@ -138,6 +138,7 @@ mod tests {
             },
             cancel: None,
             run: 0,
+            forgiven: 0,
             attempt: 0,
             generation: 1,
             started_at: None,

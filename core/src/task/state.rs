@@ -20,6 +20,8 @@ pub struct Task {
     pub cancel: Option<Cancel>,
     /// Starts of its process so far.
     pub run: u32,
+    /// Runs that were cut short by the shutdown of their worker: they do not count against the retry.
+    pub forgiven: u32,
     /// Holds of a worker on it so far.
     pub attempt: u32,
     /// Announced changes so far, counting its creation.
@@ -156,6 +158,12 @@ impl Task {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self.state, State::Terminal(_))
+    }
+
+    /// Runs that count against the retry.
+    #[must_use]
+    pub fn counted_runs(&self) -> u32 {
+        self.run.saturating_sub(self.forgiven)
     }
 
     pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {

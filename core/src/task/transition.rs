@@ -53,8 +53,10 @@ pub struct AttemptEnd {
     pub attempt: u32,
     /// The run it worked on.
     pub run: u32,
-    /// Why it ended; none: the worker was lost or gave the work back.
+    /// Why it ended; none: the worker was lost, gave the work back, or was restarted.
     pub failure: Option<Failure>,
+    /// The run goes on: the worker's next boot has taken it over.
+    pub goes_on: bool,
 }
 
 /// What a worker must be told about a lease.
@@ -119,9 +121,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
     let step = Step::new(next, now);
     match (&task.state, event) {
         (State::Terminal(_), Event::Enrich) => Ok(step.announce()),
-        (State::Terminal(_), Event::Due | Event::StartDeadline | Event::Lost { .. }) => {
-            Err(Rejected::Moot)
-        }
+        (
+            State::Terminal(_),
+            Event::Due | Event::StartDeadline | Event::Lost { .. } | Event::Reattach { .. },
+        ) => Err(Rejected::Moot),
         (State::Terminal(_), Event::Answer(_) | Event::QuestionExpired(_)) => {
             Err(Rejected::NotPending)
         }
@@ -137,7 +140,7 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
                 epoch, lease_id, ..
             },
         ) if is_lease(offer, epoch, lease_id) => Ok(step.withdraw_offer()),
-        (State::Queued { .. }, Event::Lost { .. }) => Err(Rejected::Moot),
+        (State::Queued { .. }, Event::Lost { .. } | Event::Reattach { .. }) => Err(Rejected::Moot),
         (State::Queued { .. }, Event::Cancel { grace }) => {
             Ok(step.flag_cancel(grace).settle_canceled())
         }
@@ -226,9 +229,28 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
             Event::Note | Event::Deliver,
         ) => Ok(step.quietly()),
+        // the answer to the first time was lost
+        (
+            State::Running { lease }
+            | State::AwaitingInput {
+                lease: Some(lease), ..
+            },
+            Event::Reattach { next, .. },
+        ) if is_lease(lease, next.epoch, next.id) => Err(Rejected::AlreadyApplied),
+        (
+            State::Running { lease }
+            | State::AwaitingInput {
+                lease: Some(lease), ..
+            },
+            Event::Reattach {
+                epoch,
+                lease_id,
+                next,
+            },
+        ) if is_lease(lease, epoch, lease_id) && next.epoch > epoch => Ok(step.reattach(next)),
         (
             State::Running { .. } | State::AwaitingInput { .. },
-            Event::Lost { .. } | Event::Due | Event::StartDeadline,
+            Event::Lost { .. } | Event::Reattach { .. } | Event::Due | Event::StartDeadline,
         ) => Err(Rejected::Moot),
         (
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
@@ -309,6 +331,7 @@ impl Event {
             | Self::Note
             | Self::SetHold(_)
             | Self::Lost { .. }
+            | Self::Reattach { .. }
             | Self::Due
             | Self::StartDeadline
             | Self::Complete => None,

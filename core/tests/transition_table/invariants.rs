@@ -32,9 +32,18 @@ pub fn check_what_always_holds(
     assert!(announced <= 1, "{context}");
 
     let is_start = before.run < after.run;
+    let next = match event {
+        Event::Reattach { next, .. } => Some(*next),
+        _ => None,
+    };
     assert_eq!(
         after.attempt,
-        before.attempt + u32::from(is_start),
+        before.attempt + u32::from(is_start || next.is_some()),
+        "{context}"
+    );
+    assert!(
+        (before.forgiven..=before.forgiven + 1).contains(&after.forgiven)
+            && after.forgiven <= after.run,
         "{context}"
     );
     let started_at = match after.run {
@@ -79,6 +88,10 @@ pub fn check_what_always_holds(
         ..*lease
     });
     match after.lease() {
+        Some(lease) if next.is_some() => {
+            assert_eq!(Some(*lease), next, "{context}");
+            assert_eq!(after.settled, held.map(|lease| lease.settle()), "{context}");
+        }
         Some(lease) => {
             assert_eq!(Some(*lease), held, "{context}");
             assert_eq!(after.settled, before.settled, "{context}");
@@ -94,7 +107,7 @@ pub fn check_what_always_holds(
         match effect {
             Effect::Announce => {}
             Effect::Tell(lease, Order::Cancel { grace }) => {
-                assert_eq!(Some(*lease), held, "{context}");
+                assert_eq!(Some(*lease), next.or(held), "{context}");
                 assert_eq!(
                     Some(*grace),
                     after.cancel.map(|cancel| cancel.grace),
