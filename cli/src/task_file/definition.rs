@@ -81,6 +81,7 @@ fn command(command: Command) -> CommandSpec {
         umask: command.umask.map(|umask| umask.0),
         success_exit_codes: command.success_exit_codes,
         grace: span(command.grace),
+        survive_worker_restart: command.survive_worker_restart,
     }
 }
 

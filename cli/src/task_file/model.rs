@@ -67,6 +67,8 @@ pub struct Command {
     #[serde(default)]
     pub success_exit_codes: Vec<i32>,
     pub grace: Option<Span>,
+    #[serde(default)]
+    pub survive_worker_restart: bool,
 }
 
 /// A file or folder of the session that the work finds in its working directory.

@@ -220,6 +220,7 @@ fn command(command: &CommandSpec) -> Record {
         .with("umask", command.umask.map(|umask| format!("{umask:04o}")))
         .with("success_exit_codes", command.success_exit_codes.clone())
         .with("grace", duration(command.grace.as_ref()))
+        .with("survive_worker_restart", command.survive_worker_restart)
 }
 
 fn duration(duration: Option<&prost_types::Duration>) -> Value {

@@ -241,6 +241,10 @@ pub struct CommandSpec {
     /// Time between TERM and KILL when the run is cancelled or out of time; absent: 5 s. At most 10 min.
     #[prost(message, optional, tag = "8")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// Whether the process outlives the worker's own process: the next boot of the worker takes it over, as the same run
+    /// and a new attempt, if it comes before the lease is over. Else the process ends with its worker.
+    #[prost(bool, tag = "30")]
+    pub survive_worker_restart: bool,
 }
 /// How much of each output stream is kept: two thirds from its head, one third from its tail.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5224,7 +5228,7 @@ pub struct Hello {
     /// Newest protocol that the worker speaks.
     #[prost(int32, tag = "5")]
     pub protocol_max: i32,
-    /// Optional abilities, by name.
+    /// Optional abilities, by name: `reattach` means that the worker reads `Welcome.resumed`.
     #[prost(string, repeated, tag = "6")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Queues to serve; empty: `default`.
@@ -5264,6 +5268,11 @@ pub struct HeldLease {
     /// What became of its work.
     #[prost(enumeration = "HeldStatus", tag = "2")]
     pub status: i32,
+    /// Of HELD_STATUS_RUNNING: the id that the lease under which it goes on is to have, random, 16 bytes. A worker draws it
+    /// once for each lease and keeps it on its disk before it says it, so that a hello whose answer was lost means the same
+    /// when it is said again, by this boot or the next one.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub next_lease_id: ::prost::bytes::Bytes,
 }
 /// Free slots of the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5340,7 +5349,7 @@ pub mod attach_response {
     }
 }
 /// The worker is attached.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
     /// Id of this boot's worker session.
     #[prost(string, tag = "1")]
@@ -5357,6 +5366,21 @@ pub struct Welcome {
     /// Identity of the store behind the server; it changes with a restore or a failover.
     #[prost(string, tag = "5")]
     pub store_id: ::prost::alloc::string::String,
+    /// What the worker goes on with, of the leases that the hello called HELD_STATUS_RUNNING. Those that are missing here are
+    /// lost: the work is to be killed.
+    #[prost(message, repeated, tag = "6")]
+    pub resumed: ::prost::alloc::vec::Vec<ResumedLease>,
+}
+/// A process that a worker has taken over from its boot before: the same run, the next attempt, under another lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumedLease {
+    /// The lease as the hello named it. It has ended.
+    #[prost(message, optional, tag = "1")]
+    pub earlier: ::core::option::Option<Lease>,
+    /// The lease under which to go on; its reports count from 1, and no start is among them. It lasts as long as the earlier
+    /// one did, from when the hello was sent.
+    #[prost(message, optional, tag = "2")]
+    pub lease: ::core::option::Option<Lease>,
 }
 /// A task to run. Nothing may be started before a `start` was reported and its verdict was APPLIED.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5754,6 +5778,10 @@ pub enum HeldStatus {
     Finished = 2,
     /// It was started and nothing more is known.
     Unknown = 3,
+    /// Its process outlived the worker, and the worker has it in its hands again: it runs, or it ended meanwhile and how is
+    /// known. It goes on under the lease that `Welcome.resumed` gives. Treated as HELD_STATUS_UNKNOWN where `features` has
+    /// no `reattach` or `next_lease_id` is missing.
+    Running = 4,
 }
 impl HeldStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -5766,6 +5794,7 @@ impl HeldStatus {
             Self::NotStarted => "HELD_STATUS_NOT_STARTED",
             Self::Finished => "HELD_STATUS_FINISHED",
             Self::Unknown => "HELD_STATUS_UNKNOWN",
+            Self::Running => "HELD_STATUS_RUNNING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -5775,6 +5804,7 @@ impl HeldStatus {
             "HELD_STATUS_NOT_STARTED" => Some(Self::NotStarted),
             "HELD_STATUS_FINISHED" => Some(Self::Finished),
             "HELD_STATUS_UNKNOWN" => Some(Self::Unknown),
+            "HELD_STATUS_RUNNING" => Some(Self::Running),
             _ => None,
         }
     }

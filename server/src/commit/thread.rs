@@ -85,6 +85,7 @@ impl Threads {
             | Content::Finish(_)
             | Content::Patch(_)
             | Content::RetriedAs(_)
+            | Content::Holder(_)
             | Content::Judged(_) => None,
         };
         match &change.event {
@@ -120,6 +121,7 @@ impl Threads {
             | Event::Note
             | Event::SetHold(_)
             | Event::Lost { .. }
+            | Event::Reattach { .. }
             | Event::Due
             | Event::StartDeadline
             | Event::Complete => {}

@@ -204,6 +204,17 @@ pub(super) async fn prepare(
         (None, Some(monitor)) => Some(MonitorPart::Monitor(Box::new(monitor.plan(app, id).await?))),
         (None, None) => None,
     };
+    let survives = definition
+        .spec
+        .command
+        .as_ref()
+        .is_some_and(|command| command.survive_worker_restart);
+    // A process that outlives its worker has this time for the worker to come back, whether it may run again or not.
+    let lease = match definition.policy.retry.may_retry() {
+        _ if survives => app.lease.retryable.max(app.lease.other),
+        true => app.lease.retryable,
+        false => app.lease.other,
+    };
     let task = NewTask {
         id,
         namespace_id: owner.namespace_id,
@@ -229,11 +240,7 @@ pub(super) async fn prepare(
         wake_policy: definition.wake_policy as i16,
         group_wake: definition.group_wake as i16,
         retry_of: origin.retry_of,
-        lease: if definition.policy.retry.may_retry() {
-            app.lease.retryable
-        } else {
-            app.lease.other
-        },
+        lease,
         policy: definition.policy,
         fingerprint,
         monitor,

@@ -35,6 +35,7 @@ pub mod output_view;
 pub mod page_token;
 pub mod push_output;
 pub mod read_output;
+mod reattach;
 pub mod refusal;
 pub mod report;
 pub mod resolve;

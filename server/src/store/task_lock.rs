@@ -41,7 +41,7 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
     let wanted: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let live = sqlx::query!(
         r#"select l.id, l.session_uid, t.ordinal, l.state, l.gate, l.not_before, t.not_before as first_not_before,
-             l.start_deadline, l.run, l.attempt, l.generation, l.epoch, l.lease_id, l.item_no, l.worker_session,
+             l.start_deadline, l.run, l.forgiven_runs, l.attempt, l.generation, l.epoch, l.lease_id, l.item_no, l.worker_session,
              l.offered_at, l.worker_name, l.cancel_requested_at, l.cancel_grace_ms, l.started_at, l.updated_at,
              l.state_detail, l.summary, l.progress, l.progress_at, l.content, l.error_kind, l.error_message, l.last_exit,
              l.question_id, l.question, l.question_expires_at, t.max_runs, t.initial_backoff_ms, t.max_backoff_ms,
@@ -125,6 +125,7 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                     grace: row.cancel_grace_ms.map(from_ms),
                 }),
                 run: counter(row.run)?,
+                forgiven: counter(row.forgiven_runs)?,
                 attempt: counter(row.attempt)?,
                 generation: u64::try_from(row.generation)
                     .map_err(|error| StoreError::corrupt("generation", error))?,
@@ -219,6 +220,7 @@ async fn lock_ended(
                     grace: None,
                 }),
                 run: counter(row.run)?,
+                forgiven: 0,
                 attempt: counter(row.attempt)?,
                 generation: u64::try_from(row.generation)
                     .map_err(|error| StoreError::corrupt("generation", error))?,
