@@ -14,12 +14,17 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
+use crate::quantity::parse_drain_grace;
 
 /// A stop that takes longer is explained.
 pub const SHORT_STOP: Duration = Duration::from_secs(1);
-/// What a worker does whose stop takes longer.
-pub const STILL_RUNNING: &str =
-    "what still runs has 10 s to end, then it gets TERM, and after at most 5 s more KILL";
+/// What a worker does whose stop takes longer, where running tasks have `drain` to end.
+pub fn still_running(drain: Duration) -> String {
+    format!(
+        "what still runs has {} s to end, then it gets TERM, and after at most 5 s more KILL",
+        drain.as_secs_f64()
+    )
+}
 
 /// Run tasks that the control plane at --endpoint leases to this machine
 #[derive(Debug, Args)]
@@ -46,6 +51,9 @@ pub struct WorkerArguments {
     /// Labels that tasks can ask for
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
+    /// On SIGTERM, how long running tasks may go on, up to 1d [default: 10s]
+    #[arg(long, value_name = "D", value_parser = parse_drain_grace)]
+    pub drain_grace: Option<Duration>,
     /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -62,6 +70,9 @@ pub async fn execute(
     let data_dir = arguments
         .data_dir
         .unwrap_or_else(|| taskyard_postgres::default_data_dir().join(format!("worker-{name}")));
+    let drain = arguments
+        .drain_grace
+        .unwrap_or(taskyard_worker::DEFAULT_DRAIN);
     let config = WorkerConfig {
         endpoint: global.endpoint.trim_end_matches('/').to_owned(),
         name: name.clone(),
@@ -71,7 +82,7 @@ pub async fn execute(
         labels: arguments.labels.into_iter().collect(),
         data_dir,
         shim_program: shim_program(),
-        drain: taskyard_worker::DEFAULT_DRAIN,
+        drain,
     };
     let mut interrupts = Interrupts::listen(true)?;
     let endpoint = config.endpoint.clone();
@@ -93,7 +104,8 @@ pub async fn execute(
             }
             () = &mut long_stop, if !is_told => {
                 is_told = true;
-                console::note(&format!("{STILL_RUNNING}; Ctrl-C again stops at once"));
+                let still_running = still_running(drain);
+                console::note(&format!("{still_running}; Ctrl-C again stops at once"));
             }
             () = interrupts.next() => {
                 if shutdown.is_cancelled() {

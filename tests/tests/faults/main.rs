@@ -16,6 +16,7 @@ mod postgres_stall;
 mod races;
 mod server_restart;
 mod server_stop;
+mod survival;
 mod thread_races;
 mod tree_race;
 mod two_servers;

@@ -2,7 +2,8 @@
 //!
 //! [`run`] is the list of its steps; [`prepare`] makes the launch, [`inputs`] fetches the task's files, [`supervise`]
 //! watches the process, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control plane, with what
-//! [`collect`] says of the working directory, in this boot or a later one.
+//! [`collect`] says of the working directory, in this boot or a later one. [`resume`] goes on with a run that outlived the
+//! boot before.
 
 mod collect;
 mod deliver;
@@ -10,13 +11,17 @@ mod inputs;
 mod orders;
 mod outcome;
 mod prepare;
+mod resume;
 mod run;
 mod run_clock;
 mod services;
 mod supervise;
+mod surviving;
 
 pub use deliver::deliver_earlier;
 pub use orders::Orders;
-pub use run::Attempt;
+pub use resume::{Survivor, next_lease_id};
+pub use run::{Attempt, Source};
 pub use services::{Services, StorageHealth};
 pub use supervise::ENDING_GRACE;
+pub use surviving::SurvivingAttempts;

@@ -61,6 +61,7 @@ pub fn conclude(
     }
     FinishedRecord {
         run,
+        home: None,
         finish,
         artifacts: listing.names,
         collection: select(work, workspace),

@@ -58,6 +58,7 @@ pub async fn prepare(
         stderr: spool(stderr),
         drain: PIPE_DRAIN,
         deadline,
+        survival: None,
     })
 }
 

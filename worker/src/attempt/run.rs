@@ -10,11 +10,12 @@ use super::inputs::{InputFailure, fetch_inputs};
 use super::orders::Orders;
 use super::outcome::conclude;
 use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
+use super::resume::{self, Survivor};
 use super::services::Services;
-use super::supervise::{Bounds, Ears, shim_deadline, supervise};
+use super::supervise::{Bounds, Ears, Resumed, shim_deadline, supervise};
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
 use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
-use crate::ledger::{FinishedRecord, LedgerEntry};
+use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
 use crate::link::lease_calls::LeaseCalls;
 use crate::link::reports::{Report, ReportError, Verdict};
@@ -24,8 +25,10 @@ use crate::{boot_time::BootTime, process::Process};
 
 const START_ITEM_NO: i64 = 1;
 const RELEASE_ITEM_NO: i64 = 1;
+/// Of a lease that was started.
+const LATE_RELEASE_ITEM_NO: i64 = 2;
 
-/// One offer that a slot was found for.
+/// One offer that a slot was found for, or a run of the boot before.
 pub struct Attempt {
     pub services: Arc<Services>,
     pub offer: Offer,
@@ -34,10 +37,29 @@ pub struct Attempt {
     pub lost: CancellationToken,
     /// An attempt at the same task under an older lease; cancelled when nothing is left of it.
     pub predecessor: Option<CancellationToken>,
+    pub source: Source,
+    /// The lease that names the run's directory.
+    pub home: Lease,
+}
+
+/// Where the work of an attempt comes from.
+pub enum Source {
+    /// It is to be started.
+    Offered,
+    /// It has outlived the boot before.
+    Survived(Box<Survivor>),
+}
+
+/// A process and what is needed to hold it.
+pub(super) struct Hold {
+    pub(super) process: Process,
+    /// Absent: it could not be made again.
+    pub(super) socket: Option<AgentSocket>,
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// A finished run whose finish is noted but not yet acknowledged.
-struct Concluded {
+pub(super) struct Concluded {
     record: FinishedRecord,
     output: UploadEnd,
 }
@@ -46,7 +68,12 @@ impl Attempt {
     /// Takes the attempt to its acknowledged finish, or to the point where nobody wants it any more.
     pub async fn run(mut self) {
         let lease = self.offer.lease.clone();
-        match self.carry_out().await {
+        let source = std::mem::replace(&mut self.source, Source::Offered);
+        let earlier = match &source {
+            Source::Offered => None,
+            Source::Survived(survivor) => Some(survivor.earlier.clone()),
+        };
+        match self.carry_out(source).await {
             Ok(()) => {
                 tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished")
             }
@@ -62,14 +89,16 @@ impl Attempt {
         }
         self.workspace().remove().await;
         self.services.ledger.forget(&lease).await;
+        if let Some(earlier) = earlier {
+            self.services.ledger.forget(&earlier).await;
+        }
     }
 
-    async fn carry_out(&mut self) -> Result<(), Abandoned> {
-        self.wait_for_predecessor().await?;
-        self.note_pending().await?;
-        let work = self.fetch_work().await?;
-        self.report_start().await?;
-        let concluded = self.launch_and_conclude(work).await?;
+    async fn carry_out(&mut self, source: Source) -> Result<(), Abandoned> {
+        let concluded = match source {
+            Source::Offered => self.begin().await?,
+            Source::Survived(survivor) => self.go_on(*survivor).await?,
+        };
         let workspace = self.workspace();
         let Concluded { record, output } = concluded;
         report_finish(
@@ -81,6 +110,14 @@ impl Attempt {
             &self.lost,
         )
         .await
+    }
+
+    async fn begin(&mut self) -> Result<Concluded, Abandoned> {
+        self.wait_for_predecessor().await?;
+        self.note_pending().await?;
+        let work = self.fetch_work().await?;
+        self.report_start().await?;
+        self.launch_and_conclude(work).await
     }
 
     /// Two attempts at one task never overlap on one worker.
@@ -159,12 +196,14 @@ impl Attempt {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         };
-        if let Err(error) = self
-            .services
-            .ledger
-            .note(self.lease(), LedgerEntry::Launching)
-            .await
-        {
+        let survivor = work
+            .survives
+            .then(|| SurvivingRecord::new(&self.offer, &work, resume::token()));
+        let entry = match survivor.clone() {
+            Some(record) => LedgerEntry::Surviving(Box::new(record)),
+            None => LedgerEntry::Launching,
+        };
+        if let Err(error) = self.services.ledger.note(self.lease(), entry).await {
             let facts = ledger_failed(&error, &self.services.storage);
             return self.conclude_without_process(None, Some(facts)).await;
         }
@@ -201,17 +240,16 @@ impl Attempt {
         // fetching may have taken its time
         let deadline = self.shim_deadline();
         launch.deadline = deadline;
+        launch.survival =
+            survivor.map(|record| resume::survival(&self.services.workspaces, &record));
         if self.orders.borrow().is_canceled() {
             return self
                 .conclude_without_process(Some(StopCause::Canceled), None)
                 .await;
         }
         if self.orders.borrow().ending {
-            let facts = ErrorFacts::of_worker(
-                "the worker was shut down before the task was launched".to_owned(),
-                "",
-            );
-            return self.conclude_without_process(None, Some(facts)).await;
+            let reason = "the worker was shut down before the task was launched";
+            return Err(self.give_back(reason, LATE_RELEASE_ITEM_NO).await);
         }
         if deadline <= BootTime::now() {
             return self
@@ -224,7 +262,14 @@ impl Attempt {
         )
         .await?;
         match spawned {
-            Ok(process) => self.watch(process, socket, &work).await,
+            Ok(process) => {
+                let hold = Hold {
+                    process,
+                    socket: Some(socket),
+                    resumed: None,
+                };
+                self.watch(hold, &work).await
+            }
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
                 self.conclude_without_process(None, Some(facts)).await
@@ -249,16 +294,15 @@ impl Attempt {
     }
 
     /// Watches the process, and pushes its output all the while.
-    async fn watch(
+    pub(super) async fn watch(
         &mut self,
-        process: Process,
-        socket: AgentSocket,
+        hold: Hold,
         work: &CommandWork,
     ) -> Result<Concluded, Abandoned> {
         tracing::info!(
             task.id = self.offer.lease.task_id,
             run = self.offer.run,
-            pid = process.pid(),
+            pid = hold.process.pid(),
             "the task is running"
         );
         let services = self.services.clone();
@@ -269,7 +313,8 @@ impl Attempt {
             .open(&lease, self.offer.run, work.head_cap, work.tail_cap);
         let plan = UploadPlan {
             spools: workspace.spools(),
-            resumed: false,
+            // Something may have been pushed by the boot before.
+            resumed: hold.resumed.is_some(),
         };
         let pushing = async {
             let pushed = upload(plan, totals, &mut port, services.output_window.clone());
@@ -279,7 +324,7 @@ impl Attempt {
             }
             end
         };
-        let watching = self.watch_to_the_end(process, socket, work, totals_sender);
+        let watching = self.watch_to_the_end(hold, work, totals_sender);
         let (record, output) = tokio::join!(watching, pushing);
         Ok(Concluded {
             record: record?,
@@ -289,16 +334,23 @@ impl Attempt {
 
     async fn watch_to_the_end(
         &mut self,
-        process: Process,
-        socket: AgentSocket,
+        hold: Hold,
         work: &CommandWork,
         totals: watch::Sender<Totals>,
     ) -> Result<FinishedRecord, Abandoned> {
+        let Hold {
+            process,
+            socket,
+            resumed,
+        } = hold;
         let bounds = Bounds {
             grace: work.grace,
             timeout: self.offer.timeout,
             lease_duration: self.offer.lease_duration,
+            survives: work.survives,
+            resumed,
         };
+        let surviving = work.survives.then(|| self.services.surviving.enter());
         let mut renewed = self.services.renewed.clone();
         let waits = Waits::new(self.services.waiting.clone());
         let mut waiting = waits.subscribe();
@@ -315,20 +367,26 @@ impl Attempt {
             lost: &self.lost,
         };
         let supervising = supervise(process, &bounds, ears, &totals);
-        let supervised = socket.serve_while(socket_use, supervising).await;
+        let supervised = match socket {
+            Some(socket) => socket.serve_while(socket_use, supervising).await,
+            None => supervising.await,
+        };
+        drop(surviving);
         if self.lost.is_cancelled() {
             return Err(Abandoned::Lost);
         }
-        let (run, work, workspace, storage) = (
+        let (run, home, work, workspace, storage) = (
             self.offer.run,
+            self.home.clone(),
             work.clone(),
             self.workspace(),
             self.services.storage.clone(),
         );
         // It is never closed; without a permit the conclusion is only less frugal.
         let permit = self.services.conclusions.acquire().await;
-        let concluding = tokio::task::spawn_blocking(move || {
-            conclude(supervised, run, &work, &workspace, &storage)
+        let concluding = tokio::task::spawn_blocking(move || FinishedRecord {
+            home: Some(home),
+            ..conclude(supervised, run, &work, &workspace, &storage)
         })
         .await;
         let record = concluding.unwrap_or_else(|join_error| {
@@ -381,13 +439,14 @@ impl Attempt {
 
     /// Gives the lease back. The reason to abandon the attempt.
     async fn release(&mut self, reason: &str) -> Abandoned {
+        self.give_back(reason, RELEASE_ITEM_NO).await
+    }
+
+    async fn give_back(&mut self, reason: &str, item_no: i64) -> Abandoned {
         let report = Report::Release {
             reason: reason.to_owned(),
         };
-        let released = self
-            .services
-            .reporter
-            .report(self.lease(), RELEASE_ITEM_NO, report);
+        let released = self.services.reporter.report(self.lease(), item_no, report);
         match self.while_leased(released).await {
             // Whatever the verdict, the lease is not used.
             Ok(_) => Abandoned::Released {
@@ -433,6 +492,7 @@ impl Attempt {
     fn record(&self, finish: Finish) -> FinishedRecord {
         FinishedRecord {
             run: self.offer.run,
+            home: Some(self.home.clone()),
             finish,
             artifacts: Vec::new(),
             collection: None,
@@ -446,6 +506,6 @@ impl Attempt {
     }
 
     fn workspace(&self) -> Workspace {
-        self.services.workspaces.of(&self.offer.lease)
+        self.services.workspaces.of(&self.home)
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::surviving::SurvivingAttempts;
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::boot_time::BootTime;
 use crate::ledger::Ledger;
@@ -41,6 +42,8 @@ pub struct Services {
     pub endpoint: Endpoint,
     /// How many attempts have given back their slot.
     pub waiting: WaitingAttempts,
+    /// How many attempts could be left to their shims.
+    pub surviving: SurvivingAttempts,
     /// When the newest acknowledged heartbeat was sent.
     pub renewed: watch::Receiver<Option<BootTime>>,
 }

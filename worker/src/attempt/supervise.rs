@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::orders::Orders;
 use super::run_clock::RunClock;
 use crate::boot_time::BootTime;
+use crate::lease::StopCause;
 use crate::output::upload::Totals;
-use crate::process::{CommandError, Process, ProcessEnd, ProcessError, ProcessEvent, Signal};
+use crate::process::{CommandError, Kept, Process, ProcessEnd, ProcessError, ProcessEvent, Signal};
 
 /// Longest time between TERM and KILL when the worker is shut down.
 pub const ENDING_GRACE: Duration = Duration::from_secs(5);
@@ -25,6 +26,17 @@ pub struct Bounds {
     pub grace: Duration,
     pub timeout: Option<Duration>,
     pub lease_duration: Duration,
+    /// It outlives the worker: its end is none of the worker's.
+    pub survives: bool,
+    /// Of a run that outlived the boot before.
+    pub resumed: Option<Resumed>,
+}
+
+/// What is known of a run that outlived the boot before.
+pub struct Resumed {
+    pub kept: Kept,
+    /// When the root was over, if it is.
+    pub exited_at: Option<BootTime>,
 }
 
 /// What an attempt listens to while its process runs.
@@ -70,15 +82,8 @@ pub async fn supervise(
     ears: Ears<'_>,
     totals: &watch::Sender<Totals>,
 ) -> Supervised {
-    let launched_at = Instant::now();
-    let mut clock = RunClock::start(bounds.timeout, launched_at);
-    let mut state = State {
-        stop: None,
-        kill_at: None,
-        force_at: None,
-        exited_at: None,
-        forced: false,
-    };
+    let (launched_at, mut clock, mut state) = begin(bounds);
+    let mut told = None;
     state.obey(&process, bounds, &ears);
     // Something may have been renewed between the launch and now.
     let mut orders_open = true;
@@ -89,13 +94,19 @@ pub async fn supervise(
         let now = Instant::now();
         clock.wait_or_go_on(*ears.waiting.borrow_and_update(), now);
         let timeout_at = clock.runs_out_at();
+        if bounds.survives && told != Some((clock, state.stop)) {
+            told = Some((clock, state.stop));
+            state.keep(&process, bounds, launched_at, &clock);
+        }
         tokio::select! {
             event = process.next_event() => match event {
                 Ok(ProcessEvent::Started { .. }) => {}
                 Ok(ProcessEvent::Output { stdout_total, stderr_total }) => {
                     totals.send_replace(Totals { bytes: [stdout_total, stderr_total], ended: false });
                 }
-                Ok(ProcessEvent::Exited(_)) => state.exited_at = Some(Instant::now()),
+                Ok(ProcessEvent::Exited(_)) => {
+                    state.exited_at.get_or_insert_with(BootTime::now);
+                }
                 Ok(ProcessEvent::Ended(end)) => break Ok(end),
                 Err(error) => break Err(error),
             },
@@ -125,7 +136,10 @@ pub async fn supervise(
             }
         }
     };
-    let duration = state.exited_at.unwrap_or_else(Instant::now) - launched_at;
+    let duration = state
+        .exited_at
+        .unwrap_or_else(BootTime::now)
+        .saturating_since(launched_at);
     Supervised {
         end,
         stop: state.stop,
@@ -139,14 +153,63 @@ struct State {
     kill_at: Option<Instant>,
     /// When patience with the shim ends.
     force_at: Option<Instant>,
-    exited_at: Option<Instant>,
+    exited_at: Option<BootTime>,
     forced: bool,
 }
 
+/// When the program was launched, and where its time and its end stand: at their beginning, or as the boot before left
+/// them.
+fn begin(bounds: &Bounds) -> (BootTime, RunClock, State) {
+    let now = Instant::now();
+    let mut state = State {
+        stop: None,
+        kill_at: None,
+        force_at: None,
+        exited_at: None,
+        forced: false,
+    };
+    let Some(Resumed { kept, exited_at }) = &bounds.resumed else {
+        let clock = RunClock::start(bounds.timeout, now);
+        return (BootTime::now(), clock, state);
+    };
+    state.exited_at = *exited_at;
+    state.stop = match kept.stop {
+        Some(StopCause::Canceled) => Some(Stop::Canceled),
+        Some(StopCause::TimedOut) => Some(Stop::TimedOut),
+        Some(StopCause::WorkerShutdown) => Some(Stop::Ending),
+        Some(StopCause::LeaseExpired) | None => None,
+    };
+    if state.stop.is_some() {
+        // The shim keeps the grace itself.
+        state.be_patient_until(now + kept.grace + SHIM_BOUND);
+    }
+    let clock = RunClock::resume(kept.runs_out_at, kept.left, now);
+    (kept.launched_at, clock, state)
+}
+
 impl State {
+    /// Tells the shim what the next boot is to know.
+    fn keep(&self, process: &Process, bounds: &Bounds, launched_at: BootTime, clock: &RunClock) {
+        let (runs_out_at, left) = clock.keep(Instant::now());
+        let stop = match self.stop {
+            Some(Stop::Canceled) => Some(StopCause::Canceled),
+            Some(Stop::TimedOut) => Some(StopCause::TimedOut),
+            Some(Stop::Ending) => Some(StopCause::WorkerShutdown),
+            Some(Stop::Lost) | None => None,
+        };
+        // A shim that does not take it is dealt with where it takes no extension either.
+        let _ = process.keep(Kept {
+            launched_at,
+            runs_out_at,
+            left,
+            grace: bounds.grace,
+            stop,
+        });
+    }
+
     fn obey(&mut self, process: &Process, bounds: &Bounds, ears: &Ears<'_>) {
         let orders = *ears.orders.borrow();
-        if orders.ending && self.stop != Some(Stop::Lost) {
+        if orders.ending && !bounds.survives && self.stop != Some(Stop::Lost) {
             self.stop_because(Stop::Ending);
             self.terminate(process, Instant::now() + bounds.grace.min(ENDING_GRACE));
         } else if let Some(kill_at) = orders.kill_at(bounds.grace) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::id::Lease;
 
@@ -34,7 +35,7 @@ pub enum Work {
 }
 
 /// A process to run and what is done around it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct CommandWork {
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
@@ -44,6 +45,8 @@ pub struct CommandWork {
     pub cwd: String,
     pub stdin: Option<Bytes>,
     pub umask: Option<u32>,
+    /// Whether it outlives the worker's process.
+    pub survives: bool,
     /// Never empty.
     pub success_exit_codes: Vec<i32>,
     /// Time between TERM and KILL.
@@ -72,7 +75,7 @@ pub struct InputFile {
 }
 
 /// Files of the working directory that are stored in the session's files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectRule {
     /// Over paths relative to the working directory.
     pub glob: String,
@@ -81,9 +84,10 @@ pub struct CollectRule {
 }
 
 /// Where the structured result comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResultSource {
     /// The file named by `$TASKYARD_RESULT`, if it was written.
+    #[default]
     File,
     /// All of standard output.
     Stdout,

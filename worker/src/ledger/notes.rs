@@ -1,12 +1,13 @@
 //! The ledger: one small file per lease, replaced whole.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use super::entry::{EarlierLease, EarlierStatus, LedgerEntry};
 use super::state_directory::write_durably;
-use crate::lease::Lease;
+use crate::lease::{Lease, LeaseId};
 
 /// Notes on leases, on disk. Clones are the same ledger.
 #[derive(Debug, Clone)]
@@ -58,11 +59,30 @@ impl Ledger {
             let status = match serde_json::from_slice(&content) {
                 Ok(LedgerEntry::Pending) => EarlierStatus::NotStarted,
                 Ok(LedgerEntry::Launching) | Err(_) => EarlierStatus::Unknown,
+                Ok(LedgerEntry::Surviving(record)) => EarlierStatus::Surviving(record),
                 Ok(LedgerEntry::Finished(record)) => EarlierStatus::Finished(record),
             };
             earlier.push(EarlierLease { lease, status });
         }
+        self.drop_superseded(&mut earlier)?;
         Ok(earlier)
+    }
+
+    /// A boot that ended between the note on the next lease of a run and the removal of the one before left both.
+    fn drop_superseded(&self, earlier: &mut Vec<EarlierLease>) -> io::Result<()> {
+        let known: HashSet<LeaseId> = earlier.iter().map(|earlier| earlier.lease.id).collect();
+        let is_superseded = |earlier: &EarlierLease| match &earlier.status {
+            EarlierStatus::Surviving(record) => {
+                record.next.is_some_and(|next| known.contains(&next))
+            }
+            EarlierStatus::NotStarted | EarlierStatus::Unknown | EarlierStatus::Finished(_) => {
+                false
+            }
+        };
+        for superseded in earlier.extract_if(.., |earlier| is_superseded(earlier)) {
+            fs::remove_file(self.directory.join(superseded.lease.file_name()))?;
+        }
+        Ok(())
     }
 
     /// True when a file can be created, filled and removed.

@@ -91,6 +91,7 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         cwd: command.cwd,
         stdin: command.stdin,
         umask: command.umask,
+        survives: command.survive_worker_restart,
         success_exit_codes,
         grace: command
             .grace

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::StartError;
+use super::keeping::Survival;
 use crate::boot_time::BootTime;
 
 /// The largest encoded launch, in bytes.
@@ -29,6 +30,8 @@ pub struct Launch {
     pub drain: Duration,
     /// When the tree is killed unless [`super::Process::extend`] comes first.
     pub deadline: BootTime,
+    /// Whether it may outlive its worker; absent: it ends with it.
+    pub survival: Option<Survival>,
 }
 
 /// Where standard input comes from.
@@ -123,6 +126,7 @@ impl std::fmt::Debug for Launch {
             .field("stderr", &self.stderr)
             .field("drain", &self.drain)
             .field("deadline", &self.deadline)
+            .field("survival", &self.survival)
             .finish()
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Attempt, Orders, Services};
+use crate::attempt::{Attempt, Orders, Services, Source, Survivor};
 use crate::lease::{HeldLeases, Lease, LeaseId, Offer};
 
 /// Attempts by lease. Dropping it aborts them all, which kills their processes.
@@ -19,6 +19,8 @@ pub struct Attempts {
     running: HashMap<LeaseId, RunningAttempt>,
     tasks: JoinSet<()>,
     leases_of_tasks: HashMap<Id, LeaseId>,
+    /// By task: processes of the boot before that nobody wants.
+    dying: HashMap<String, CancellationToken>,
 }
 
 struct RunningAttempt {
@@ -37,6 +39,7 @@ impl Attempts {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             leases_of_tasks: HashMap::new(),
+            dying: HashMap::new(),
         }
     }
 
@@ -44,12 +47,37 @@ impl Attempts {
         self.running.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
+    /// A process of an older lease is being killed; `gone` is cancelled when nothing is left of it.
+    pub fn note_dying(&mut self, lease: &Lease, gone: CancellationToken) {
+        self.dying.retain(|_, gone| !gone.is_cancelled());
+        self.dying.insert(lease.task_id.clone(), gone);
     }
 
     /// Begins an attempt. A newer lease on a task proves that an older one is lost.
     pub fn begin(&mut self, offer: Offer) {
+        let home = offer.lease.clone();
+        self.start(offer, Source::Offered, home);
+    }
+
+    /// Goes on with a run of the boot before.
+    pub fn go_on(&mut self, lease: Lease, survivor: Survivor) {
+        let record = &survivor.record;
+        let offer = Offer {
+            lease,
+            session_id: String::new(),
+            namespace: String::new(),
+            attempt: 0,
+            run: record.run,
+            lease_duration: record.lease_duration,
+            // The shim has kept what is left of it.
+            timeout: None,
+            work: None,
+        };
+        let home = record.home.clone();
+        self.start(offer, Source::Survived(Box::new(survivor)), home);
+    }
+
+    fn start(&mut self, offer: Offer, source: Source, home: Lease) {
         let lease = offer.lease.clone();
         let older = self
             .running
@@ -60,7 +88,8 @@ impl Attempts {
             .map(|attempt| {
                 attempt.lost.cancel();
                 attempt.gone.clone()
-            });
+            })
+            .or_else(|| self.dying.remove(&lease.task_id));
         let (orders, orders_of_attempt) = watch::channel(Orders::default());
         let lost = CancellationToken::new();
         let attempt = Attempt {
@@ -69,6 +98,8 @@ impl Attempts {
             orders: orders_of_attempt,
             lost: lost.clone(),
             predecessor,
+            source,
+            home,
         };
         let task = self.tasks.spawn(attempt.run());
         self.leases_of_tasks.insert(task.id(), lease.id);

@@ -53,7 +53,7 @@ impl Supervisor {
         }
 
         let usage = Usage::of_children();
-        self.control.report(&Report::Ended(ProcessEnd {
+        let end = ProcessEnd {
             exit: self.root.exit(),
             stdout: self.streams.stdout.end(stdout_was_held),
             stderr: self.streams.stderr.end(stderr_was_held),
@@ -62,7 +62,9 @@ impl Supervisor {
             cpu_ms: usage.cpu_ms,
             max_rss_bytes: usage.max_rss_bytes,
             deadline_exceeded: finish == Finish::DeadlinePassed && !root_was_over,
-        }));
+        };
+        self.leave_last_words(&end);
+        self.control.report(&Report::Ended(end));
         self.linger();
     }
 

@@ -13,6 +13,7 @@ use super::child::{Forked, fork_root, read_failure};
 use super::control::Control;
 use super::message::{Report, StartFailure, StartStep};
 use super::root::Root;
+use super::successor::Succession;
 use super::supervise::{self, Streams, Supervisor, timespec};
 use crate::boot_time::BootTime;
 use crate::output::spool::{SpoolLayout, SpoolWriter};
@@ -46,8 +47,22 @@ fn run() -> io::Result<()> {
     let Some(launch) = control.receive_launch(LAUNCH_PATIENCE) else {
         return Ok(());
     };
+    let succession = match launch.survival.as_ref().map(Succession::open).transpose() {
+        Ok(succession) => succession,
+        Err(error) => {
+            control.report(&Report::StartFailed(StartFailure {
+                step: StartStep::Descriptors,
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            }));
+            return Ok(());
+        }
+    };
     match start(&launch, &control) {
-        Ok(Some((root, streams))) => Supervisor::new(control, &launch, root, streams)?.run(),
+        Ok(Some((root, streams))) => {
+            let mut supervisor = Supervisor::new(control, &launch, root, streams)?;
+            supervisor.succession = succession;
+            supervisor.run()
+        }
         Ok(None) => Ok(()),
         Err(failure) => {
             control.report(&Report::StartFailed(failure));
@@ -81,11 +96,24 @@ fn isolate() -> io::Result<OwnedFd> {
         // SAFETY: ignoring a signal runs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    leave_session();
     set_child_subreaper(Some(rustix::process::getpid()))?;
     // The launch holds secrets: no other process of this user may look into this one. It ends at the program's exec.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_name(c"taskyard-shim")?;
     Ok(control)
+}
+
+/// Leaves the terminal of the worker, whose signals are not meant for the work. The worker made this process the leader
+/// of a group, so that no signal reached it before it ignored them; a leader can leave its session only from another
+/// group. Where the worker is gone already it stays, and all signals of terminals are ignored in any case.
+fn leave_session() {
+    let parent = rustix::process::getppid();
+    if let Ok(group) = rustix::process::getpgid(parent)
+        && rustix::process::setpgid(None, Some(group)).is_ok()
+    {
+        let _ = rustix::process::setsid();
+    }
 }
 
 /// Starts the root and waits until its program was executed. Nothing when the worker went away first; the root is killed

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::boot_time::BootTime;
-use crate::process::{ExitStatus, ProcessEnd, Signal};
+use crate::process::{ExitStatus, Kept, ProcessEnd, Signal};
 
 /// The largest message but the launch, in bytes, in either direction.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -15,12 +15,38 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    Extend { deadline: BootTime },
-    Terminate { signal: Signal, grace_ms: u64 },
+    Extend {
+        deadline: BootTime,
+    },
+    Terminate {
+        signal: Signal,
+        grace_ms: u64,
+    },
     Kill,
+    /// From now on the process outlives the worker, if it was launched so; and what is to be kept with it.
+    Keep(Kept),
 }
 
-/// From the shim: `StartFailed` alone, or `Started`, `Output` and `Exited` in order of events, and `Ended` last.
+/// From the worker's next boot, on a connection of its own: instead of a launch.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AttachRequest {
+    pub token: String,
+}
+
+/// What the next boot is told first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    pub pid: i32,
+    pub stdout_total: u64,
+    pub stderr_total: u64,
+    /// How the root ended, if it is over.
+    pub exit: Option<ExitStatus>,
+    pub exited_at: Option<BootTime>,
+    pub kept: Kept,
+}
+
+/// From the shim: `StartFailed` alone, or `Started`, `Output` and `Exited` in order of events, and `Ended` last;
+/// `Attached` instead of `Started` to a boot that takes over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -34,6 +60,7 @@ pub(crate) enum Report {
     },
     Exited(ExitStatus),
     Ended(ProcessEnd),
+    Attached(Attached),
 }
 
 /// Why nothing was started.

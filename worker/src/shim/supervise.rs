@@ -15,6 +15,7 @@ use super::capture::{Pumped, READ_BYTES, StreamCapture};
 use super::control::Control;
 use super::message::{Command, Report};
 use super::root::Root;
+use super::successor::Succession;
 use super::tree;
 use crate::boot_time::BootTime;
 use crate::process::{Launch, Signal};
@@ -39,7 +40,11 @@ pub(super) struct Supervisor {
     /// Readable when the deadline passed, on a clock that counts through suspends.
     deadline_timer: OwnedFd,
     pub(super) deadline: BootTime,
+    /// Of a process that outlives its worker.
+    pub(super) succession: Option<Succession>,
     drain: Duration,
+    /// When the root was over.
+    pub(super) exited_at: Option<BootTime>,
     /// End of the drain; set when the root is over.
     drain_until: Option<BootTime>,
     /// End of the grace; set by the first Terminate.
@@ -81,7 +86,9 @@ impl Supervisor {
             child_signal: child_signal_fd()?,
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
             deadline: launch.deadline,
+            succession: None,
             drain: launch.drain,
+            exited_at: None,
             drain_until: None,
             kill_at: None,
             told_totals: (0, 0),
@@ -99,6 +106,8 @@ impl Supervisor {
         let finish = loop {
             self.wait()?;
             let kill_requested = self.take_commands()?;
+            self.receive_successor();
+            self.enforce_timeout();
             self.pump();
             // In this order: a process hands its children on before it is over.
             self.observe_root();
@@ -116,10 +125,16 @@ impl Supervisor {
     /// Looks whether the root is over and tells so at once.
     pub(super) fn observe_root(&mut self) {
         if self.root.observe() {
-            self.drain_until = Some(BootTime::now().plus(self.drain));
-            if let Some(status) = self.root.exit() {
-                self.control.report(&Report::Exited(status));
-            }
+            self.root_is_over();
+        }
+    }
+
+    fn root_is_over(&mut self) {
+        let now = BootTime::now();
+        self.exited_at = Some(now);
+        self.drain_until = Some(now.plus(self.drain));
+        if let Some(status) = self.root.exit() {
+            self.control.report(&Report::Exited(status));
         }
     }
 
@@ -139,10 +154,7 @@ impl Supervisor {
                 pid if pid > 0 => {
                     if pid == self.root.pid() && !self.root.is_reaped() {
                         self.root.was_reaped(status);
-                        self.drain_until = Some(BootTime::now().plus(self.drain));
-                        if let Some(status) = self.root.exit() {
-                            self.control.report(&Report::Exited(status));
-                        }
+                        self.root_is_over();
                     }
                 }
                 _ => return Orphans::None,
@@ -160,20 +172,29 @@ impl Supervisor {
                     self.arm_deadline()?;
                 }
                 Command::Terminate { signal, grace_ms } => {
-                    let kill_at = BootTime::now().plus(Duration::from_millis(grace_ms));
-                    self.kill_at =
-                        Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
-                    self.signal_tree(signal);
+                    self.terminate(signal, Duration::from_millis(grace_ms));
                 }
                 Command::Kill => kill_requested = true,
+                Command::Keep(kept) => {
+                    if let Some(succession) = &mut self.succession {
+                        succession.keep(kept);
+                    }
+                }
             }
         }
         Ok(kill_requested)
     }
 
+    /// Signals the tree; what is left of it after the grace is killed. Repeated, it can only bring the kill forward.
+    pub(super) fn terminate(&mut self, signal: Signal, grace: Duration) {
+        let kill_at = BootTime::now().plus(grace);
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+        self.signal_tree(signal);
+    }
+
     fn verdict(&self, kill_requested: bool, orphans: Orphans) -> Option<Finish> {
         let now = BootTime::now();
-        if self.control.worker_is_gone() {
+        if self.control.worker_is_gone() && !self.is_unattended() {
             return Some(Finish::WorkerGone);
         }
         if now >= self.deadline {
@@ -235,12 +256,20 @@ impl Supervisor {
         })
     }
 
-    fn totals(&self) -> (u64, u64) {
+    pub(super) fn totals(&self) -> (u64, u64) {
         (self.streams.stdout.total(), self.streams.stderr.total())
     }
 
     fn wait(&self) -> io::Result<()> {
-        let wakes = [self.kill_at, self.drain_until, self.output_due()];
+        let succession = self.succession.as_ref();
+        let succession_wake =
+            succession.and_then(|succession| succession.wakes_at(self.is_unattended()));
+        let wakes = [
+            self.kill_at,
+            self.drain_until,
+            self.output_due(),
+            succession_wake,
+        ];
         let next_wake = wakes.into_iter().flatten().min();
         let left = next_wake.map(|wake| timespec(wake.saturating_since(BootTime::now())));
         let readable = [
@@ -250,7 +279,7 @@ impl Supervisor {
             self.streams.stdout.pipe(),
             self.streams.stderr.pipe(),
         ];
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(readable.len() + 1);
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(readable.len() + 2);
         fds.extend(
             readable
                 .into_iter()
@@ -258,9 +287,13 @@ impl Supervisor {
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
         fds.extend(
-            self.control
-                .poll_interest()
-                .map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)),
+            [
+                self.control.poll_interest(),
+                succession.and_then(Succession::poll_interest),
+            ]
+            .into_iter()
+            .flatten()
+            .map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)),
         );
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -97,6 +97,11 @@ impl Workspace {
         }
     }
 
+    /// The whole of it, for this user only.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The task's own directory, in which relative working directories lie.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")

@@ -56,6 +56,7 @@ impl World {
             stderr: spool("stderr.spool"),
             drain: Duration::from_secs(2),
             deadline: BootTime::now().plus(PATIENCE * 2),
+            survival: None,
         };
         World { directory, launch }
     }
