@@ -290,13 +290,16 @@ async fn a_worker_that_comes_after_the_lease_finds_it_lost() {
     deployment.with_worker(0, Process::kill);
     gone("the shims to end what nobody holds", &processes).await;
     std::fs::remove_file(again.base.with_extension("pid")).expect("it was there");
-    deployment.restart_worker(0).await;
     let task = client.ended(&once_id).await;
     assert_eq!(
         (error_kind(&task), task.run),
         ("outcome_unknown", 1),
         "{task:?}"
     );
+    client
+        .reached(&again_id, |task| task.state() == TaskState::Queued)
+        .await;
+    deployment.restart_worker(0).await;
     let rerun = again.processes().await;
     let task = client.reached(&again_id, |task| task.run == 2).await;
     assert_eq!(
@@ -403,7 +406,7 @@ async fn a_question_stays_and_the_socket_is_back_at_its_place() {
     let mut client = deployment.client().await;
     let script = format!(
         "until answer=$({} self ask --key go 'Go on?'); do sleep 0.1; done; echo \"$answer\"; echo $$ >&2",
-        binaries::taskyard()
+        binaries::taskyard().display()
     );
     let id = client.create(&session, surviving(shell(&script))).await.id;
     client
