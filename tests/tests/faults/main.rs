@@ -14,6 +14,7 @@ mod lone_worker;
 mod monitor_fires;
 mod postgres_stall;
 mod races;
+mod reattach;
 mod server_restart;
 mod server_stop;
 mod survival;

@@ -137,10 +137,12 @@ async fn try_attach(survival: &Survival, lost: &LostProcess) -> Try {
         Ok(Report::Attached(attached)) => {
             process.pid = attached.pid.unsigned_abs();
             process.lost.root = Some(attached.pid);
-            process.events.push_back(ProcessEvent::Output {
-                stdout_total: attached.stdout_total,
-                stderr_total: attached.stderr_total,
-            });
+            if (attached.stdout_total, attached.stderr_total) != (0, 0) {
+                process.events.push_back(ProcessEvent::Output {
+                    stdout_total: attached.stdout_total,
+                    stderr_total: attached.stderr_total,
+                });
+            }
             process
                 .events
                 .extend(attached.exit.map(ProcessEvent::Exited));

@@ -14,6 +14,7 @@ mod lost;
 mod shim_handle;
 mod signal;
 
+pub use crate::lease::StopCause;
 pub use attach::{Adopted, AttachError};
 pub use error::{CommandError, ProcessError, StartError};
 pub use event::{Capture, ExitStatus, ProcessEnd, ProcessEvent, SpoolFailure, StreamEnd};
