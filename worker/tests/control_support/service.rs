@@ -31,6 +31,18 @@ impl Service {
     }
 }
 
+fn refuses(state: &mut PlaneState, message: &Up) -> bool {
+    let Up::Hello(hello) = message else {
+        return false;
+    };
+    let running = v1::HeldStatus::Running;
+    let refused = state.refuses_running && hello.held.iter().any(|held| held.status() == running);
+    if refused {
+        state.hellos.push(hello.clone());
+    }
+    refused
+}
+
 #[tonic::async_trait]
 impl WorkerService for Service {
     type AttachStream = Responses<v1::AttachResponse>;
@@ -49,6 +61,10 @@ impl WorkerService for Service {
                 let Some(message) = message.message else {
                     continue;
                 };
+                if refuses(&mut shared.lock(), &message) {
+                    let _ = down.send(Err(Status::invalid_argument("is no known status")));
+                    return;
+                }
                 let answers = receive(&mut shared.lock(), message, &down);
                 for answer in answers {
                     let _ = down.send(Ok(v1::AttachResponse {
