@@ -117,9 +117,16 @@ async fn while_nobody_is_there_the_shim_keeps_the_time_of_the_run() {
 
 #[tokio::test]
 async fn while_nobody_comes_the_deadline_stands() {
-    let (mut world, survival) = surviving(&["hang"]);
-    world.launch.deadline = BootTime::now().plus(Duration::from_secs(2));
-    let (pid, shim) = leave(&world, kept(None)).await;
+    let (world, survival) = surviving(&["hang"]);
+    let mut process = world.spawn().await;
+    let pid = process.pid() as i32;
+    let shim = parent_of(pid);
+    process.keep(kept(None)).expect("the shim takes it");
+    until_ready(&mut process).await;
+    process
+        .extend(BootTime::now().plus(Duration::from_millis(500)))
+        .expect("the shim takes it");
+    drop(process);
     until_gone(shim).await;
     assert!(!is_running(pid));
     let mut adopted = attach(&survival).await.expect("its end is known");

@@ -257,7 +257,7 @@ async fn the_time_of_a_run_is_up_with_or_without_a_worker() {
     let mut client = deployment.client().await;
     let counter = Counter::new(deployment.folder(), "counter");
     let mut task = counter.task(0);
-    task.timeout = Some(milliseconds(6_000));
+    task.timeout = Some(milliseconds(8_000));
     let id = client.create(&session, task).await.id;
     let processes = counter.processes().await;
     client
@@ -275,7 +275,7 @@ async fn the_time_of_a_run_is_up_with_or_without_a_worker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_comes_after_the_lease_finds_it_lost() {
     let deployment = Deployment::builder()
-        .lease(Duration::from_secs(3))
+        .lease(Duration::from_secs(5))
         .start()
         .await;
     let session = new_session("survivor");

@@ -347,10 +347,9 @@ impl Attempt {
             grace: work.grace,
             timeout: self.offer.timeout,
             lease_duration: self.offer.lease_duration,
-            survives: work.survives,
+            survives: work.survives.then(|| self.services.surviving.clone()),
             resumed,
         };
-        let surviving = work.survives.then(|| self.services.surviving.enter());
         let mut renewed = self.services.renewed.clone();
         let waits = Waits::new(self.services.waiting.clone());
         let mut waiting = waits.subscribe();
@@ -371,7 +370,6 @@ impl Attempt {
             Some(socket) => socket.serve_while(socket_use, supervising).await,
             None => supervising.await,
         };
-        drop(surviving);
         if self.lost.is_cancelled() {
             return Err(Abandoned::Lost);
         }

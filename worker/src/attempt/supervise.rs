@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::orders::Orders;
 use super::run_clock::RunClock;
+use super::surviving::SurvivingAttempts;
 use crate::boot_time::BootTime;
 use crate::lease::StopCause;
 use crate::output::upload::Totals;
@@ -26,8 +27,8 @@ pub struct Bounds {
     pub grace: Duration,
     pub timeout: Option<Duration>,
     pub lease_duration: Duration,
-    /// It outlives the worker: its end is none of the worker's.
-    pub survives: bool,
+    /// Of work that outlives the worker: where it is counted as such while it runs.
+    pub survives: Option<SurvivingAttempts>,
     /// Of a run that outlived the boot before.
     pub resumed: Option<Resumed>,
 }
@@ -83,7 +84,7 @@ pub async fn supervise(
     totals: &watch::Sender<Totals>,
 ) -> Supervised {
     let (launched_at, mut clock, mut state) = begin(bounds);
-    let mut told = None;
+    let (mut told, mut surviving) = (None, None);
     state.obey(&process, bounds, &ears);
     // Something may have been renewed between the launch and now.
     let mut orders_open = true;
@@ -94,9 +95,13 @@ pub async fn supervise(
         let now = Instant::now();
         clock.wait_or_go_on(*ears.waiting.borrow_and_update(), now);
         let timeout_at = clock.runs_out_at();
-        if bounds.survives && told != Some((clock, state.stop)) {
+        if let Some(attempts) = &bounds.survives
+            && told != Some((clock, state.stop))
+        {
             told = Some((clock, state.stop));
             state.keep(&process, bounds, launched_at, &clock);
+            // Only from here on can the worker leave it.
+            surviving.get_or_insert_with(|| attempts.enter());
         }
         tokio::select! {
             event = process.next_event() => match event {
@@ -136,6 +141,7 @@ pub async fn supervise(
             }
         }
     };
+    drop(surviving);
     let duration = state
         .exited_at
         .unwrap_or_else(BootTime::now)
@@ -209,7 +215,7 @@ impl State {
 
     fn obey(&mut self, process: &Process, bounds: &Bounds, ears: &Ears<'_>) {
         let orders = *ears.orders.borrow();
-        if orders.ending && !bounds.survives && self.stop != Some(Stop::Lost) {
+        if orders.ending && bounds.survives.is_none() && self.stop != Some(Stop::Lost) {
             self.stop_because(Stop::Ending);
             self.terminate(process, Instant::now() + bounds.grace.min(ENDING_GRACE));
         } else if let Some(kill_at) = orders.kill_at(bounds.grace) {

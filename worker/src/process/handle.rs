@@ -45,6 +45,16 @@ pub struct Process {
     pub(super) phase: Phase,
 }
 
+/// A bug must not leave a process to run on without a lease.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // One that is gone is what was asked for.
+            let _ = self.kill();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Phase {
     Running,

@@ -200,6 +200,7 @@ fn receive(state: &mut PlaneState, message: Up, down: &super::plane::Down) -> Ve
                 protocol: 1,
                 heartbeat_interval: Some(super::to_wire(interval)),
                 store_id: "store".to_owned(),
+                resumed: Vec::new(),
             })]
         }
         Up::Slots(slots) => {
