@@ -88,6 +88,14 @@ async fn gone(what: &str, pids: &[u32]) {
     until(what, SOON, async || pids.iter().all(|pid| !is_alive(*pid))).await;
 }
 
+/// The names of the files in a worker's ledger.
+fn notes(ledger: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(ledger).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
 /// Every number of the counter came, once and in order, and nothing else.
 async fn expect_every_line(client: &mut Client, session: &str, id: &str, last: u32) {
     let expected: String = (0..=last).map(|number| format!("{number}\n")).collect();
@@ -125,6 +133,14 @@ async fn a_run_goes_on_under_its_workers_next_boots() {
         "{task:?}"
     );
     counter.counts_on().await;
+    // Only a boot that has noted its lease has begun an attempt of its own.
+    let ledger = deployment.folder().join("w1").join("ledger");
+    until("the second lease to be noted", SOON, async || {
+        notes(&ledger)
+            .iter()
+            .any(|note| note.starts_with(&format!("{id}.2.")) && note.ends_with(".json"))
+    })
+    .await;
     // again, and at once again, wherever the boot between has come to
     deployment.with_worker(0, Process::kill);
     deployment.restart_worker(0).await;
