@@ -16,8 +16,9 @@ use taskyard_tests::wait::{SOON, eventually, until};
 
 use crate::journal::Journal;
 
-/// Longer than any test: what is settled with it is settled by a hello.
-const LONG_LEASE: Duration = Duration::from_secs(300);
+/// Longer than any wait of a test: what is settled with it is settled by a hello. And what a failed test leaves ends with
+/// it.
+const LONG_LEASE: Duration = Duration::from_secs(120);
 
 fn surviving(task: TaskDefinition) -> TaskDefinition {
     with_command(task, |command| command.survive_worker_restart = true)

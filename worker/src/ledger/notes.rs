@@ -107,7 +107,11 @@ async fn in_background<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::lease::ResultSource;
+    use crate::ledger::SurvivingRecord;
 
     fn lease(byte: u8) -> Lease {
         Lease::new("task_1", i64::from(byte), &[byte; 16]).expect("a good lease")
@@ -149,5 +153,42 @@ mod tests {
         ];
         assert_eq!(statuses, expected);
         assert!(!directory.path().join("left.json.tmp").exists());
+    }
+
+    #[tokio::test]
+    async fn of_two_notes_on_one_run_the_newer_one_counts() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ledger = Ledger::new(directory.path().to_owned());
+        let note = |next: Option<Lease>| {
+            LedgerEntry::Surviving(Box::new(SurvivingRecord {
+                home: lease(1),
+                token: "word".to_owned(),
+                next: next.map(|lease| lease.id),
+                run: 1,
+                lease_duration: Duration::from_secs(30),
+                grace: Duration::ZERO,
+                cwd: String::new(),
+                success_exit_codes: vec![0],
+                result_source: ResultSource::File,
+                collect: Vec::new(),
+                head_cap: 2,
+                tail_cap: 1,
+            }))
+        };
+        let pairs = [
+            (lease(1), Some(lease(2))),
+            (lease(2), None),
+            // Nothing has come of this proposal yet.
+            (lease(3), Some(lease(4))),
+        ];
+        for (lease, next) in pairs {
+            ledger.note(&lease, note(next)).await.expect("noted");
+        }
+        for _ in 0..2 {
+            let mut found = ledger.earlier().expect("readable");
+            found.sort_by_key(|earlier| earlier.lease.epoch);
+            let epochs: Vec<i64> = found.iter().map(|earlier| earlier.lease.epoch).collect();
+            assert_eq!(epochs, [2, 3], "the other is gone from the disk");
+        }
     }
 }
