@@ -77,6 +77,22 @@ impl Counter {
         std::fs::write(self.base.with_extension("go"), "").expect("the folder can be written");
     }
 
+    /// Waits until its worker has it in hand, which pushes no output before; answers with its processes.
+    async fn begun(&self, deployment: &Deployment, id: &str) -> [u32; 3] {
+        let mut database = deployment.database().connect().await;
+        let uuid: uuid::Uuid = id.trim_start_matches("task_").parse().expect("an id");
+        until("the first output to be stored", SOON, async || {
+            let stored =
+                sqlx::query("select 1 from output_stream where task_id = $1 and durable_end > 0")
+                    .bind(uuid)
+                    .fetch_optional(&mut database)
+                    .await;
+            stored.expect("the database answers").is_some()
+        })
+        .await;
+        self.processes().await
+    }
+
     /// Its root, the child that it leaves behind, and its shim.
     async fn processes(&self) -> [u32; 3] {
         let root = self.number("pid").await;
@@ -121,7 +137,7 @@ async fn a_run_goes_on_under_its_workers_next_boots() {
     let mut client = deployment.client().await;
     let counter = Counter::new(deployment.folder(), "counter");
     let id = client.create(&session, counter.task(0)).await.id;
-    let processes = counter.processes().await;
+    let processes = counter.begun(&deployment, &id).await;
     counter.counts_on().await;
 
     deployment.with_worker(0, Process::kill);
@@ -200,7 +216,7 @@ async fn what_ended_while_no_worker_was_there_is_told_as_it_was() {
     let mut client = deployment.client().await;
     let counter = Counter::new(deployment.folder(), "counter");
     let id = client.create(&session, counter.task(7)).await.id;
-    let processes = counter.processes().await;
+    let processes = counter.begun(&deployment, &id).await;
     counter.counts_on().await;
     deployment.with_worker(0, Process::kill);
     counter.counts_on().await;
@@ -243,7 +259,7 @@ async fn a_cancel_that_came_meanwhile_reaches_the_next_boot() {
         .create(&session, retried(counter.task(0), 3))
         .await
         .id;
-    let processes = counter.processes().await;
+    let processes = counter.begun(&deployment, &id).await;
     deployment.with_worker(0, Process::kill);
     let request = CancelTaskRequest {
         task: id.clone(),
@@ -276,7 +292,7 @@ async fn the_time_of_a_run_is_up_with_or_without_a_worker() {
     let mut task = counter.task(0);
     task.timeout = Some(milliseconds(8_000));
     let id = client.create(&session, task).await.id;
-    let processes = counter.processes().await;
+    let processes = counter.begun(&deployment, &id).await;
     client
         .reached(&id, |task| task.state() == TaskState::Running)
         .await;
@@ -302,8 +318,8 @@ async fn a_worker_that_comes_after_the_lease_finds_it_lost() {
     let again = Counter::new(deployment.folder(), "again");
     let once_id = client.create(&session, once.task(0)).await.id;
     let again_id = client.create(&session, retried(again.task(0), 2)).await.id;
-    let mut processes = once.processes().await.to_vec();
-    processes.extend(again.processes().await);
+    let mut processes = once.begun(&deployment, &once_id).await.to_vec();
+    processes.extend(again.begun(&deployment, &again_id).await);
     deployment.with_worker(0, Process::kill);
     gone("the shims to end what nobody holds", &processes).await;
     std::fs::remove_file(again.base.with_extension("pid")).expect("it was there");
@@ -349,7 +365,7 @@ async fn a_worker_that_is_told_to_stop_leaves_and_ends_and_gives_back() {
     let folder = deployment.folder();
     let counter = Counter::new(folder, "counter");
     let survivor = client.create(&session, counter.task(0)).await.id;
-    let processes = counter.processes().await;
+    let processes = counter.begun(&deployment, &survivor).await;
     let hang = |name: &str| {
         let file = folder.join(name).display().to_string();
         shell(&format!(
