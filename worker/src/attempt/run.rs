@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
+use super::isolate::isolate;
 use super::orders::Orders;
 use super::outcome::conclude;
 use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
 use super::services::Services;
 use super::supervise::{Bounds, Ears, shim_deadline, supervise};
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
+use crate::isolation::RunIsolation;
 use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
 use crate::ledger::{FinishedRecord, LedgerEntry};
 use crate::link::files::FileError;
@@ -191,6 +193,18 @@ impl Attempt {
             Ok(launch) => launch,
             Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
         };
+        let isolated = isolate(
+            &self.services.isolation,
+            self.lease(),
+            &work,
+            &workspace,
+            &mut launch,
+        )
+        .await;
+        let isolation = match isolated {
+            Ok(isolation) => isolation,
+            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+        };
         match self.fetch_inputs(&work, &launch.cwd).await? {
             Ok(()) => {}
             Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
@@ -224,7 +238,7 @@ impl Attempt {
         )
         .await?;
         match spawned {
-            Ok(process) => self.watch(process, socket, &work).await,
+            Ok(process) => self.watch(process, socket, &work, isolation).await,
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
                 self.conclude_without_process(None, Some(facts)).await
@@ -254,6 +268,7 @@ impl Attempt {
         process: Process,
         socket: AgentSocket,
         work: &CommandWork,
+        isolation: RunIsolation,
     ) -> Result<Concluded, Abandoned> {
         tracing::info!(
             task.id = self.offer.lease.task_id,
@@ -279,7 +294,7 @@ impl Attempt {
             }
             end
         };
-        let watching = self.watch_to_the_end(process, socket, work, totals_sender);
+        let watching = self.watch_to_the_end(process, socket, work, totals_sender, isolation);
         let (record, output) = tokio::join!(watching, pushing);
         Ok(Concluded {
             record: record?,
@@ -293,6 +308,7 @@ impl Attempt {
         socket: AgentSocket,
         work: &CommandWork,
         totals: watch::Sender<Totals>,
+        isolation: RunIsolation,
     ) -> Result<FinishedRecord, Abandoned> {
         let bounds = Bounds {
             grace: work.grace,
@@ -328,7 +344,7 @@ impl Attempt {
         // It is never closed; without a permit the conclusion is only less frugal.
         let permit = self.services.conclusions.acquire().await;
         let concluding = tokio::task::spawn_blocking(move || {
-            conclude(supervised, run, &work, &workspace, &storage)
+            conclude(supervised, run, &work, &workspace, &storage, isolation)
         })
         .await;
         let record = concluding.unwrap_or_else(|join_error| {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StartError;
 use crate::boot_time::BootTime;
+use crate::isolation::Confinement;
 
 /// The largest encoded launch, in bytes.
 pub const LAUNCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -29,6 +30,12 @@ pub struct Launch {
     pub drain: Duration,
     /// When the tree is killed unless [`super::Process::extend`] comes first.
     pub deadline: BootTime,
+    /// What it can reach; absent: whatever this user may.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+    /// The cgroup that it starts in; absent: the worker's.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
 }
 
 /// Where standard input comes from.
@@ -123,6 +130,8 @@ impl std::fmt::Debug for Launch {
             .field("stderr", &self.stderr)
             .field("drain", &self.drain)
             .field("deadline", &self.deadline)
+            .field("confinement", &self.confinement)
+            .field("group", &self.group)
             .finish()
     }
 }

@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
+use super::isolation::{labels_of, open_isolation};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{ENDING_GRACE, Services, StorageHealth, deliver_earlier};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
+use crate::isolation::Isolation;
 use crate::lease::{HeldLeases, Lease, Offer};
 use crate::ledger::{EarlierLease, EarlierStatus, Ledger, StateDirectory};
 use crate::link::Endpoint;
@@ -71,6 +73,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
             source,
         }
     })?;
+    let isolation = open_isolation(&config, &state, &sockets, &shim_program).await?;
     let ledger = Ledger::new(state.ledger());
     let workspaces = Workspaces::new(state.tasks());
     let earlier = ledger.earlier().map_err(unusable)?;
@@ -87,6 +90,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         workspaces,
         sockets,
         shim_program,
+        isolation,
     };
     Ok(PreparedWorker {
         config,
@@ -152,6 +156,7 @@ struct Disk {
     workspaces: Workspaces,
     sockets: SocketPlace,
     shim_program: PathBuf,
+    isolation: Arc<Isolation>,
 }
 
 struct Runtime {
@@ -216,6 +221,7 @@ impl Runtime {
             workspaces: disk.workspaces.clone(),
             storage: storage.clone(),
             shim_program: disk.shim_program.clone(),
+            isolation: disk.isolation.clone(),
             sockets: disk.sockets.clone(),
             endpoint: endpoint.clone(),
             waiting: waiting.clone(),
@@ -229,7 +235,7 @@ impl Runtime {
                 state_id: disk.state.state_id(),
                 queues: config.queues.clone(),
                 kinds: config.kinds.clone(),
-                labels: config.labels.clone(),
+                labels: labels_of(config, &disk.isolation),
                 slots: config.slots,
             },
             earlier: earlier.clone(),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -39,6 +40,8 @@ pub(super) struct Supervisor {
     /// Readable when the deadline passed, on a clock that counts through suspends.
     deadline_timer: OwnedFd,
     pub(super) deadline: BootTime,
+    /// The cgroup of the tree.
+    pub(super) group: Option<PathBuf>,
     drain: Duration,
     /// End of the drain; set when the root is over.
     drain_until: Option<BootTime>,
@@ -81,6 +84,7 @@ impl Supervisor {
             child_signal: child_signal_fd()?,
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
             deadline: launch.deadline,
+            group: launch.group.clone(),
             drain: launch.drain,
             drain_until: None,
             kill_at: None,

@@ -56,6 +56,8 @@ impl World {
             stderr: spool("stderr.spool"),
             drain: Duration::from_secs(2),
             deadline: BootTime::now().plus(PATIENCE * 2),
+            confinement: None,
+            group: None,
         };
         World { directory, launch }
     }
