@@ -260,8 +260,9 @@ pub struct Isolation {
     /// Whether it may use the network. `none` needs the level `restricted`.
     #[prost(enumeration = "NetworkAccess", tag = "2")]
     pub network: i32,
-    /// Files and directories, with all that is below, that it may write and read beside its own directory: absolute, or
-    /// relative to the working directory. They must exist. At most 64; only at the level `restricted`.
+    /// Files and directories, with all that is below, that it may write and read beside its own directory: absolute, they
+    /// exist, and no part of them is a symbolic link; or relative to the working directory, all of which it may write anyway.
+    /// At most 64; only at the level `restricted`. An absolute working directory counts as one.
     #[prost(string, repeated, tag = "3")]
     pub writable_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Files and directories, with all that is below, that it may read and execute beside what every restricted task may;

@@ -51,6 +51,8 @@ pub struct Borders {
 pub enum PathRefusal {
     #[error("the path {path}, which `isolation` names, cannot be used on this worker")]
     Unusable { path: PathBuf, source: io::Error },
+    #[error("the path {path}, which `isolation` names, leads over a symbolic link: name {real}")]
+    Link { path: PathBuf, real: PathBuf },
     #[error(
         "the path {path} cannot be given to a restricted task: the worker's own files lie in it, or it is one of them"
     )]
@@ -64,12 +66,20 @@ pub enum PathRefusal {
 }
 
 impl Borders {
-    /// The path that a name really means, if it may be given.
-    pub fn resolve(&self, path: &Path) -> Result<PathBuf, PathRefusal> {
+    /// Whether a path may be given. One that leads over a symbolic link may not: a task that can write above it could make
+    /// it mean anything for the next.
+    pub fn admit(&self, path: &Path) -> Result<PathBuf, PathRefusal> {
         let real = std::fs::canonicalize(path).map_err(|source| PathRefusal::Unusable {
             path: path.to_owned(),
             source,
         })?;
+        // Compared by their parts: a slash at the end makes no difference.
+        if real != path {
+            return Err(PathRefusal::Link {
+                path: path.to_owned(),
+                real,
+            });
+        }
         self.check(&real)?;
         Ok(real)
     }
@@ -172,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_what_it_leads_to() {
+    fn a_link_is_followed_nowhere() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let root = directory.path().canonicalize().expect("its real path");
         let private = root.join("private");
@@ -182,12 +192,12 @@ mod tests {
             private: vec![private],
             nameable: None,
         };
-        let refused = borders.resolve(&root.join("innocent"));
+        let refused = borders.admit(&root.join("innocent"));
         assert!(
-            matches!(refused, Err(PathRefusal::Private { .. })),
+            matches!(refused, Err(PathRefusal::Link { .. })),
             "{refused:?}"
         );
-        let missing = borders.resolve(&root.join("nothing"));
+        let missing = borders.admit(&root.join("nothing"));
         assert!(
             matches!(missing, Err(PathRefusal::Unusable { .. })),
             "{missing:?}"

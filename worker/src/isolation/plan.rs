@@ -221,29 +221,17 @@ impl Isolation {
         for path in &places.readable {
             readable.push(real_path(path)?);
         }
-        let named = |name: &String| {
-            // An absolute name takes the place of the directory.
-            self.borders.resolve(&places.cwd.join(name))
-        };
-        let is_own = |path: &Path| writable.iter().any(|own| path.starts_with(own));
-        let mut more = Vec::new();
         // A directory that is not made for the run is named by the task as well.
-        let cwd = real_path(&places.cwd)?;
-        if !is_own(&cwd) {
-            more.push(self.borders.resolve(&cwd)?);
+        if !places.writable.iter().any(|own| places.cwd.starts_with(own)) {
+            writable.push(self.borders.admit(&places.cwd)?);
         }
-        for name in &wanted.writable {
-            // What is below its own directory is its own, there or not.
-            if !is_own(&places.cwd.join(name)) {
-                more.push(named(name)?);
-            }
+        // What is relative lies below the working directory, and that is within reach as a whole.
+        for path in absolute(&wanted.writable) {
+            writable.push(self.borders.admit(path)?);
         }
-        for name in &wanted.readable {
-            if !is_own(&places.cwd.join(name)) {
-                readable.push(named(name)?);
-            }
+        for path in absolute(&wanted.readable) {
+            readable.push(self.borders.admit(path)?);
         }
-        writable.append(&mut more);
         Ok(Confinement {
             without_network: wanted.without_network,
             writable,
@@ -287,6 +275,10 @@ impl Isolation {
             Err(error) => Err(unavailable(&format!("its cgroup does not take them: {error}"))),
         }
     }
+}
+
+fn absolute(paths: &[String]) -> impl Iterator<Item = &Path> {
+    paths.iter().map(Path::new).filter(|path| path.is_absolute())
 }
 
 fn real_path(path: &Path) -> Result<PathBuf, PathRefusal> {
