@@ -12,7 +12,9 @@ pub enum WorkerError {
     BadName { name: String },
     #[error("bad number of slots {slots}: use 1 to {max}")]
     BadSlots { slots: u32, max: u32 },
-    #[error("bad label {label:?}: labels that begin with `{RESERVED_LABELS}` say what a worker can give, and it sets them itself")]
+    #[error(
+        "bad label {label:?}: labels that begin with `{RESERVED_LABELS}` say what a worker can give, and it sets them itself"
+    )]
     ReservedLabel { label: String },
     #[error("--isolation-min {min} asks for more than --isolation-max {max} gives")]
     BadIsolation {

@@ -174,7 +174,9 @@ impl ErrorKind {
             Self::IsolationUnavailable => {
                 "`taskyard workers -o wide` shows what each worker can give: ask for less, or start one that can"
             }
-            Self::OomKilled => "give the task more memory in `isolation.limits`, or make the work smaller",
+            Self::OomKilled => {
+                "give the task more memory in `isolation.limits`, or make the work smaller"
+            }
             Self::BadOutput => "write one valid JSON value to the file $TASKYARD_RESULT",
             Self::WorkerError => "read the worker's log; running the task again may help",
             Self::Orphaned => {

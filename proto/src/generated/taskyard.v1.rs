@@ -2046,6 +2046,9 @@ pub struct TaskChange {
     /// See SessionTask.
     #[prost(message, optional, tag = "19")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// See SessionTask.
+    #[prost(string, tag = "30")]
+    pub isolation: ::prost::alloc::string::String,
 }
 /// The fields of a task that a listing shows and that never change, as in SessionTask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

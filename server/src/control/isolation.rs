@@ -180,7 +180,11 @@ fn check_start(parent: &TaskSpec, above: &Isolation, child: &TaskSpec) -> Result
         .command
         .as_ref()
         .map_or(&[], |command| &command.inherit_env);
-    if let Some(name) = command.inherit_env.iter().find(|name| !given.contains(name)) {
+    if let Some(name) = command
+        .inherit_env
+        .iter()
+        .find(|name| !given.contains(name))
+    {
         return Err(Refusal::invalid(
             "task.spec.command.inherit_env",
             format!("the restricted task that this is created from did not get {name:?} itself"),

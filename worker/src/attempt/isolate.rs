@@ -8,8 +8,7 @@ use crate::lease::{CommandWork, ErrorFacts, Lease};
 use crate::process::Launch;
 use crate::workspace::Workspace;
 
-const UNAVAILABLE_HINT: &str =
-    "`taskyard workers -o wide` shows what each worker can give; ask for less, or start a worker that can";
+const UNAVAILABLE_HINT: &str = "`taskyard workers -o wide` shows what each worker can give; ask for less, or start a worker that can";
 const HOME: &str = "HOME";
 
 /// Settles what the run gets and tells the launch. The workspace is there.
@@ -49,10 +48,7 @@ pub async fn isolate(
         give_a_home(work, workspace, launch);
     }
     launch.confinement.clone_from(&planned.confinement);
-    launch.group = planned
-        .group
-        .as_ref()
-        .map(|group| group.path().to_owned());
+    launch.group = planned.group.as_ref().map(|group| group.path().to_owned());
     Ok(planned)
 }
 

@@ -31,7 +31,11 @@ impl Isolation {
         }
         if let Some(controllers) = self.controllers() {
             let are_there = [controllers.memory, controllers.cpu, controllers.pids];
-            for (label, _) in LIMITS.iter().zip(are_there).filter(|(_, is_there)| *is_there) {
+            for (label, _) in LIMITS
+                .iter()
+                .zip(are_there)
+                .filter(|(_, is_there)| *is_there)
+            {
                 set(label, BY_CGROUP.to_owned());
             }
         }

@@ -116,8 +116,8 @@ impl Ruleset {
     /// Allows `access` on what `target` was opened for, and below it where that is a directory.
     pub fn allow(&mut self, target: BorrowedFd<'_>, access: Access) -> io::Result<()> {
         let on_a_file = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
-        let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(target)?.st_mode)
-            .is_dir();
+        let is_directory =
+            rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(target)?.st_mode).is_dir();
         let applicable = if is_directory { u64::MAX } else { on_a_file };
         let rule = PathBeneath {
             allowed: rights(access) & self.handled & applicable,

@@ -89,7 +89,9 @@ impl Borders {
         if self.private.iter().any(|private| touches(real, private)) {
             return Err(PathRefusal::Private { path: path() });
         }
-        let is_kernel = KERNEL_ROOTS.iter().any(|root| touches(real, Path::new(root)))
+        let is_kernel = KERNEL_ROOTS
+            .iter()
+            .any(|root| touches(real, Path::new(root)))
             || Path::new(DEVICE_ROOT).starts_with(real);
         if is_kernel {
             return Err(PathRefusal::Kernel { path: path() });

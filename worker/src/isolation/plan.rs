@@ -140,13 +140,19 @@ impl Isolation {
             probe::restricted(&places.secret)
         };
         match &landlock_abi {
-            Ok(abi) => tracing::info!(isolation = "restricted", landlock.abi = abi, "tasks can be isolated"),
+            Ok(abi) => tracing::info!(
+                isolation = "restricted",
+                landlock.abi = abi,
+                "tasks can be isolated"
+            ),
             Err(reason) if config.min > IsolationLevel::None => {
                 return Err(IsolationConfigError::MinUnavailable {
                     reason: reason.clone(),
                 });
             }
-            Err(reason) => tracing::info!(isolation = "none", reason, "tasks cannot be isolated here"),
+            Err(reason) => {
+                tracing::info!(isolation = "none", reason, "tasks cannot be isolated here")
+            }
         }
         Ok(Isolation {
             min: config.min,
@@ -189,7 +195,9 @@ impl Isolation {
             return Err(unavailable("it does not know what is asked for".to_owned()));
         };
         if level < IsolationLevel::Restricted && wanted.without_network {
-            return Err(unavailable("without a network is for `restricted` only".to_owned()));
+            return Err(unavailable(
+                "without a network is for `restricted` only".to_owned(),
+            ));
         }
         let level = level.max(self.min);
         let confinement = match level {
@@ -222,7 +230,11 @@ impl Isolation {
             readable.push(real_path(path)?);
         }
         // A directory that is not made for the run is named by the task as well.
-        if !places.writable.iter().any(|own| places.cwd.starts_with(own)) {
+        if !places
+            .writable
+            .iter()
+            .any(|own| places.cwd.starts_with(own))
+        {
             writable.push(self.borders.admit(&places.cwd)?);
         }
         // What is relative lies below the working directory, and that is within reach as a whole.
@@ -272,13 +284,18 @@ impl Isolation {
                 tracing::warn!(%error, "a run gets no cgroup");
                 Ok(None)
             }
-            Err(error) => Err(unavailable(&format!("its cgroup does not take them: {error}"))),
+            Err(error) => Err(unavailable(&format!(
+                "its cgroup does not take them: {error}"
+            ))),
         }
     }
 }
 
 fn absolute(paths: &[String]) -> impl Iterator<Item = &Path> {
-    paths.iter().map(Path::new).filter(|path| path.is_absolute())
+    paths
+        .iter()
+        .map(Path::new)
+        .filter(|path| path.is_absolute())
 }
 
 fn real_path(path: &Path) -> Result<PathBuf, PathRefusal> {

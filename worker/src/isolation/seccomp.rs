@@ -125,11 +125,7 @@ pub fn filter(without_network: bool) -> Option<Filter> {
         code.when(IF_EQUAL, number(*call), refusal(libc::EPERM));
     }
     // Its flags lie in memory, where no filter sees them; programs fall back to `clone`.
-    code.when(
-        IF_EQUAL,
-        number(libc::SYS_clone3),
-        refusal(libc::ENOSYS),
-    );
+    code.when(IF_EQUAL, number(libc::SYS_clone3), refusal(libc::ENOSYS));
     code.only_for(libc::SYS_clone, |code| {
         code.load(argument(0));
         code.when(IF_ANY_BIT, NEW_NAMESPACES, refusal(libc::EPERM));
@@ -195,7 +191,11 @@ impl Filter {
                 &raw const program,
             )
         };
-        if answer == 0 { Ok(()) } else { Err(last_errno()) }
+        if answer == 0 {
+            Ok(())
+        } else {
+            Err(last_errno())
+        }
     }
 }
 
@@ -270,7 +270,12 @@ mod tests {
 
     /// What the kernel would answer.
     fn verdict(filter: &Filter, call: c_long, arguments: [u64; 3]) -> u32 {
-        run(filter, ARCHITECTURE.expect("one of ours"), number(call), arguments)
+        run(
+            filter,
+            ARCHITECTURE.expect("one of ours"),
+            number(call),
+            arguments,
+        )
     }
 
     fn run(filter: &Filter, arch: u32, call: u32, arguments: [u64; 3]) -> u32 {
@@ -306,7 +311,12 @@ mod tests {
     fn ordinary_calls_pass_and_the_list_is_refused() {
         for without_network in [false, true] {
             let filter = filter(without_network).expect("a filter");
-            for call in [libc::SYS_read, libc::SYS_openat, libc::SYS_execve, libc::SYS_kill] {
+            for call in [
+                libc::SYS_read,
+                libc::SYS_openat,
+                libc::SYS_execve,
+                libc::SYS_kill,
+            ] {
                 assert_eq!(verdict(&filter, call, [9, 9, 9]), ALLOW);
             }
             for call in REFUSED {
@@ -320,7 +330,11 @@ mod tests {
         let off = filter(true).expect("a filter");
         let on = filter(false).expect("a filter");
         let socket = |filter, family: i32| {
-            verdict(filter, libc::SYS_socket, [u64::from(family.unsigned_abs()), 1, 0])
+            verdict(
+                filter,
+                libc::SYS_socket,
+                [u64::from(family.unsigned_abs()), 1, 0],
+            )
         };
         for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
             assert_eq!(socket(&off, family), refusal(libc::EACCES));
@@ -342,7 +356,10 @@ mod tests {
         assert_eq!(verdict(&filter, libc::SYS_clone, [thread, 0, 0]), ALLOW);
         let namespace = thread | libc::CLONE_NEWUSER as u64;
         let refused = refusal(libc::EPERM);
-        assert_eq!(verdict(&filter, libc::SYS_clone, [namespace, 0, 0]), refused);
+        assert_eq!(
+            verdict(&filter, libc::SYS_clone, [namespace, 0, 0]),
+            refused
+        );
         assert_eq!(verdict(&filter, libc::SYS_unshare, [0x80, 0, 0]), refused);
         let files = libc::CLONE_FILES as u64;
         assert_eq!(verdict(&filter, libc::SYS_unshare, [files, 0, 0]), ALLOW);

@@ -172,7 +172,9 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
         reported_json: String::new(),
     };
     v1::FinishReport {
-        exit: finish.exit.map(|exit| exit_to_wire(exit, timed_out, finish.oom_killed)),
+        exit: finish
+            .exit
+            .map(|exit| exit_to_wire(exit, timed_out, finish.oom_killed)),
         stop_cause: stop_cause_to_wire(finish.stop_cause).into(),
         error: finish.error.map(error_to_wire),
         duration: finish

@@ -100,7 +100,8 @@ fn workers_are_asked_for_what_is_needed_and_nobody_can_say_otherwise() {
         limits: Some(limits),
         ..restricted()
     });
-    task.worker_labels.insert("gpu".to_owned(), "a100".to_owned());
+    task.worker_labels
+        .insert("gpu".to_owned(), "a100".to_owned());
     let labels = required_labels(&task);
     let expected = [("gpu", "a100"), LEVEL_LABEL, MEMORY_LABEL];
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
