@@ -103,7 +103,7 @@ fn allow_if_there(ruleset: &mut Ruleset, path: &Path, access: Access) -> io::Res
 
 /// Opens a path that has no symbolic links in it: where somebody has put one since it was looked at, it is refused.
 fn open_exactly(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let opened = rustix::fs::openat2(
         CWD,
         path,
