@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, openat};
 
 use super::request::Limits;
 
 /// What cgroup v2 answers to the question what file system it is.
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_MAGIC: FsWord = 0x6367_7270;
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// The time in which a limit of the processor is counted, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -63,8 +63,7 @@ impl Groups {
             CgroupChoice::Auto => own_group()?,
             CgroupChoice::Below(path) => path.clone(),
         };
-        let magic = rustix::fs::statfs(&below)?.f_type;
-        if i64::try_from(magic) != Ok(CGROUP2_MAGIC) {
+        if rustix::fs::statfs(&below)?.f_type != CGROUP2_MAGIC {
             return Err(io::Error::other("it is no cgroup v2"));
         }
         let name = format!("{:016x}", u128::from_be_bytes(state_id) >> 64);
