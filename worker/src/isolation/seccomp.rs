@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn run(filter: &Filter, arch: u32, call: u32, arguments: [u64; 3]) -> u32 {
-        let mut seen = vec![0u8; 64];
+        let mut seen = [0u8; 64];
         seen[0..4].copy_from_slice(&call.to_ne_bytes());
         seen[4..8].copy_from_slice(&arch.to_ne_bytes());
         for (index, argument) in arguments.iter().enumerate() {
