@@ -90,6 +90,9 @@ impl Failure {
             | WorkerError::DataDirectoryLocked { .. }
             | WorkerError::Sockets { .. }
             | WorkerError::Shim { .. }
+            | WorkerError::ReservedLabel { .. }
+            | WorkerError::BadIsolation { .. }
+            | WorkerError::Isolation(_)
             | WorkerError::PartEnded { .. } => Failure::Own(text),
         }
     }

@@ -24,7 +24,9 @@ use crate::view::task_record::task_record;
 #[command(
     mut_arg("database_url", |argument| argument.hide_env(true)),
     mut_arg("lease", |argument| argument.help("Lease of every task, 1s to 1h")),
-    mut_arg("object_store", |argument| argument.hide(true))
+    mut_arg("object_store", |argument| argument.hide(true)),
+    mut_arg("allow_private_webhooks", |argument| argument.hide(true)),
+    mut_arg("insecure_listen", |argument| argument.hide(true))
 )]
 #[command(after_help = "Examples:
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'

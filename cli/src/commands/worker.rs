@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use taskyard_worker::WorkerConfig;
+use taskyard_worker::isolation::{CgroupChoice, IsolationConfig, IsolationLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{GlobalArguments, parse_pair};
+use crate::commands::command_options::IsolationName;
 use crate::connection::parse_endpoint;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -57,6 +59,51 @@ pub struct WorkerArguments {
     /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub isolation: IsolationArguments,
+}
+
+/// What the worker's tasks may reach.
+#[derive(Debug, Args)]
+pub struct IsolationArguments {
+    /// Raise tasks that ask for less isolation: none or restricted [default: none]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub isolation_min: Option<IsolationName>,
+    /// Give no more isolation than this [default: what the machine can]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub isolation_max: Option<IsolationName>,
+    /// Where the paths lie that restricted tasks may name [default: anywhere; with a minimum, nowhere]
+    #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
+    pub isolation_paths: Option<Vec<PathBuf>>,
+    /// Give each run a cgroup below DIR, or below the worker's own: auto [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+}
+
+impl IsolationArguments {
+    fn config(self) -> IsolationConfig {
+        let usual = IsolationConfig::default();
+        IsolationConfig {
+            min: self.isolation_min.map_or(usual.min, level),
+            max: self.isolation_max.map_or(usual.max, level),
+            nameable: self.isolation_paths,
+            private: usual.private,
+            cgroup: self.cgroup.map(|directory| {
+                if directory.as_os_str() == "auto" {
+                    CgroupChoice::Auto
+                } else {
+                    CgroupChoice::Below(directory)
+                }
+            }),
+        }
+    }
+}
+
+fn level(name: IsolationName) -> IsolationLevel {
+    match name {
+        IsolationName::None => IsolationLevel::None,
+        IsolationName::Restricted => IsolationLevel::Restricted,
+    }
 }
 
 /// Works until it is told to stop.
@@ -83,6 +130,7 @@ pub async fn execute(
         data_dir,
         shim_program: shim_program(),
         drain,
+        isolation: arguments.isolation.config(),
     };
     let mut interrupts = Interrupts::listen(true)?;
     let endpoint = config.endpoint.clone();

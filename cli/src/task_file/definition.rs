@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskCollect, TaskDefinition,
-    TaskInput, TaskSpec, WakePolicy,
+    CommandSpec, GroupWake, IsolationLevel, NetworkAccess, OutputLimits, ResourceLimits,
+    ResultSource, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec, WakePolicy,
 };
 
 use crate::quantity::to_wire;
 use crate::task_file::model::{
-    Collect, Command, GroupWakeName, Input, ResultSourceName, Retry, TaskFile, WakePolicyName,
+    Collect, Command, GroupWakeName, Input, Isolation, IsolationName, NetworkName,
+    ResultSourceName, Retry, TaskFile, WakePolicyName,
 };
 use crate::task_file::scalar::{Moment, Span};
 use crate::task_file::schedule::schedule;
@@ -30,6 +31,7 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
             max_bytes_per_stream: i64::try_from(size.0).unwrap_or(i64::MAX),
         }),
         worker_labels: file.worker_labels,
+        isolation: file.isolation.map(isolation),
         result_schema_json: json(file.result_schema.as_ref()),
         message_schema_json: json(file.message_schema.as_ref()),
         files: file.files.into_iter().map(input).collect(),
@@ -82,6 +84,32 @@ fn command(command: Command) -> CommandSpec {
         success_exit_codes: command.success_exit_codes,
         grace: span(command.grace),
         survive_worker_restart: command.survive_worker_restart,
+    }
+}
+
+fn isolation(isolation: Isolation) -> taskyard_proto::v1::Isolation {
+    taskyard_proto::v1::Isolation {
+        level: match isolation.level {
+            None => IsolationLevel::Unspecified,
+            Some(IsolationName::None) => IsolationLevel::None,
+            Some(IsolationName::Restricted) => IsolationLevel::Restricted,
+        }
+        .into(),
+        network: match isolation.network {
+            None => NetworkAccess::Unspecified,
+            Some(NetworkName::Allowed) => NetworkAccess::Allowed,
+            Some(NetworkName::None) => NetworkAccess::None,
+        }
+        .into(),
+        writable_paths: isolation.writable,
+        readable_paths: isolation.readable,
+        limits: isolation.limits.map(|limits| ResourceLimits {
+            memory_bytes: limits
+                .memory
+                .map(|size| i64::try_from(size.0).unwrap_or(i64::MAX)),
+            cpu_millis: limits.cpu_millis,
+            processes: limits.processes,
+        }),
     }
 }
 

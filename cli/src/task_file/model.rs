@@ -30,6 +30,7 @@ pub struct TaskFile {
     /// JSON Schema of the JSON parts of the work's messages.
     pub message_schema: Option<Value>,
     pub worker_labels: BTreeMap<String, String>,
+    pub isolation: Option<Isolation>,
     pub files: Vec<Input>,
     pub collect: Vec<Collect>,
     /// Task of the session below which this one belongs: an id, t12 or a name.
@@ -49,6 +50,42 @@ pub struct TaskFile {
     pub group_wake: Option<GroupWakeName>,
     /// Makes it a monitor.
     pub schedule: Option<Schedule>,
+}
+
+/// What the process may reach and use.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Isolation {
+    pub level: Option<IsolationName>,
+    pub network: Option<NetworkName>,
+    pub writable: Vec<String>,
+    pub readable: Vec<String>,
+    pub limits: Option<Limits>,
+}
+
+/// What all processes of a run may use together.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub memory: Option<Size>,
+    pub cpu_millis: Option<i32>,
+    pub processes: Option<i32>,
+}
+
+/// A level of isolation.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IsolationName {
+    None,
+    Restricted,
+}
+
+/// Whether the process may use the network.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkName {
+    Allowed,
+    None,
 }
 
 /// A process to run.

@@ -97,6 +97,9 @@ pub fn task_detail(task: &SessionTask) -> String {
         );
         lines.add("Reported", &usage.reported_json);
     }
+    if task.isolation != "none" {
+        lines.add("Isolation", &task.isolation);
+    }
     lines.add("Result", &task.result_path);
     lines.add_time("Not before", task.not_before.as_ref());
     lines.add_time("Start until", task.start_deadline.as_ref());

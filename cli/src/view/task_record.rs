@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use taskyard_proto::v1::{
-    Artifact, CommandSpec, Exit, InputRequest, Links, Progress, RetryPolicy, SessionTask,
-    TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
+    Artifact, CommandSpec, Exit, InputRequest, Isolation, Links, Progress, RetryPolicy,
+    SessionTask, TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
 };
 
 use crate::quantity::{exact_duration, from_wire};
@@ -13,7 +13,7 @@ use crate::view::record::{Record, embedded_json};
 use crate::view::{moment, words};
 
 /// What the brief form leaves out even where it says something.
-const NOT_IN_BRIEF: [&str; 14] = [
+const NOT_IN_BRIEF: [&str; 15] = [
     "namespace",
     "spec",
     "key",
@@ -28,6 +28,7 @@ const NOT_IN_BRIEF: [&str; 14] = [
     "generation",
     "start_deadline",
     "retry",
+    "isolation",
 ];
 
 /// Full: every field of the record. Brief: without the spec, the settings and whatever is empty.
@@ -81,6 +82,7 @@ pub fn task_record(task: &SessionTask, is_full: bool) -> Record {
         .with("hold", task.hold)
         .with("usage", task.usage.as_ref().map(usage))
         .with("generation", task.generation)
+        .with_text("isolation", &task.isolation)
         .with("spec", task.spec.as_ref().map(spec));
     if is_full {
         record
@@ -189,11 +191,27 @@ fn spec(spec: &TaskSpec) -> Record {
         .with("result_source", words::result_source(spec.result_source()))
         .with("output_limit", limit)
         .with("worker_labels", pairs(&spec.worker_labels))
+        .with("isolation", spec.isolation.as_ref().map(isolation))
         .with("files", spec.files.iter().map(input).collect::<Vec<_>>())
         .with(
             "collect",
             spec.collect.iter().map(collect).collect::<Vec<_>>(),
         )
+}
+
+fn isolation(isolation: &Isolation) -> Record {
+    let limits = isolation.limits.as_ref().map(|limits| {
+        Record::new()
+            .with("memory", limits.memory_bytes)
+            .with("cpu_millis", limits.cpu_millis)
+            .with("processes", limits.processes)
+    });
+    Record::new()
+        .with("level", words::isolation_level(isolation.level()))
+        .with("network", words::network_access(isolation.network()))
+        .with("writable", isolation.writable_paths.clone())
+        .with("readable", isolation.readable_paths.clone())
+        .with("limits", limits)
 }
 
 fn input(input: &TaskInput) -> Record {
@@ -270,7 +288,7 @@ mod tests {
                      cancel_requested_at summary result_path artifacts error attempt worker_id heartbeat_at links \
                      wake_policy created_at started_at finished_at updated_at namespace ordinal name key \
                      parent_task_id root_task_id group labels tags queue executor priority concurrency_key not_before \
-                     start_deadline timeout retry hold run exit usage generation group_wake";
+                     start_deadline timeout retry hold run exit usage generation group_wake isolation";
         for name in names.split_whitespace() {
             assert!(full.get(name).is_some(), "{name} is missing");
         }

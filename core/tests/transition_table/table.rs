@@ -189,6 +189,8 @@ fn failure_letter(transition: &Transition) -> &'static str {
         Some(ErrorKind::Signal) => "g",
         Some(ErrorKind::Timeout) => "t",
         Some(ErrorKind::StartFailed) => "f",
+        Some(ErrorKind::IsolationUnavailable) => "i",
+        Some(ErrorKind::OomKilled) => "k",
         Some(ErrorKind::BadOutput) => "b",
         Some(ErrorKind::WorkerError) => "w",
         Some(ErrorKind::Orphaned) => "o",

@@ -141,6 +141,10 @@ pub struct SessionTask {
     /// How its end wakes the owner, where the task belongs to a group.
     #[prost(enumeration = "GroupWake", tag = "45")]
     pub group_wake: i32,
+    /// Isolation that was really applied to the last run: `none` or `restricted`; empty until a run has ended the task,
+    /// and where nothing was started.
+    #[prost(string, tag = "50")]
+    pub isolation: ::prost::alloc::string::String,
 }
 /// What is to be run: a command, or a payload for the executor that the task names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -174,6 +178,9 @@ pub struct TaskSpec {
     /// does not is refused.
     #[prost(string, tag = "8")]
     pub message_schema_json: ::prost::alloc::string::String,
+    /// What the process may reach; absent: everything that the worker may. For the executor `command` only.
+    #[prost(message, optional, tag = "9")]
+    pub isolation: ::core::option::Option<Isolation>,
     /// Files of the session that a run finds in its working directory; at most 64, and 1,000 files of 1 GiB in all once
     /// folders are opened. Where one is missing or too large the run fails with `start_failed` and is not repeated. For the
     /// executor `command` only, and with a working directory of the task's own.
@@ -245,6 +252,44 @@ pub struct CommandSpec {
     /// and a new attempt, if it comes before the lease is over. Else the process ends with its worker.
     #[prost(bool, tag = "30")]
     pub survive_worker_restart: bool,
+}
+/// What a process and all that it starts may reach. A task is offered only to workers that can give all of it; one that
+/// finds that it cannot after all fails the run with `isolation_unavailable`, which is not repeated. A task that is created
+/// from inside a `restricted` one is at least as restricted: what it does not say it takes from there, and more is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Isolation {
+    /// How much is out of reach.
+    #[prost(enumeration = "IsolationLevel", tag = "1")]
+    pub level: i32,
+    /// Whether it may use the network. `none` needs the level `restricted`.
+    #[prost(enumeration = "NetworkAccess", tag = "2")]
+    pub network: i32,
+    /// Files and directories, with all that is below, that it may write and read beside its own directory: absolute, they
+    /// exist, and no part of them is a symbolic link; or relative to the working directory, all of which it may write anyway.
+    /// At most 64; only at the level `restricted`. An absolute working directory counts as one.
+    #[prost(string, repeated, tag = "3")]
+    pub writable_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Files and directories, with all that is below, that it may read and execute beside what every restricted task may;
+    /// otherwise as `writable_paths`.
+    #[prost(string, repeated, tag = "4")]
+    pub readable_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it may use of the worker's machine; absent: no limit. At any level.
+    #[prost(message, optional, tag = "5")]
+    pub limits: ::core::option::Option<ResourceLimits>,
+}
+/// Limits for all processes of a run together, kept by a cgroup. They need a worker with `--cgroup`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResourceLimits {
+    /// Memory in bytes, page cache included; without swap. From 1 MiB on. Beyond it the kernel kills processes of the run,
+    /// and a run that fails then fails with `oom_killed`. Absent: no limit.
+    #[prost(int64, optional, tag = "1")]
+    pub memory_bytes: ::core::option::Option<i64>,
+    /// Processor time in thousandths of one processor, from 10 on. Beyond it the processes wait. Absent: no limit.
+    #[prost(int32, optional, tag = "2")]
+    pub cpu_millis: ::core::option::Option<i32>,
+    /// Processes and threads at a time, from 1 on. Beyond it none can be started. Absent: no limit.
+    #[prost(int32, optional, tag = "3")]
+    pub processes: ::core::option::Option<i32>,
 }
 /// How much of each output stream is kept: two thirds from its head, one third from its tail.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -599,6 +644,73 @@ impl ResultSource {
             "RESULT_SOURCE_UNSPECIFIED" => Some(Self::Unspecified),
             "RESULT_SOURCE_FILE" => Some(Self::File),
             "RESULT_SOURCE_STDOUT" => Some(Self::Stdout),
+            _ => None,
+        }
+    }
+}
+/// How much is out of a process's reach. docs/isolation.md has the whole table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum IsolationLevel {
+    /// In a request: what the task above has, else none.
+    Unspecified = 0,
+    /// It may do whatever the worker's user may.
+    None = 1,
+    /// It writes its own directory and the named paths only, reads the system's programs and libraries and the named paths
+    /// only, and has neither privileges nor a way to the memory, environment and files of the worker and of other tasks.
+    Restricted = 2,
+}
+impl IsolationLevel {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ISOLATION_LEVEL_UNSPECIFIED",
+            Self::None => "ISOLATION_LEVEL_NONE",
+            Self::Restricted => "ISOLATION_LEVEL_RESTRICTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ISOLATION_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
+            "ISOLATION_LEVEL_NONE" => Some(Self::None),
+            "ISOLATION_LEVEL_RESTRICTED" => Some(Self::Restricted),
+            _ => None,
+        }
+    }
+}
+/// Whether a process may use the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NetworkAccess {
+    /// In a request: what the task above has, else allowed.
+    Unspecified = 0,
+    /// It may.
+    Allowed = 1,
+    /// It gets no sockets but unix sockets: no TCP, no UDP, nothing else. $TASKYARD_SOCKET still works.
+    None = 2,
+}
+impl NetworkAccess {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NETWORK_ACCESS_UNSPECIFIED",
+            Self::Allowed => "NETWORK_ACCESS_ALLOWED",
+            Self::None => "NETWORK_ACCESS_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NETWORK_ACCESS_UNSPECIFIED" => Some(Self::Unspecified),
+            "NETWORK_ACCESS_ALLOWED" => Some(Self::Allowed),
+            "NETWORK_ACCESS_NONE" => Some(Self::None),
             _ => None,
         }
     }
@@ -1938,6 +2050,9 @@ pub struct TaskChange {
     /// See SessionTask.
     #[prost(message, optional, tag = "19")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// See SessionTask.
+    #[prost(string, tag = "30")]
+    pub isolation: ::prost::alloc::string::String,
 }
 /// The fields of a task that a listing shows and that never change, as in SessionTask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5240,7 +5355,9 @@ pub struct Hello {
     /// Executors that the worker offers; empty: `command`.
     #[prost(string, repeated, tag = "9")]
     pub executors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Labels that tasks can ask for.
+    /// Labels that tasks can ask for. Those that begin with `taskyard.dev/` say what the worker can give, and a task that
+    /// needs it is offered to no other: `taskyard.dev/isolation` = `restricted`, and `taskyard.dev/limit-memory`,
+    /// `taskyard.dev/limit-cpu`, `taskyard.dev/limit-processes` = `cgroup`. See Isolation.
     #[prost(btree_map = "string, string", tag = "10")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -5591,7 +5708,7 @@ pub struct FinishReport {
     /// What the run used.
     #[prost(message, optional, tag = "8")]
     pub usage: ::core::option::Option<Usage>,
-    /// Isolation that was really applied, such as `none`.
+    /// Isolation that was really applied: `none` or `restricted`; empty: nothing was started.
     #[prost(string, tag = "9")]
     pub isolation: ::prost::alloc::string::String,
     /// Standard output.

@@ -3,7 +3,7 @@
 use super::{
     agent::Caller,
     definition::{self, Definition},
-    get_task, namespace,
+    get_task, isolation, namespace,
     refusal::{Refusal, Resource, StoreError},
     resolve, result_json, wait_tasks,
     wire_time::duration_field,
@@ -189,7 +189,7 @@ pub(super) async fn prepare(
         queue: definition.queue.clone(),
         kind: definition.kind.clone(),
         executor: definition.executor.clone(),
-        worker_labels: definition.spec.worker_labels.clone(),
+        worker_labels: isolation::required_labels(&definition.spec),
     };
     let route_id = app.routes.ensure(&app.store, &route).await?;
     let gate = match definition.policy.not_before {

@@ -20,6 +20,7 @@ pub mod delete_session;
 pub mod files;
 pub mod get_task;
 pub mod heartbeat;
+pub mod isolation;
 pub mod lease_ref;
 pub mod lease_spec;
 pub mod line_search;

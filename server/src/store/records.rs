@@ -192,6 +192,10 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         usage: run_end.as_ref().and_then(|end| end.usage.clone()),
         generation: row.generation,
         group_wake: i32::from(row.group_wake),
+        isolation: run_end
+            .as_ref()
+            .map(|end| end.isolation.clone())
+            .unwrap_or_default(),
     };
     Ok(TaskRecord {
         id,

@@ -3,6 +3,8 @@
 
 #[path = "../pattern.rs"]
 mod pattern;
+#[path = "../reach.rs"]
+mod reach;
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -27,7 +29,9 @@ const USAGE: &str = "probe VERB, one of:
   close-stdout-then-hang        closes stdout and stderr
   fork-bomb-on-term [--setsid]  ever new processes after TERM
   stdin-echo | env | cwd | umask | signals | fds
-  touch FILE                    creates FILE, then hangs";
+  touch FILE                    creates FILE, then hangs
+  try KIND=ARGUMENT ...         what is within reach: a line for each, with ok or the error; kinds are in reach.rs
+  status NAME ...               lines of /proc/self/status";
 
 /// An upper bound for everything that goes on for ever.
 const LIFE: Duration = Duration::from_secs(120);
@@ -102,6 +106,17 @@ pub fn main() {
         "touch" => {
             write_whole(words.at(1), "");
             ready_and_hang();
+        }
+        "try" => {
+            for attempt in words.0.iter().skip(1) {
+                let (kind, argument) = attempt.split_once('=').unwrap_or((attempt, ""));
+                let outcome = reach::word(&reach::try_out(kind, argument));
+                print_bytes(format!("{attempt} {outcome}\n").as_bytes());
+            }
+        }
+        "status" => {
+            let names: Vec<&str> = words.0.iter().skip(1).map(String::as_str).collect();
+            print_status_lines(&names);
         }
         _ => fail(USAGE),
     }

@@ -1,6 +1,7 @@
 //! One attempt at a task, from its offer to the acknowledged finish.
 //!
-//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`inputs`] fetches the task's files, [`supervise`]
+//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`isolate`] says what it may reach, [`inputs`] fetches
+//! the task's files, [`supervise`]
 //! watches the process, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control plane, with what
 //! [`collect`] says of the working directory, in this boot or a later one. [`resume`] goes on with a run that outlived the
 //! boot before.
@@ -8,6 +9,7 @@
 mod collect;
 mod deliver;
 mod inputs;
+mod isolate;
 mod orders;
 mod outcome;
 mod prepare;

@@ -10,6 +10,7 @@ use crate::{
     process::{Launch, SpoolSpec, StartError, Stdin},
 };
 
+use super::isolate::isolation_failed;
 use super::services::{StorageHealth, chain, is_trouble_of_the_disk};
 
 /// How long, after the exit of the root, output may still come from descendants.
@@ -59,6 +60,8 @@ pub async fn prepare(
         drain: PIPE_DRAIN,
         deadline,
         survival: None,
+        confinement: None,
+        group: None,
     })
 }
 
@@ -66,6 +69,9 @@ pub async fn prepare(
 pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
     if error.is_fault_of_the_work() {
         return ErrorFacts::start_failed(chain(error));
+    }
+    if let StartError::Isolation { .. } = error {
+        return isolation_failed(chain(error));
     }
     if let StartError::Spool { source, .. } = error {
         storage.report_failure(source);

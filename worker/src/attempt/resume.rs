@@ -9,6 +9,7 @@ use super::run::{Attempt, Concluded, Hold};
 use super::services::{Services, chain};
 use super::supervise::Resumed;
 use crate::agent_socket::AgentSocket;
+use crate::isolation::RunIsolation;
 use crate::lease::{Lease, LeaseId};
 use crate::ledger::{LedgerEntry, SurvivingRecord};
 use crate::process::{Adopted, AttachError, Process, Survival};
@@ -23,6 +24,8 @@ pub struct Survivor {
     pub earlier: Lease,
     pub record: SurvivingRecord,
     pub adopted: Adopted,
+    /// What was put on it. It stays when it is dropped.
+    pub isolation: RunIsolation,
 }
 
 impl Survivor {
@@ -35,12 +38,22 @@ impl Survivor {
         earlier: Lease,
         record: SurvivingRecord,
     ) -> Result<Survivor, AttachError> {
-        let adopted = Process::attach(&survival(workspaces, &record), &markers(&record.home)).await;
-        Ok(Survivor {
-            earlier,
-            record,
-            adopted: adopted?,
-        })
+        let survival = survival(workspaces, &record);
+        let group = record.group.clone();
+        let adopted = Process::attach(&survival, &markers(&record.home), group).await;
+        let isolation = RunIsolation::left(record.isolation, record.group.clone());
+        match adopted {
+            Ok(adopted) => Ok(Survivor {
+                earlier,
+                record,
+                adopted,
+                isolation,
+            }),
+            Err(error) => {
+                remove(isolation).await;
+                Err(error)
+            }
+        }
     }
 
     /// The lease is lost: kills the process and forgets the run.
@@ -49,6 +62,7 @@ impl Survivor {
             earlier,
             record,
             adopted,
+            isolation,
         } = self;
         tracing::info!(lease = %earlier, "a run that outlived the worker is not wanted any more");
         let mut process = adopted.process;
@@ -60,6 +74,7 @@ impl Survivor {
             // It searches for a bounded time.
             while process.next_event().await.is_ok() {}
         }
+        remove(isolation).await;
         services.workspaces.of(&record.home).remove().await;
         services.ledger.forget(&earlier).await;
     }
@@ -72,6 +87,7 @@ impl Attempt {
             earlier,
             record,
             adopted,
+            isolation,
         } = survivor;
         let entry = SurvivingRecord {
             next: None,
@@ -103,8 +119,15 @@ impl Attempt {
                 exited_at: adopted.exited_at,
             }),
         };
-        self.watch(hold, &record.work()).await
+        self.watch(hold, &record.work(), isolation).await
     }
+}
+
+/// Of a run that is over. It may take a moment, in which others go on.
+async fn remove(mut isolation: RunIsolation) {
+    isolation.reclaim();
+    // Nothing can be done about a panic; the next boot removes what is left.
+    let _ = tokio::task::spawn_blocking(move || drop(isolation)).await;
 }
 
 /// A new random word.

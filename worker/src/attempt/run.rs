@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
+use super::isolate::isolate;
 use super::orders::Orders;
 use super::outcome::conclude;
 use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
@@ -14,6 +15,7 @@ use super::resume::{self, Survivor};
 use super::services::Services;
 use super::supervise::{Bounds, Ears, Resumed, shim_deadline, supervise};
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
+use crate::isolation::RunIsolation;
 use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
 use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
@@ -196,15 +198,7 @@ impl Attempt {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         };
-        let survivor = work
-            .survives
-            .then(|| SurvivingRecord::new(&self.offer, &work, resume::token()));
-        let entry = match survivor.clone() {
-            Some(record) => LedgerEntry::Surviving(Box::new(record)),
-            None => LedgerEntry::Launching,
-        };
-        if let Err(error) = self.services.ledger.note(self.lease(), entry).await {
-            let facts = ledger_failed(&error, &self.services.storage);
+        if let Err(facts) = self.note_launch(LedgerEntry::Launching).await {
             return self.conclude_without_process(None, Some(facts)).await;
         }
         let workspace = self.workspace();
@@ -230,6 +224,18 @@ impl Attempt {
             Ok(launch) => launch,
             Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
         };
+        let isolated = isolate(
+            &self.services.isolation,
+            self.lease(),
+            &work,
+            &workspace,
+            &mut launch,
+        )
+        .await;
+        let mut isolation = match isolated {
+            Ok(isolation) => isolation,
+            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+        };
         match self.fetch_inputs(&work, &launch.cwd).await? {
             Ok(()) => {}
             Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
@@ -237,11 +243,17 @@ impl Attempt {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         }
+        if work.survives {
+            let record = SurvivingRecord::new(&self.offer, &work, &isolation, resume::token());
+            launch.survival = Some(resume::survival(&self.services.workspaces, &record));
+            let entry = LedgerEntry::Surviving(Box::new(record));
+            if let Err(facts) = self.note_launch(entry).await {
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        }
         // fetching may have taken its time
         let deadline = self.shim_deadline();
         launch.deadline = deadline;
-        launch.survival =
-            survivor.map(|record| resume::survival(&self.services.workspaces, &record));
         if self.orders.borrow().is_canceled() {
             return self
                 .conclude_without_process(Some(StopCause::Canceled), None)
@@ -268,13 +280,21 @@ impl Attempt {
                     socket: Some(socket),
                     resumed: None,
                 };
-                self.watch(hold, &work).await
+                if work.survives {
+                    isolation.leave();
+                }
+                self.watch(hold, &work, isolation).await
             }
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
                 self.conclude_without_process(None, Some(facts)).await
             }
         }
+    }
+
+    async fn note_launch(&self, entry: LedgerEntry) -> Result<(), ErrorFacts> {
+        let noted = self.services.ledger.note(self.lease(), entry).await;
+        noted.map_err(|error| ledger_failed(&error, &self.services.storage))
     }
 
     /// All files, unless a cancel or the worker's end comes first, which is heeded by whoever asks for them.
@@ -298,6 +318,7 @@ impl Attempt {
         &mut self,
         hold: Hold,
         work: &CommandWork,
+        isolation: RunIsolation,
     ) -> Result<Concluded, Abandoned> {
         tracing::info!(
             task.id = self.offer.lease.task_id,
@@ -324,7 +345,7 @@ impl Attempt {
             }
             end
         };
-        let watching = self.watch_to_the_end(hold, work, totals_sender);
+        let watching = self.watch_to_the_end(hold, work, totals_sender, isolation);
         let (record, output) = tokio::join!(watching, pushing);
         Ok(Concluded {
             record: record?,
@@ -337,6 +358,7 @@ impl Attempt {
         hold: Hold,
         work: &CommandWork,
         totals: watch::Sender<Totals>,
+        mut isolation: RunIsolation,
     ) -> Result<FinishedRecord, Abandoned> {
         let Hold {
             process,
@@ -370,6 +392,7 @@ impl Attempt {
             Some(socket) => socket.serve_while(socket_use, supervising).await,
             None => supervising.await,
         };
+        isolation.reclaim();
         if self.lost.is_cancelled() {
             return Err(Abandoned::Lost);
         }
@@ -384,7 +407,7 @@ impl Attempt {
         let permit = self.services.conclusions.acquire().await;
         let concluding = tokio::task::spawn_blocking(move || FinishedRecord {
             home: Some(home),
-            ..conclude(supervised, run, &work, &workspace, &storage)
+            ..conclude(supervised, run, &work, &workspace, &storage, isolation)
         })
         .await;
         let record = concluding.unwrap_or_else(|join_error| {

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::surviving::SurvivingAttempts;
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::boot_time::BootTime;
+use crate::isolation::Isolation;
 use crate::ledger::Ledger;
 use crate::link::Endpoint;
 use crate::link::files::LeaseFiles;
@@ -36,6 +37,8 @@ pub struct Services {
     pub workspaces: Workspaces,
     pub storage: StorageHealth,
     pub shim_program: PathBuf,
+    /// What tasks may reach and use.
+    pub isolation: Arc<Isolation>,
     /// Where attempts have their sockets.
     pub sockets: SocketPlace,
     /// Where calls from those sockets go.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::id::Lease;
+use crate::isolation::IsolationRequest;
 
 /// One task that the worker may run, once a start was applied.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct CommandWork {
     pub files: Vec<InputFile>,
     /// What of its working directory is stored afterwards.
     pub collect: Vec<CollectRule>,
+    /// What it may reach and use.
+    pub isolation: IsolationRequest,
     /// Bytes kept from the head of each stream.
     pub head_cap: u64,
     /// Bytes kept from the tail of each stream.

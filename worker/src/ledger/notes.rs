@@ -110,6 +110,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::isolation::IsolationLevel;
     use crate::lease::ResultSource;
     use crate::ledger::SurvivingRecord;
 
@@ -173,6 +174,8 @@ mod tests {
                 collect: Vec::new(),
                 head_cap: 2,
                 tail_cap: 1,
+                isolation: IsolationLevel::None,
+                group: None,
             }))
         };
         let pairs = [

@@ -1,9 +1,11 @@
 //! A run that may outlive the worker's process.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::{IsolationLevel, RunIsolation};
 use crate::lease::{CollectRule, CommandWork, Lease, LeaseId, Offer, ResultSource};
 
 /// All that a later boot needs to take such a run over and to bring it to its end. Nothing of it is a secret of the work.
@@ -24,10 +26,21 @@ pub struct SurvivingRecord {
     pub collect: Vec<CollectRule>,
     pub head_cap: u64,
     pub tail_cap: u64,
+    /// What was put on it.
+    #[serde(default)]
+    pub isolation: IsolationLevel,
+    /// Its cgroup, where it has one.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
 }
 
 impl SurvivingRecord {
-    pub fn new(offer: &Offer, work: &CommandWork, token: String) -> SurvivingRecord {
+    pub fn new(
+        offer: &Offer,
+        work: &CommandWork,
+        isolation: &RunIsolation,
+        token: String,
+    ) -> SurvivingRecord {
         SurvivingRecord {
             home: offer.lease.clone(),
             token,
@@ -41,6 +54,11 @@ impl SurvivingRecord {
             collect: work.collect.clone(),
             head_cap: work.head_cap,
             tail_cap: work.tail_cap,
+            isolation: isolation.level,
+            group: isolation
+                .group
+                .as_ref()
+                .map(|group| group.path().to_owned()),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use taskyard_proto::v1;
 
+use super::isolation::isolation_from_wire;
 use super::reports::{Report, Verdict};
 use crate::lease::{
     CaptureFacts, CollectRule, CommandWork, ErrorFacts, ErrorKind, ExitFacts, Finish, InputFile,
@@ -58,6 +59,7 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         v1::ResultSource::Unspecified | v1::ResultSource::File => ResultSource::File,
         v1::ResultSource::Stdout => ResultSource::Stdout,
     };
+    let isolation = spec.isolation.map(isolation_from_wire).unwrap_or_default();
     let Some(command) = spec.command else {
         return Work::Unsupported {
             reason: "the spec has no command".to_owned(),
@@ -98,6 +100,7 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
             .as_ref()
             .and_then(duration_from_wire)
             .unwrap_or(DEFAULT_GRACE),
+        isolation,
         input_json: spec.input_json,
         result_source,
         head_cap: kept - tail_cap,
@@ -170,7 +173,9 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
         reported_json: String::new(),
     };
     v1::FinishReport {
-        exit: finish.exit.map(|exit| exit_to_wire(exit, timed_out)),
+        exit: finish
+            .exit
+            .map(|exit| exit_to_wire(exit, timed_out, finish.oom_killed)),
         stop_cause: stop_cause_to_wire(finish.stop_cause).into(),
         error: finish.error.map(error_to_wire),
         duration: finish
@@ -181,7 +186,7 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
         summary: String::new(),
         usage: ran.then_some(usage),
         isolation: if ran {
-            "none".to_owned()
+            finish.isolation.as_str().to_owned()
         } else {
             String::new()
         },
@@ -191,7 +196,7 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
     }
 }
 
-fn exit_to_wire(exit: ExitFacts, timed_out: bool) -> v1::Exit {
+fn exit_to_wire(exit: ExitFacts, timed_out: bool, oom_killed: bool) -> v1::Exit {
     let (exit_code, signal, signal_name) = match exit {
         ExitFacts::Code(code) => (Some(code), None, String::new()),
         ExitFacts::Signal { number, name } => (None, Some(number), name),
@@ -201,7 +206,7 @@ fn exit_to_wire(exit: ExitFacts, timed_out: bool) -> v1::Exit {
         signal,
         signal_name,
         timed_out,
-        oom_killed: false,
+        oom_killed,
     }
 }
 
@@ -218,6 +223,7 @@ fn stop_cause_to_wire(stop_cause: Option<StopCause>) -> v1::StopCause {
 fn error_to_wire(error: ErrorFacts) -> v1::TaskError {
     let kind = match error.kind {
         ErrorKind::StartFailed => "start_failed",
+        ErrorKind::IsolationUnavailable => "isolation_unavailable",
         ErrorKind::BadOutput => "bad_output",
         ErrorKind::WorkerError => "worker_error",
     };

@@ -6,7 +6,7 @@
 //! - [`output`] pushes output on a connection of its own;
 //! - [`files`] fetches large specs and writes files of a lease;
 //! - [`lease_calls`] passes on what the work itself says;
-//! - `convert` is where wire and words meet.
+//! - `convert` is where wire and words meet, `isolation` those about what a task may reach.
 
 pub mod control;
 mod convert;
@@ -14,6 +14,7 @@ pub mod earlier;
 mod endpoint;
 pub mod file_reading;
 pub mod files;
+mod isolation;
 pub mod lease_calls;
 pub mod output;
 pub mod reports;

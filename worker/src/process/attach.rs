@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -56,15 +56,16 @@ enum Try {
 
 impl Process {
     /// Takes over the process whose shim was told to let it survive in this way. `env` are the variables by which its
-    /// remains are recognised, as they were launched.
+    /// remains are recognised, as they were launched; `group` is its cgroup.
     ///
     /// # Errors
     /// [`AttachError`], at the latest after 20 s, and up to 5 s more for killing what is left.
     pub async fn attach(
         survival: &Survival,
         env: &[(String, String)],
+        group: Option<PathBuf>,
     ) -> Result<Adopted, AttachError> {
-        let lost = LostProcess::of(env);
+        let lost = LostProcess::of(env, group);
         let until = Instant::now() + ATTACH_BOUND;
         let mut shim = None;
         loop {

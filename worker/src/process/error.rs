@@ -44,6 +44,11 @@ pub enum StartError {
     Execute { program: String, source: io::Error },
     #[error("the deadline passed before the program was started")]
     DeadlinePassed,
+    #[error("the isolation that the task asks for cannot be given: {what}")]
+    Isolation {
+        what: &'static str,
+        source: io::Error,
+    },
     #[error("cannot create the spool {path}")]
     Spool { path: PathBuf, source: io::Error },
     #[error("cannot prepare the process ({step})")]
@@ -76,6 +81,7 @@ impl StartError {
             | StartError::WorkingDirectory { .. }
             | StartError::StdinFile { .. } => true,
             StartError::Execute { .. }
+            | StartError::Isolation { .. }
             | StartError::DeadlinePassed
             | StartError::Spool { .. }
             | StartError::Prepare { .. }

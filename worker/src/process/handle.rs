@@ -86,7 +86,7 @@ impl Process {
             shim: ShimHandle::Child(shim),
             pid: 0,
             events: VecDeque::new(),
-            lost: LostProcess::of(&launch.env),
+            lost: LostProcess::of(&launch.env, launch.group.clone()),
             phase: Phase::Running,
         };
         let started = tokio::time::timeout(START_BOUND, process.start(launch, &frame)).await;
@@ -344,6 +344,14 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
         StartStep::Descriptors => prepare("descriptors", source),
         StartStep::Fork => prepare("fork", source),
         StartStep::Session => prepare("session", source),
+        StartStep::Group => StartError::Isolation {
+            what: "its cgroup does not take the process",
+            source,
+        },
+        StartStep::Isolation => StartError::Isolation {
+            what: "the confinement cannot be put on",
+            source,
+        },
         StartStep::WorkingDirectory => StartError::WorkingDirectory {
             path: launch.cwd.clone(),
             source,

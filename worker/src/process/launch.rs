@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::StartError;
 use super::keeping::Survival;
 use crate::boot_time::BootTime;
+use crate::isolation::Confinement;
 
 /// The largest encoded launch, in bytes.
 pub const LAUNCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -32,6 +33,12 @@ pub struct Launch {
     pub deadline: BootTime,
     /// Whether it may outlive its worker; absent: it ends with it.
     pub survival: Option<Survival>,
+    /// What it can reach; absent: whatever this user may.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+    /// The cgroup that it starts in; absent: the worker's.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
 }
 
 /// Where standard input comes from.
@@ -127,6 +134,8 @@ impl std::fmt::Debug for Launch {
             .field("drain", &self.drain)
             .field("deadline", &self.deadline)
             .field("survival", &self.survival)
+            .field("confinement", &self.confinement)
+            .field("group", &self.group)
             .finish()
     }
 }

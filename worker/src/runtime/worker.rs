@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
+use super::isolation::{labels_of, open_isolation};
 use super::survivors::{Survivors, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{ENDING_GRACE, Services, StorageHealth, SurvivingAttempts, deliver_earlier};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
+use crate::isolation::Isolation;
 use crate::lease::{HeldLeases, Lease, LeaseId, Offer};
 use crate::ledger::{EarlierLease, EarlierStatus, Ledger, StateDirectory};
 use crate::link::Endpoint;
@@ -77,6 +79,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     let earlier = ledger.earlier().map_err(unusable)?;
     let kept: Vec<Lease> = earlier.iter().filter_map(home).collect();
     workspaces.remove_leftovers(&kept).map_err(unusable)?;
+    let isolation = open_isolation(&config, &state, &sockets, &shim_program, &kept).await?;
     ledger.probe().await.map_err(unusable)?;
     let disk = Disk {
         state,
@@ -84,6 +87,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         workspaces,
         sockets,
         shim_program,
+        isolation,
     };
     Ok(PreparedWorker {
         config,
@@ -166,6 +170,7 @@ struct Disk {
     workspaces: Workspaces,
     sockets: SocketPlace,
     shim_program: PathBuf,
+    isolation: Arc<Isolation>,
 }
 
 struct Runtime {
@@ -238,6 +243,7 @@ impl Runtime {
             workspaces: disk.workspaces.clone(),
             storage: storage.clone(),
             shim_program: disk.shim_program.clone(),
+            isolation: disk.isolation.clone(),
             sockets: disk.sockets.clone(),
             endpoint: endpoint.clone(),
             waiting: waiting.clone(),
@@ -252,7 +258,7 @@ impl Runtime {
                 state_id: disk.state.state_id(),
                 queues: config.queues.clone(),
                 kinds: config.kinds.clone(),
-                labels: config.labels.clone(),
+                labels: labels_of(config, &disk.isolation),
                 slots: config.slots,
             },
             earlier: earlier.clone(),

@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::message::{StartFailure, StartStep};
+use crate::isolation::cgroup;
+use crate::isolation::confinement::PreparedConfinement;
 use crate::process::{Launch, Stdin};
 
 const KEEPER_STACK_BYTES: usize = 256 * 1024;
@@ -85,6 +87,9 @@ struct Plan {
     envp: PointerList,
     cwd: CString,
     umask: Option<u32>,
+    /// Where the child writes itself into its cgroup.
+    group_door: Option<OwnedFd>,
+    confinement: Option<PreparedConfinement>,
     stdin: OwnedFd,
     stdout_ours: OwnedFd,
     stdout_theirs: OwnedFd,
@@ -121,6 +126,12 @@ impl Plan {
         let environment: Result<Vec<CString>, NulError> = environment.collect();
         let cwd = CString::new(launch.cwd.as_os_str().as_bytes()).map_err(no_nul)?;
 
+        let group_door = launch.group.as_deref().map(cgroup::open_door).transpose();
+        let group_door = group_door.map_err(|error| failure(StartStep::Group, &error))?;
+        let confinement = launch.confinement.as_ref().map(|wanted| wanted.prepare());
+        let confinement = confinement
+            .transpose()
+            .map_err(|error| failure(StartStep::Isolation, &error))?;
         let stdin = match &launch.stdin {
             Stdin::Null => open_stdin(Path::new("/dev/null")),
             Stdin::File(path) => open_stdin(path),
@@ -142,6 +153,8 @@ impl Plan {
             envp: PointerList::new(environment.map_err(no_nul)?),
             cwd,
             umask: launch.umask,
+            group_door,
+            confinement,
             stdin,
             stdout_ours,
             stdout_theirs,
@@ -189,6 +202,12 @@ impl Plan {
             if libc::getppid() != shim_pid {
                 return (StartStep::Session, libc::ESRCH);
             }
+            // First of all, so that nothing of it is outside.
+            if let Some(door) = &self.group_door
+                && let Err(errno) = cgroup::enter(door)
+            {
+                return (StartStep::Group, errno);
+            }
             reset_signals();
             let wiring: [(RawFd, RawFd); 3] = [
                 (self.stdin.as_raw_fd(), 0),
@@ -212,6 +231,12 @@ impl Plan {
             }
             if libc::chdir(self.cwd.as_ptr()) < 0 {
                 return (StartStep::WorkingDirectory, errno());
+            }
+            // Last of all, since it takes away what the steps before need.
+            if let Some(confinement) = &self.confinement
+                && let Err(errno) = confinement.put_on()
+            {
+                return (StartStep::Isolation, errno);
             }
             self.execute()
         }

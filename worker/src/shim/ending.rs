@@ -10,6 +10,7 @@ use super::message::Report;
 use super::supervise::{Finish, Orphans, Supervisor, forget_wakes, timespec};
 use super::tree;
 use crate::boot_time::BootTime;
+use crate::isolation::cgroup;
 use crate::process::ProcessEnd;
 
 /// How long a tree may resist being killed before it counts as unkillable.
@@ -91,6 +92,10 @@ impl Supervisor {
                 is_new |= seen.insert(pid);
                 tree::signal_verified(pid, libc::SIGKILL, || tree::is_descendant(shim_pid, pid));
             });
+            // After the count, which is of those that were still alive.
+            if let Some(group) = &self.group {
+                cgroup::kill_group(group);
+            }
             self.root.kill_group();
             if BootTime::now() >= end {
                 return Swept {

@@ -82,6 +82,10 @@ pub(crate) enum StartStep {
     Descriptors,
     Fork,
     Session,
+    /// The cgroup does not take it.
+    Group,
+    /// The confinement cannot be prepared or put on.
+    Isolation,
     WorkingDirectory,
     /// The program exists, but what its `#!` line or its ELF header names does not.
     Interpreter,
@@ -89,7 +93,7 @@ pub(crate) enum StartStep {
 }
 
 impl StartStep {
-    pub(crate) const ALL: [StartStep; 10] = [
+    pub(crate) const ALL: [StartStep; 12] = [
         StartStep::Deadline,
         StartStep::StdoutSpool,
         StartStep::StderrSpool,
@@ -97,6 +101,8 @@ impl StartStep {
         StartStep::Descriptors,
         StartStep::Fork,
         StartStep::Session,
+        StartStep::Group,
+        StartStep::Isolation,
         StartStep::WorkingDirectory,
         StartStep::Interpreter,
         StartStep::Execute,

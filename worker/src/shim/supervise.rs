@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -42,6 +43,8 @@ pub(super) struct Supervisor {
     pub(super) deadline: BootTime,
     /// Of a process that outlives its worker.
     pub(super) succession: Option<Succession>,
+    /// The cgroup of the tree.
+    pub(super) group: Option<PathBuf>,
     drain: Duration,
     /// When the root was over.
     pub(super) exited_at: Option<BootTime>,
@@ -87,6 +90,7 @@ impl Supervisor {
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
             deadline: launch.deadline,
             succession: None,
+            group: launch.group.clone(),
             drain: launch.drain,
             exited_at: None,
             drain_until: None,

@@ -57,6 +57,8 @@ impl World {
             drain: Duration::from_secs(2),
             deadline: BootTime::now().plus(PATIENCE * 2),
             survival: None,
+            confinement: None,
+            group: None,
         };
         World { directory, launch }
     }

@@ -4,7 +4,7 @@ use super::Caller;
 use crate::{
     app::App,
     control::{
-        get_task,
+        get_task, isolation,
         refusal::{Refusal, Resource},
         resolve,
     },
@@ -15,7 +15,7 @@ use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
     CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest,
     ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, TailOutputRequest,
-    TakeWakesRequest, UpdateTaskRequest, WaitTasksRequest, WatchRequest,
+    TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest, WatchRequest,
 };
 
 /// What a caller from inside may reach.
@@ -24,6 +24,8 @@ pub struct Scope<'a> {
     caller: Caller,
     namespace: String,
     session_id: String,
+    /// What the caller's task runs.
+    spec: TaskSpec,
 }
 
 /// A request that can come from inside a task.
@@ -44,6 +46,7 @@ impl<'a> Scope<'a> {
             caller,
             namespace: task.namespace,
             session_id: task.session_id,
+            spec: task.spec.unwrap_or_default(),
         })
     }
 
@@ -150,6 +153,9 @@ impl Confined for CreateTaskRequest {
                 ));
             }
             task.parent_task_id = own;
+            if let Some(spec) = &mut task.spec {
+                isolation::inherit(&scope.spec, spec)?;
+            }
         }
         Ok(())
     }

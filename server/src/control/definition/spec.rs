@@ -1,7 +1,9 @@
 //! What is to be run: the command, or another executor's payload.
 
 use super::{COMMAND, check_labels};
-use crate::control::{refusal::Refusal, schema::check_schema, wire_time::duration_field};
+use crate::control::{
+    isolation, refusal::Refusal, schema::check_schema, wire_time::duration_field,
+};
 use std::time::Duration;
 use taskyard_proto::v1::{CommandSpec, ResultSource, TaskSpec};
 
@@ -57,7 +59,8 @@ pub(super) fn check(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
     }
     check_schema("task.spec.result_schema_json", &spec.result_schema_json)?;
     check_schema("task.spec.message_schema_json", &spec.message_schema_json)?;
-    check_labels("task.spec.worker_labels", &spec.worker_labels)
+    check_labels("task.spec.worker_labels", &spec.worker_labels)?;
+    isolation::check(spec, executor)
 }
 
 fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
