@@ -6,6 +6,7 @@ use taskyard_proto::v1::{SessionTask, TaskDefinition};
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
+use crate::commands::start_options::StartOptions;
 use crate::connection::Connection;
 use crate::console;
 use crate::dev::embedded::{Embedded, EmbeddedPlan};
@@ -24,7 +25,8 @@ use crate::view::task_record::task_record;
 #[command(
     mut_arg("database_url", |argument| argument.hide_env(true)),
     mut_arg("lease", |argument| argument.help("Lease of every task, 1s to 1h")),
-    mut_arg("object_store", |argument| argument.hide(true))
+    mut_arg("object_store", |argument| argument.hide(true)),
+    mut_arg("allow_private_webhooks", |argument| argument.hide(true))
 )]
 #[command(after_help = "Examples:
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'
@@ -38,6 +40,11 @@ pub struct RunArguments {
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: CommandOptions,
+    /// Standard input here is the command's
+    #[arg(short, long, conflicts_with = "detach")]
+    pub interactive: bool,
+    #[command(flatten)]
+    pub start: StartOptions,
     /// Do not follow; print the task (see -o)
     #[arg(long)]
     pub detach: bool,
@@ -66,7 +73,15 @@ pub async fn execute(
     if arguments.dev {
         options.make_local()?;
     }
-    let definition = options.definition(arguments.command)?;
+    let mut definition = options.definition(arguments.command)?;
+    if let Some(command) = definition
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.command.as_mut())
+    {
+        arguments.start.apply(command);
+        command.stdin_live = arguments.interactive;
+    }
     let session_id = global.session_or_default();
     if arguments.dev {
         return run_with_own_server(arguments.service, global, session_id, definition).await;

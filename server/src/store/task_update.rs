@@ -25,6 +25,7 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
              generation = v.generation, item_no = v.item_no, worker_session = v.worker_session,
              attach_no = case when v.worker_session is null then null else l.attach_no end, offered_at = v.offered_at,
              worker_name = v.worker_name, cancel_requested_at = v.cancel_requested_at, cancel_grace_ms = v.cancel_grace_ms,
+             cancel_signal = v.cancel_signal,
              started_at = v.started_at, updated_at = v.updated_at, state_detail = v.state_detail, summary = v.summary,
              progress = v.progress, progress_at = v.progress_at, content = v.content, error_kind = v.error_kind,
              error_message = v.error_message, last_exit = v.last_exit, question_id = v.question_id, question = v.question,
@@ -34,11 +35,11 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
              $8::bigint[], $9::bigint[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::bigint[],
              $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::bytea[], $19::timestamptz[],
              $20::bytea[], $21::text[], $22::text[], $23::bytea[], $24::uuid[], $25::bytea[], $26::timestamptz[],
-             $27::bigint[], $28::bigint[], $29::int[])
+             $27::bigint[], $28::bigint[], $29::int[], $30::smallint[])
              as v(id, state, gate, not_before, run, attempt, generation, item_no, worker_session, offered_at, worker_name,
                cancel_requested_at, cancel_grace_ms, started_at, updated_at, state_detail, summary, progress, progress_at,
                content, error_kind, error_message, last_exit, question_id, question, question_expires_at, messages, delivered,
-               delivered_run)
+               delivered_run, cancel_signal)
            where l.id = v.id"#,
         &columns.id,
         &columns.state,
@@ -68,7 +69,8 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
         &columns.question_expires_at as _,
         &columns.messages,
         &columns.delivered,
-        &columns.delivered_run
+        &columns.delivered_run,
+        &columns.cancel_signal as _
     )
     .execute(db)
     .await?;
@@ -91,6 +93,7 @@ struct LiveColumns {
     worker_name: Vec<Option<String>>,
     cancel_requested_at: Vec<Option<DateTime<Utc>>>,
     cancel_grace_ms: Vec<Option<i64>>,
+    cancel_signal: Vec<Option<i16>>,
     started_at: Vec<Option<DateTime<Utc>>>,
     updated_at: Vec<DateTime<Utc>>,
     state_detail: Vec<String>,
@@ -144,6 +147,8 @@ impl LiveColumns {
         );
         self.cancel_grace_ms
             .push(task.cancel.and_then(|cancel| cancel.grace).map(to_ms));
+        self.cancel_signal
+            .push(task.cancel.and_then(|cancel| cancel.signal));
         self.started_at
             .push(task.started_at.map(times::to_database));
         self.updated_at.push(row.body.updated_at);

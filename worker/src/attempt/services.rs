@@ -13,6 +13,7 @@ use crate::boot_time::BootTime;
 use crate::ledger::Ledger;
 use crate::link::Endpoint;
 use crate::link::files::LeaseFiles;
+use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::Reporter;
 use crate::workspace::Workspaces;
@@ -24,6 +25,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Services {
     pub reporter: Reporter,
     pub files: LeaseFiles,
+    pub interaction: Interaction,
     pub output: OutputLink,
     /// Bytes of output on their way, of all attempts.
     pub output_window: Arc<Semaphore>,

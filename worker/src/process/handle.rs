@@ -21,13 +21,15 @@ use super::lost::{LostProcess, Remains};
 use super::signal::Signal;
 use crate::boot_time::BootTime;
 use crate::shim::message::{
-    Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode,
+    Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode, to_hex,
 };
 
 /// How long the shim may take from its start to the program's.
 const START_BOUND: Duration = Duration::from_secs(30);
 /// Commands that a shim has not taken yet, in bytes; beyond it the shim counts as frozen.
-const UNSENT_BYTES_MAX: usize = 16 * 1024;
+const UNSENT_BYTES_MAX: usize = 16 * 1024 + 2 * INPUT_BYTES_MAX;
+/// Bytes of live input that may be written at once.
+pub const INPUT_BYTES_MAX: usize = 16 * 1024;
 const READ_BYTES: usize = 4096;
 
 /// A running process and its shim. Dropping it kills the process's whole tree.
@@ -134,6 +136,18 @@ impl Process {
         self.tell(&Command::Terminate { signal, grace_ms })
     }
 
+    /// Sends a signal to the root's process group, or to the root alone. That the process ends by it is no cancel.
+    pub fn signal(&self, signal: Signal, root_only: bool) -> Result<(), CommandError> {
+        self.tell(&Command::Signal { signal, root_only })
+    }
+
+    /// Brings at most [`INPUT_BYTES_MAX`] bytes to the standard input of a process that was launched with
+    /// [`Stdin::Live`]; `ends`: and nothing more. Not again before [`ProcessEvent::InputTaken`] told that all is taken.
+    pub fn write_input(&self, data: &[u8], ends: bool) -> Result<(), CommandError> {
+        let data = to_hex(data);
+        self.tell(&Command::Input { data, ends })
+    }
+
     /// Kills the whole tree at once.
     pub fn kill(&self) -> Result<(), CommandError> {
         self.tell(&Command::Kill)
@@ -161,11 +175,14 @@ impl Process {
                 Ok(())
             }
             Ok(Report::StartFailed(failure)) => Err(start_error(launch, failure)),
-            Ok(Report::Output { .. } | Report::Exited(_) | Report::Ended(_)) => {
-                Err(StartError::ShimProtocol {
-                    what: "events before the start".to_owned(),
-                })
-            }
+            Ok(
+                Report::Output { .. }
+                | Report::InputTaken { .. }
+                | Report::Exited(_)
+                | Report::Ended(_),
+            ) => Err(StartError::ShimProtocol {
+                what: "events before the start".to_owned(),
+            }),
             Err(ReportError::Gone) => Err(StartError::ShimGone),
             Err(ReportError::Protocol(what)) => Err(StartError::ShimProtocol { what }),
         }
@@ -181,6 +198,9 @@ impl Process {
                     stdout_total,
                     stderr_total,
                 });
+            }
+            Report::InputTaken { total } => {
+                self.events.push_back(ProcessEvent::InputTaken { total });
             }
             Report::Exited(status) => self.events.push_back(ProcessEvent::Exited(status)),
             Report::Ended(end) => {
@@ -319,11 +339,24 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
                 path: path.clone(),
                 source,
             },
-            Stdin::Null => prepare("standard input", source),
+            Stdin::Null | Stdin::Live => prepare("standard input", source),
         },
         StartStep::Descriptors => prepare("descriptors", source),
         StartStep::Fork => prepare("fork", source),
         StartStep::Session => prepare("session", source),
+        StartStep::Nice => StartError::Nice { source },
+        StartStep::Rlimit => StartError::Rlimit {
+            name: launch
+                .rlimits
+                .get(usize::from(failure.index))
+                .map_or("?", |limit| limit.resource.name())
+                .to_owned(),
+            source,
+        },
+        StartStep::Identity => StartError::Identity {
+            uid: launch.identity.as_ref().map_or(0, |identity| identity.uid),
+            source,
+        },
         StartStep::WorkingDirectory => StartError::WorkingDirectory {
             path: launch.cwd.clone(),
             source,

@@ -3,15 +3,21 @@
 //! A [`Process`] is a control socket to one exec shim ([`crate::shim`]). Dropping it closes the socket, which the shim
 //! answers by killing the whole tree; there is no way to let go of a process and leave it running.
 
+mod errno_name;
 mod error;
 mod event;
 mod handle;
+mod identity;
 mod launch;
 mod lost;
+mod rlimit;
 mod signal;
 
+pub use errno_name::errno_name;
 pub use error::{CommandError, ProcessError, StartError};
 pub use event::{Capture, ExitStatus, ProcessEnd, ProcessEvent, SpoolFailure, StreamEnd};
-pub use handle::Process;
+pub use handle::{INPUT_BYTES_MAX, Process};
+pub use identity::{Account, Identity, IdentityError, resolve_identity};
 pub use launch::{LAUNCH_BYTES_MAX, Launch, SpoolSpec, Stdin};
+pub use rlimit::{LimitedResource, Rlimit};
 pub use signal::{Signal, UnknownSignal, signal_name};

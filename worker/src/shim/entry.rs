@@ -11,6 +11,7 @@ use rustix::time::Timespec;
 use super::capture::StreamCapture;
 use super::child::{Forked, fork_root, read_failure};
 use super::control::Control;
+use super::input::LiveInput;
 use super::message::{Report, StartFailure, StartStep};
 use super::root::Root;
 use super::supervise::{self, Streams, Supervisor, timespec};
@@ -47,7 +48,11 @@ fn run() -> io::Result<()> {
         return Ok(());
     };
     match start(&launch, &control) {
-        Ok(Some((root, streams))) => Supervisor::new(control, &launch, root, streams)?.run(),
+        Ok(Some(Started {
+            root,
+            input,
+            streams,
+        })) => Supervisor::new(control, &launch, root, input, streams)?.run(),
         Ok(None) => Ok(()),
         Err(failure) => {
             control.report(&Report::StartFailed(failure));
@@ -88,26 +93,29 @@ fn isolate() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
+/// What there is once the program was executed.
+struct Started {
+    root: Root,
+    input: Option<LiveInput>,
+    streams: Streams,
+}
+
 /// Starts the root and waits until its program was executed. Nothing when the worker went away first; the root is killed
 /// then, as it is when the deadline passes.
-fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, StartFailure> {
+fn start(launch: &Launch, control: &Control) -> Result<Option<Started>, StartFailure> {
     let stdout_spool = create_spool(&launch.stdout, StartStep::StdoutSpool)?;
     let stderr_spool = create_spool(&launch.stderr, StartStep::StderrSpool)?;
-    let too_late = StartFailure {
-        step: StartStep::Deadline,
-        errno: libc::ETIMEDOUT,
-    };
+    let too_late = StartFailure::new(StartStep::Deadline, libc::ETIMEDOUT);
     if BootTime::now() >= launch.deadline {
         return Err(too_late);
     }
-    let descriptors = |errno: Errno| StartFailure {
-        step: StartStep::Descriptors,
-        errno: errno.raw_os_error(),
-    };
+    let descriptors =
+        |errno: Errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error());
     supervise::block_child_signal().map_err(descriptors)?;
     let Forked {
         pid,
         verdict,
+        stdin,
         stdout,
         stderr,
     } = fork_root(launch)?;
@@ -127,7 +135,12 @@ fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, 
     }
     let stdout = StreamCapture::new(stdout, stdout_spool).map_err(descriptors)?;
     let stderr = StreamCapture::new(stderr, stderr_spool).map_err(descriptors)?;
-    Ok(Some((root, Streams { stdout, stderr })))
+    let input = stdin.map(LiveInput::new).transpose().map_err(descriptors)?;
+    Ok(Some(Started {
+        root,
+        input,
+        streams: Streams { stdout, stderr },
+    }))
 }
 
 fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartFailure> {
@@ -135,10 +148,8 @@ fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartF
         head_cap: spec.head_cap,
         tail_cap: spec.tail_cap,
     };
-    SpoolWriter::create(&spec.path, layout).map_err(|error| StartFailure {
-        step,
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-    })
+    SpoolWriter::create(&spec.path, layout)
+        .map_err(|error| StartFailure::new(step, error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

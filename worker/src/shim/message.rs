@@ -15,12 +15,28 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    Extend { deadline: BootTime },
-    Terminate { signal: Signal, grace_ms: u64 },
+    Extend {
+        deadline: BootTime,
+    },
+    Terminate {
+        signal: Signal,
+        grace_ms: u64,
+    },
     Kill,
+    /// To the root's process group, or to the root alone.
+    Signal {
+        signal: Signal,
+        root_only: bool,
+    },
+    /// Live input; `data` in hexadecimal digits.
+    Input {
+        data: String,
+        ends: bool,
+    },
 }
 
-/// From the shim: `StartFailed` alone, or `Started`, `Output` and `Exited` in order of events, and `Ended` last.
+/// From the shim: `StartFailed` alone, or `Started`, `Output`, `InputTaken` and `Exited` in order of events, and `Ended`
+/// last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -32,6 +48,9 @@ pub(crate) enum Report {
         stdout_total: u64,
         stderr_total: u64,
     },
+    InputTaken {
+        total: u64,
+    },
     Exited(ExitStatus),
     Ended(ProcessEnd),
 }
@@ -41,6 +60,18 @@ pub(crate) enum Report {
 pub(crate) struct StartFailure {
     pub step: StartStep,
     pub errno: i32,
+    /// Which one, where a step is made for several.
+    pub index: u8,
+}
+
+impl StartFailure {
+    pub(crate) fn new(step: StartStep, errno: i32) -> StartFailure {
+        StartFailure {
+            step,
+            errno,
+            index: 0,
+        }
+    }
 }
 
 /// Where on the way to the program it failed.
@@ -55,6 +86,10 @@ pub(crate) enum StartStep {
     Descriptors,
     Fork,
     Session,
+    Nice,
+    /// `index` is that of the limit.
+    Rlimit,
+    Identity,
     WorkingDirectory,
     /// The program exists, but what its `#!` line or its ELF header names does not.
     Interpreter,
@@ -62,7 +97,7 @@ pub(crate) enum StartStep {
 }
 
 impl StartStep {
-    pub(crate) const ALL: [StartStep; 10] = [
+    pub(crate) const ALL: [StartStep; 13] = [
         StartStep::Deadline,
         StartStep::StdoutSpool,
         StartStep::StderrSpool,
@@ -70,10 +105,35 @@ impl StartStep {
         StartStep::Descriptors,
         StartStep::Fork,
         StartStep::Session,
+        StartStep::Nice,
+        StartStep::Rlimit,
+        StartStep::Identity,
         StartStep::WorkingDirectory,
         StartStep::Interpreter,
         StartStep::Execute,
     ];
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| {
+        let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
+        [digit(byte >> 4), digit(*byte)]
+    });
+    digits.collect()
+}
+
+/// The bytes of hexadecimal digits; nothing where they are none.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok());
+    bytes
+        .collect::<Option<Vec<u8>>>()
+        .filter(|_| rest.is_empty())
 }
 
 /// One message with its length in front.
@@ -151,6 +211,10 @@ mod tests {
                 grace_ms: 5,
             },
             Command::Kill,
+            Command::Input {
+                data: to_hex(&[0, 9, 10, 0xab, 255]),
+                ends: true,
+            },
         ];
         let wire: Vec<u8> = commands
             .iter()
@@ -166,6 +230,15 @@ mod tests {
                 }
             }
             assert_eq!(seen, commands);
+        }
+    }
+
+    #[test]
+    fn bytes_survive_their_digits() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&all)), Some(all));
+        for text in ["0", "0g", "+1", "é"] {
+            assert_eq!(from_hex(text), None, "{text}");
         }
     }
 

@@ -15,6 +15,7 @@ mod child;
 mod control;
 mod ending;
 mod entry;
+mod input;
 pub(crate) mod message;
 mod root;
 mod supervise;

@@ -13,7 +13,8 @@ use rustix::time::{
 
 use super::capture::{Pumped, READ_BYTES, StreamCapture};
 use super::control::Control;
-use super::message::{Command, Report};
+use super::input::LiveInput;
+use super::message::{Command, Report, from_hex};
 use super::root::Root;
 use super::tree;
 use crate::boot_time::BootTime;
@@ -33,6 +34,9 @@ pub(super) struct Streams {
 pub(super) struct Supervisor {
     pub(super) control: Control,
     pub(super) root: Root,
+    /// Standard input, where it comes live.
+    input: Option<LiveInput>,
+    told_input: u64,
     pub(super) streams: Streams,
     /// Readable when a child changed.
     pub(super) child_signal: OwnedFd,
@@ -71,12 +75,15 @@ impl Supervisor {
         control: Control,
         launch: &Launch,
         root: Root,
+        input: Option<LiveInput>,
         streams: Streams,
     ) -> rustix::io::Result<Supervisor> {
         let timer_flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let supervisor = Supervisor {
             control,
             root,
+            input,
+            told_input: 0,
             streams,
             child_signal: child_signal_fd()?,
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
@@ -100,6 +107,7 @@ impl Supervisor {
             self.wait()?;
             let kill_requested = self.take_commands()?;
             self.pump();
+            self.report_input();
             // In this order: a process hands its children on before it is over.
             self.observe_root();
             let orphans = self.reap_orphans();
@@ -166,6 +174,18 @@ impl Supervisor {
                     self.signal_tree(signal);
                 }
                 Command::Kill => kill_requested = true,
+                Command::Signal { signal, root_only } => {
+                    if root_only {
+                        self.root.signal(signal.number());
+                    } else {
+                        self.root.signal_group(signal.number());
+                    }
+                }
+                Command::Input { data, ends } => {
+                    if let (Some(input), Some(data)) = (&mut self.input, from_hex(&data)) {
+                        input.push(&data, ends);
+                    }
+                }
             }
         }
         Ok(kill_requested)
@@ -199,6 +219,19 @@ impl Supervisor {
                     tree::signal_verified(pid, number, || tree::is_descendant(shim_pid, pid));
                 }
             });
+        }
+    }
+
+    /// Tells how much of the live input was taken, once all that came is.
+    fn report_input(&mut self) {
+        let Some(input) = &mut self.input else {
+            return;
+        };
+        input.pump();
+        let total = input.taken();
+        if input.pipe().is_none() && total != self.told_input {
+            self.told_input = total;
+            self.control.report(&Report::InputTaken { total });
         }
     }
 
@@ -250,7 +283,7 @@ impl Supervisor {
             self.streams.stdout.pipe(),
             self.streams.stderr.pipe(),
         ];
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(readable.len() + 1);
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(readable.len() + 2);
         fds.extend(
             readable
                 .into_iter()
@@ -261,6 +294,12 @@ impl Supervisor {
             self.control
                 .poll_interest()
                 .map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)),
+        );
+        fds.extend(
+            self.input
+                .as_ref()
+                .and_then(LiveInput::pipe)
+                .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::OUT)),
         );
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -97,6 +97,11 @@ impl Workspace {
         }
     }
 
+    /// The directory of the run, the worker's own.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The task's own directory, in which relative working directories lie.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
