@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
-    wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
+    messages, migrate, monitor, restart, retention, retry, run, server, sessions, signal, submit,
+    wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -141,6 +141,10 @@ pub enum Verb {
     Logs(logs::LogsArguments),
     Wait(wait::WaitArguments),
     Cancel(cancel::CancelArguments),
+    #[command(hide = true)]
+    Input(input::InputArguments),
+    #[command(hide = true)]
+    Signal(signal::SignalArguments),
     Retry(retry::RetryArguments),
     Message(message::MessageArguments),
     #[command(hide = true)]

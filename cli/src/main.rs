@@ -15,6 +15,7 @@ mod exit_code;
 mod failure;
 mod file_transfer;
 mod foreground;
+mod input_sender;
 mod interrupt;
 mod local_json;
 mod machine;
@@ -31,9 +32,9 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, restart, retention, retry, run, server, sessions, submit, wait,
-    wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
+    messages, migrate, monitor, restart, retention, retry, run, server, sessions, signal, submit,
+    wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -76,6 +77,8 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Logs(_)
         | Verb::Wait(_)
         | Verb::Cancel(_)
+        | Verb::Input(_)
+        | Verb::Signal(_)
         | Verb::Retry(_)
         | Verb::Message(_)
         | Verb::Messages(_)
@@ -118,6 +121,8 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Logs(arguments) => logs::execute(arguments, &global).await,
             Verb::Wait(arguments) => wait::execute(arguments, &global).await,
             Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,
+            Verb::Input(arguments) => input::execute(arguments, &global).await,
+            Verb::Signal(arguments) => signal::execute(arguments, &global).await,
             Verb::Retry(arguments) => retry::execute(arguments, &global).await,
             Verb::Message(arguments) => message::execute(arguments, &global).await,
             Verb::Messages(arguments) => messages::execute(arguments, &global).await,

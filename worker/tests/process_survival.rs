@@ -41,7 +41,7 @@ async fn leave(world: &World, kept: Kept) -> (i32, i32) {
 }
 
 async fn attach(survival: &Survival) -> Result<Adopted, AttachError> {
-    let attached = tokio::time::timeout(PATIENCE, Process::attach(survival, &[]));
+    let attached = tokio::time::timeout(PATIENCE, Process::attach(survival, &[], None));
     attached.await.expect("an answer in time")
 }
 

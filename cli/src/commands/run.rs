@@ -6,6 +6,7 @@ use taskyard_proto::v1::{SessionTask, TaskDefinition};
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
+use crate::commands::start_options::StartOptions;
 use crate::connection::Connection;
 use crate::console;
 use crate::dev::embedded::{Embedded, EmbeddedPlan};
@@ -40,6 +41,11 @@ pub struct RunArguments {
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: CommandOptions,
+    /// Standard input here is the command's
+    #[arg(short, long, conflicts_with = "detach")]
+    pub interactive: bool,
+    #[command(flatten)]
+    pub start: StartOptions,
     /// Do not follow; print the task (see -o)
     #[arg(long)]
     pub detach: bool,
@@ -68,7 +74,15 @@ pub async fn execute(
     if arguments.dev {
         options.make_local()?;
     }
-    let definition = options.definition(arguments.command)?;
+    let mut definition = options.definition(arguments.command)?;
+    if let Some(command) = definition
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.command.as_mut())
+    {
+        arguments.start.apply(command);
+        command.stdin_live = arguments.interactive;
+    }
     let session_id = global.session_or_default();
     if arguments.dev {
         return run_with_own_server(arguments.service, global, session_id, definition).await;

@@ -76,6 +76,18 @@ pub fn definition(file: TaskFile) -> TaskDefinition {
 fn command(command: Command) -> CommandSpec {
     CommandSpec {
         argv: command.argv,
+        shell: command.shell,
+        interpreter: command.interpreter,
+        stdin_file: command.stdin_file,
+        stdin_live: command.stdin_live,
+        env_files: command.env_files,
+        nice: command.nice,
+        rlimits: (command.rlimits.into_iter())
+            .map(|(name, limit)| (name, limit.to_wire()))
+            .collect(),
+        user: command.user,
+        group: command.group,
+        start_jitter: span(command.start_jitter),
         env: command.env,
         inherit_env: command.inherit_env,
         cwd: command.cwd,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::task_file::rlimit::Rlimit;
 use crate::task_file::scalar::{Moment, Size, Span, Umask};
 use crate::task_file::schedule::Schedule;
 
@@ -92,7 +93,14 @@ pub enum NetworkName {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
+    #[serde(default)]
     pub argv: Vec<String>,
+    /// A script, in place of `argv`.
+    #[serde(default)]
+    pub shell: String,
+    /// What runs the script.
+    #[serde(default)]
+    pub interpreter: Vec<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     #[serde(default)]
@@ -100,7 +108,23 @@ pub struct Command {
     #[serde(default)]
     pub cwd: String,
     pub stdin: Option<String>,
+    /// File of the session.
+    #[serde(default)]
+    pub stdin_file: String,
+    #[serde(default)]
+    pub stdin_live: bool,
+    /// Files of the session.
+    #[serde(default)]
+    pub env_files: Vec<String>,
     pub umask: Option<Umask>,
+    pub nice: Option<i32>,
+    #[serde(default)]
+    pub rlimits: BTreeMap<String, Rlimit>,
+    #[serde(default)]
+    pub user: String,
+    #[serde(default)]
+    pub group: String,
+    pub start_jitter: Option<Span>,
     #[serde(default)]
     pub success_exit_codes: Vec<i32>,
     pub grace: Option<Span>,

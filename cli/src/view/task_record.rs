@@ -231,6 +231,16 @@ fn command(command: &CommandSpec) -> Record {
     let stdin = command.stdin.as_deref().map(String::from_utf8_lossy);
     Record::new()
         .with("argv", command.argv.clone())
+        .with_text("shell", &command.shell)
+        .with("interpreter", command.interpreter.clone())
+        .with("env_files", command.env_files.clone())
+        .with_text("stdin_file", &command.stdin_file)
+        .with("stdin_live", command.stdin_live)
+        .with("nice", command.nice)
+        .with("rlimits", rlimits(command))
+        .with_text("user", &command.user)
+        .with_text("group", &command.group)
+        .with("start_jitter", duration(command.start_jitter.as_ref()))
         .with("env", pairs(&command.env))
         .with("inherit_env", command.inherit_env.clone())
         .with_text("cwd", &command.cwd)
@@ -239,6 +249,26 @@ fn command(command: &CommandSpec) -> Record {
         .with("success_exit_codes", command.success_exit_codes.clone())
         .with("grace", duration(command.grace.as_ref()))
         .with("survive_worker_restart", command.survive_worker_restart)
+}
+
+fn rlimits(command: &CommandSpec) -> Value {
+    let limits = command.rlimits.iter();
+    let limits = limits.map(|(name, limit)| {
+        let limit = Map::from_iter([
+            ("soft".to_owned(), limit_value(limit.soft)),
+            ("hard".to_owned(), limit_value(limit.hard)),
+        ]);
+        (name.clone(), Value::Object(limit))
+    });
+    Value::Object(limits.collect())
+}
+
+fn limit_value(limit: Option<u64>) -> Value {
+    match limit {
+        None => Value::Null,
+        Some(u64::MAX) => Value::from("unlimited"),
+        Some(limit) => Value::from(limit),
+    }
 }
 
 fn duration(duration: Option<&prost_types::Duration>) -> Value {

@@ -35,6 +35,8 @@ pub enum Event {
     Cancel {
         /// See above.
         grace: Option<Duration>,
+        /// Number of the signal in place of TERM.
+        signal: Option<i16>,
     },
     /// Somebody changes summary, detail, artifacts or links.
     Enrich,

@@ -186,6 +186,7 @@ mod tests {
             cancel: Some(Cancel {
                 requested_at: Timestamp(1),
                 grace: None,
+                signal: None,
             }),
             ..parent()
         };

@@ -140,6 +140,8 @@ pub struct Cancel {
     pub requested_at: Timestamp,
     /// Shortest grace that was asked for; none: the spec's.
     pub grace: Option<Duration>,
+    /// Number of the signal to begin with, by the first request that named one; none: TERM.
+    pub signal: Option<i16>,
 }
 
 impl Task {

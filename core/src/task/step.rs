@@ -251,25 +251,27 @@ impl Step {
         self.quietly()
     }
 
-    /// Notes a cancel request: the first one's time, the shortest grace.
-    pub(super) fn flag_cancel(mut self, grace: Option<Duration>) -> Self {
+    /// Notes a cancel request: the first one's time, the shortest grace, the first signal that is named.
+    pub(super) fn flag_cancel(mut self, grace: Option<Duration>, signal: Option<i16>) -> Self {
         self.task.cancel = Some(match self.task.cancel {
             None => Cancel {
                 requested_at: self.now,
                 grace,
+                signal,
             },
             Some(earlier) => Cancel {
                 requested_at: earlier.requested_at,
                 grace: shorter(earlier.grace, grace),
+                signal: earlier.signal.or(signal),
             },
         });
         self
     }
 
     /// A worker holds the task: it is told, and how the task ends is its to report.
-    pub(super) fn tell_cancel(self, grace: Option<Duration>) -> Transition {
+    pub(super) fn tell_cancel(self, grace: Option<Duration>, signal: Option<i16>) -> Transition {
         let before = self.task.cancel;
-        let mut step = self.flag_cancel(grace);
+        let mut step = self.flag_cancel(grace, signal);
         let is_first = before.is_none();
         let is_sharper = before.is_some_and(|earlier| Some(earlier) != step.task.cancel);
         if (is_first || is_sharper)

@@ -141,8 +141,8 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
             },
         ) if is_lease(offer, epoch, lease_id) => Ok(step.withdraw_offer()),
         (State::Queued { .. }, Event::Lost { .. } | Event::Reattach { .. }) => Err(Rejected::Moot),
-        (State::Queued { .. }, Event::Cancel { grace }) => {
-            Ok(step.flag_cancel(grace).settle_canceled())
+        (State::Queued { .. }, Event::Cancel { grace, signal }) => {
+            Ok(step.flag_cancel(grace, signal).settle_canceled())
         }
         (State::Queued { gate, .. }, Event::SetHold(hold))
             if hold == matches!(gate, Gate::Held { .. }) =>
@@ -216,10 +216,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         ) if is_lease(lease, epoch, lease_id) => Ok(step.lose(loss)),
         (
             State::Running { .. } | State::AwaitingInput { lease: Some(_), .. },
-            Event::Cancel { grace },
-        ) => Ok(step.tell_cancel(grace)),
-        (State::AwaitingInput { lease: None, .. }, Event::Cancel { grace }) => {
-            Ok(step.flag_cancel(grace).settle_canceled())
+            Event::Cancel { grace, signal },
+        ) => Ok(step.tell_cancel(grace, signal)),
+        (State::AwaitingInput { lease: None, .. }, Event::Cancel { grace, signal }) => {
+            Ok(step.flag_cancel(grace, signal).settle_canceled())
         }
         (
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },

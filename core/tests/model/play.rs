@@ -99,6 +99,7 @@ impl Play {
             Step::Cancel(grace) => {
                 let event = Event::Cancel {
                     grace: grace.map(Duration::from_secs),
+                    signal: None,
                 };
                 let said = self.model.cancel(*grace, now);
                 self.compare(event, said)?;

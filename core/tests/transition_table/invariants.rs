@@ -54,7 +54,7 @@ pub fn check_what_always_holds(
 
     let requested_at = before.cancel.map(|cancel| cancel.requested_at);
     match event {
-        Event::Cancel { grace } => {
+        Event::Cancel { grace, signal } => {
             let cancel = after.cancel.expect("a cancel that was accepted is noted");
             assert_eq!(
                 cancel.requested_at,
@@ -67,6 +67,8 @@ pub fn check_what_always_holds(
                 shortest.into_iter().flatten().min(),
                 "{context}"
             );
+            let named = before.cancel.and_then(|cancel| cancel.signal).or(*signal);
+            assert_eq!(cancel.signal, named, "{context}");
         }
         _ => assert_eq!(after.cancel, before.cancel, "{context}"),
     }

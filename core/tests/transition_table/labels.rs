@@ -92,6 +92,7 @@ pub fn task_in(label: &str) -> Task {
         cancel: is_canceled.then_some(Cancel {
             requested_at: REQUESTED,
             grace: Some(GRACE),
+            signal: None,
         }),
         run,
         forgiven: 0,
@@ -185,16 +186,24 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
         ("answer", _) => vec![(Event::Answer(question), now)],
         ("deliver", _) => vec![(Event::Deliver, now)],
         ("lapse", _) => vec![(Event::QuestionExpired(question), now)],
-        ("cancel", "") => vec![(Event::Cancel { grace: None }, now)],
+        ("cancel", "") => vec![(
+            Event::Cancel {
+                grace: None,
+                signal: None,
+            },
+            now,
+        )],
         ("cancel", "grace") => vec![(
             Event::Cancel {
                 grace: Some(GRACE / 2),
+                signal: Some(2),
             },
             now,
         )],
         ("cancel", "longer") => vec![(
             Event::Cancel {
                 grace: Some(GRACE * 2),
+                signal: None,
             },
             now,
         )],

@@ -221,7 +221,7 @@ pub struct TaskCollect {
 /// A process to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommandSpec {
-    /// Program and arguments; at least the program. Looked up in the PATH of the task's environment.
+    /// Program and arguments; at least the program. Looked up in the PATH of the task's environment. Either this or `shell`.
     #[prost(string, repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Environment variables to set. Names starting with TASKYARD\_ are refused.
@@ -236,7 +236,8 @@ pub struct CommandSpec {
     /// Working directory: absolute, or relative to the task's own directory. Empty: the task's own directory.
     #[prost(string, tag = "4")]
     pub cwd: ::prost::alloc::string::String,
-    /// Bytes for standard input, followed by end of file; at most 256 KiB. Absent: /dev/null.
+    /// Bytes for standard input, followed by end of file; at most 256 KiB. Absent: /dev/null. At most one of this,
+    /// `stdin_file` and `stdin_live`.
     #[prost(bytes = "bytes", optional, tag = "5")]
     pub stdin: ::core::option::Option<::prost::bytes::Bytes>,
     /// File mode creation mask; absent: the worker's.
@@ -248,10 +249,69 @@ pub struct CommandSpec {
     /// Time between TERM and KILL when the run is cancelled or out of time; absent: 5 s. At most 10 min.
     #[prost(message, optional, tag = "8")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// A script, in place of `argv`: one argument of at most 131,071 bytes behind `interpreter`. With the usual shells the
+    /// last command takes the place of the shell, so that its exit is the run's; signals reach the whole process group in
+    /// any case.
+    #[prost(string, tag = "9")]
+    pub shell: ::prost::alloc::string::String,
+    /// What runs `shell`: a program and the arguments before the script, such as `\[bash, -euc\]` or `\[python3, -c\]`. Empty:
+    /// `/bin/sh -c`.
+    #[prost(string, repeated, tag = "10")]
+    pub interpreter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Files of the session, at most 16, with a line `KEY=VALUE` for each variable; the worker reads them before each run.
+    /// Later ones win over earlier ones, `env` wins over all. Blank lines and lines that begin with `#` are passed over; a
+    /// value is taken as it is, but for one pair of quotes around it. A line that is none of these, a name beginning with
+    /// TASKYARD\_ or a file beyond 256 KiB fails the run with `start_failed`.
+    #[prost(string, repeated, tag = "11")]
+    pub env_files: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Scheduling priority, -20 (most of the processor) to 19; absent: the worker's. Below the worker's own it takes a
+    /// worker with the right to, else the run fails with `start_failed`.
+    #[prost(int32, optional, tag = "12")]
+    pub nice: ::core::option::Option<i32>,
+    /// Limits on resources by name: `as`, `core`, `cpu` (seconds), `data`, `fsize`, `memlock`, `nofile`, `nproc`, `stack`;
+    /// all others in bytes or in numbers of things. What is not named is the worker's. A hard limit above the worker's own
+    /// takes a worker with the right to, else the run fails with `start_failed`.
+    #[prost(btree_map = "string, message", tag = "13")]
+    pub rlimits: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ResourceLimit,
+    >,
+    /// User to run as, a name or a number that the worker's machine knows; empty: the worker's own. The task's own directory
+    /// is handed to that user. A worker that is not root fails the run with `start_failed`, unless it is its own user. A task
+    /// that is created from inside another runs as that one's user and group; others are refused there, unless that one is not
+    /// restricted and runs as the worker's.
+    #[prost(string, tag = "14")]
+    pub user: ::prost::alloc::string::String,
+    /// Group to run as, a name or a number; empty: the user's own. As `user`.
+    #[prost(string, tag = "15")]
+    pub group: ::prost::alloc::string::String,
+    /// File of the session for standard input, at most 1 GiB, as it is when the run starts. Where it is missing the run fails
+    /// with `start_failed`.
+    #[prost(string, tag = "16")]
+    pub stdin_file: ::prost::alloc::string::String,
+    /// Standard input is what WriteInput brings, from the task's creation to the end of its run.
+    #[prost(bool, tag = "17")]
+    pub stdin_live: bool,
+    /// The task becomes due up to so much later than it would, by an amount drawn at its creation, and shown in `not_before`;
+    /// at most 1 h. The start deadline counts as always. Absent: none.
+    #[prost(message, optional, tag = "18")]
+    pub start_jitter: ::core::option::Option<::prost_types::Duration>,
     /// Whether the process outlives the worker's own process: the next boot of the worker takes it over, as the same run
-    /// and a new attempt, if it comes before the lease is over. Else the process ends with its worker.
+    /// and a new attempt, if it comes before the lease is over. Else the process ends with its worker. Not with `stdin_live`,
+    /// of which a part would be lost with the worker.
     #[prost(bool, tag = "30")]
     pub survive_worker_restart: bool,
+}
+/// A limit on a resource of each process of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResourceLimit {
+    /// What is enforced; absent: the hard limit.
+    #[prost(uint64, optional, tag = "1")]
+    pub soft: ::core::option::Option<u64>,
+    /// What the process may raise it to; absent: the soft limit. At least one of both is required. The largest number means
+    /// no limit.
+    #[prost(uint64, optional, tag = "2")]
+    pub hard: ::core::option::Option<u64>,
 }
 /// What a process and all that it starts may reach. A task is offered only to workers that can give all of it; one that
 /// finds that it cannot after all fails the run with `isolation_unavailable`, which is not repeated. A task that is created
@@ -1677,6 +1737,10 @@ pub struct CancelTaskRequest {
     /// How far it reaches.
     #[prost(enumeration = "CancelScope", tag = "5")]
     pub scope: i32,
+    /// Signal in place of TERM: HUP, INT, QUIT, USR1 or USR2, with or without SIG in front; empty: TERM. The first cancel
+    /// that names one decides.
+    #[prost(string, tag = "6")]
+    pub signal: ::prost::alloc::string::String,
 }
 /// Answer of CancelTask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2328,6 +2392,81 @@ pub struct ReadOutputResponse {
     #[prost(int64, tag = "25")]
     pub matched_lines: i64,
 }
+/// Request of WriteInput.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteInputRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// Run that is meant; 0: the current one, or the next one of a queued task. Each run has an input of its own, from 0.
+    #[prost(int32, tag = "4")]
+    pub run: i32,
+    /// Bytes of the run's input before `data`. What was accepted before is left out; one beyond what was accepted is refused
+    /// with OUT_OF_RANGE. Absent: behind all that was accepted, which makes a repeated call a second one.
+    #[prost(int64, optional, tag = "5")]
+    pub offset: ::core::option::Option<i64>,
+    /// The next bytes, at most 64 KiB; may be empty.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub data: ::prost::bytes::Bytes,
+    /// End of file follows `data`. Nothing can be written behind it.
+    #[prost(bool, tag = "7")]
+    pub eof: bool,
+}
+/// Answer of WriteInput.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteInputResponse {
+    /// The run.
+    #[prost(int32, tag = "1")]
+    pub run: i32,
+    /// Bytes of its input that were accepted so far: the offset for the next call.
+    #[prost(int64, tag = "2")]
+    pub accepted: i64,
+    /// Of these, bytes that were given to the process. What the process has not read when it ends is dropped.
+    #[prost(int64, tag = "3")]
+    pub delivered: i64,
+    /// Whether the end of file was accepted.
+    #[prost(bool, tag = "4")]
+    pub eof: bool,
+}
+/// Request of SignalTask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalTaskRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// HUP, INT, QUIT, KILL, USR1, USR2, TERM, CONT, STOP, TSTP or WINCH, with or without SIG in front, or the number that
+    /// Linux gives it.
+    #[prost(string, tag = "4")]
+    pub signal: ::prost::alloc::string::String,
+    /// To whom it goes.
+    #[prost(enumeration = "SignalTarget", tag = "5")]
+    pub target: i32,
+}
+/// Answer of SignalTask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalTaskResponse {
+    /// The run that got it.
+    #[prost(int32, tag = "1")]
+    pub run: i32,
+    /// The signal's number.
+    #[prost(int32, tag = "2")]
+    pub signal: i32,
+    /// The signal's name, such as SIGHUP.
+    #[prost(string, tag = "3")]
+    pub signal_name: ::prost::alloc::string::String,
+}
 /// Order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2600,6 +2739,39 @@ impl OutputView {
             "OUTPUT_VIEW_ERRORS" => Some(Self::Errors),
             "OUTPUT_VIEW_GREP" => Some(Self::Grep),
             "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
+            _ => None,
+        }
+    }
+}
+/// To whom a signal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SignalTarget {
+    /// Treated as SIGNAL_TARGET_GROUP.
+    Unspecified = 0,
+    /// The process group of the run's first process: all that it started and that did not leave the group.
+    Group = 1,
+    /// The run's first process alone.
+    Root = 2,
+}
+impl SignalTarget {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNAL_TARGET_UNSPECIFIED",
+            Self::Group => "SIGNAL_TARGET_GROUP",
+            Self::Root => "SIGNAL_TARGET_ROOT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNAL_TARGET_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNAL_TARGET_GROUP" => Some(Self::Group),
+            "SIGNAL_TARGET_ROOT" => Some(Self::Root),
             _ => None,
         }
     }
@@ -3030,6 +3202,57 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "ReadOutput"));
             self.inner.unary(req, path, codec).await
         }
+        /// Brings bytes to the standard input of a task that was created with `stdin_live`. Repeating a call is harmless.
+        pub async fn write_input(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WriteInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WriteInputResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/WriteInput",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "WriteInput"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends a signal to the process of a running task, and answers once the worker has delivered it. This is no cancel: what
+        /// the process makes of it is its own end, or none.
+        pub async fn signal_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignalTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignalTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/SignalTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "SignalTask"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Sends a message to the work of a task.
         pub async fn post_message(
             &mut self,
@@ -3283,6 +3506,23 @@ pub mod session_task_service_server {
             request: tonic::Request<super::ReadOutputRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadOutputResponse>,
+            tonic::Status,
+        >;
+        /// Brings bytes to the standard input of a task that was created with `stdin_live`. Repeating a call is harmless.
+        async fn write_input(
+            &self,
+            request: tonic::Request<super::WriteInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WriteInputResponse>,
+            tonic::Status,
+        >;
+        /// Sends a signal to the process of a running task, and answers once the worker has delivered it. This is no cancel: what
+        /// the process makes of it is its own end, or none.
+        async fn signal_task(
+            &self,
+            request: tonic::Request<super::SignalTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignalTaskResponse>,
             tonic::Status,
         >;
         /// Sends a message to the work of a task.
@@ -3990,6 +4230,98 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadOutputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/WriteInput" => {
+                    #[allow(non_camel_case_types)]
+                    struct WriteInputSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::WriteInputRequest>
+                    for WriteInputSvc<T> {
+                        type Response = super::WriteInputResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WriteInputRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::write_input(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WriteInputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/SignalTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignalTaskSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::SignalTaskRequest>
+                    for SignalTaskSvc<T> {
+                        type Response = super::SignalTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignalTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::signal_task(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignalTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5434,7 +5766,7 @@ pub struct Goodbye {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     /// What it is.
-    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 20")]
     pub message: ::core::option::Option<attach_response::Message>,
 }
 /// Nested message and enum types in `AttachResponse`.
@@ -5463,6 +5795,9 @@ pub mod attach_response {
         /// Take no more work from this server; finish what is held, and attach elsewhere.
         #[prost(message, tag = "7")]
         Drain(super::Drain),
+        /// Send a signal to the process of a lease.
+        #[prost(message, tag = "20")]
+        Signal(super::SignalLease),
     }
 }
 /// The worker is attached.
@@ -5545,6 +5880,25 @@ pub struct CancelLease {
     /// Time between TERM and KILL; absent: the spec's.
     #[prost(message, optional, tag = "2")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// Number of the signal in place of TERM; 0: TERM.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+}
+/// Send a signal to the process of a lease, and confirm it. It may come more than once; it is sent once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalLease {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// Which signal to the lease this is; later ones have higher numbers.
+    #[prost(int64, tag = "2")]
+    pub number: i64,
+    /// Number of the signal.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+    /// To whom it goes.
+    #[prost(enumeration = "SignalTarget", tag = "4")]
+    pub target: i32,
 }
 /// A lease that is no longer the worker's.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5568,6 +5922,9 @@ pub struct HeartbeatAck {
     /// True: count or digest differ; send the whole set with the next heartbeat, at once.
     #[prost(bool, tag = "4")]
     pub send_held: bool,
+    /// Signals to send.
+    #[prost(message, repeated, tag = "20")]
+    pub signals: ::prost::alloc::vec::Vec<SignalLease>,
 }
 /// Asks for a pong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5810,6 +6167,48 @@ pub struct GetLeaseSpecResponse {
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<TaskSpec>,
 }
+/// Request of ReadInput.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadInputRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The run.
+    #[prost(int32, tag = "2")]
+    pub run: i32,
+    /// First byte to read. All before it was given to the process and is forgotten.
+    #[prost(int64, tag = "3")]
+    pub offset: i64,
+    /// Longest wait for a byte or the end, at most 30 s; absent: do not wait.
+    #[prost(message, optional, tag = "4")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of ReadInput.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadInputResponse {
+    /// The next bytes, at most 64 KiB; empty: none came in time, or the end was reached.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: ::prost::bytes::Bytes,
+    /// End of file follows them.
+    #[prost(bool, tag = "2")]
+    pub eof: bool,
+}
+/// Request of ConfirmSignal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmSignalRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// Number of the signal.
+    #[prost(int64, tag = "2")]
+    pub number: i64,
+    /// What became of it.
+    #[prost(enumeration = "SignalOutcome", tag = "3")]
+    pub outcome: i32,
+}
+/// Answer of ConfirmSignal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmSignalResponse {}
 /// Request of ReadFile.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadFileRequest {
@@ -6016,6 +6415,39 @@ impl Verdict {
             "VERDICT_OUTPUT_PENDING" => Some(Self::OutputPending),
             "VERDICT_REJECTED" => Some(Self::Rejected),
             "VERDICT_CANCELED" => Some(Self::Canceled),
+            _ => None,
+        }
+    }
+}
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SignalOutcome {
+    /// Treated as SIGNAL_OUTCOME_NOT_RUNNING.
+    Unspecified = 0,
+    /// It was sent to the process.
+    Delivered = 1,
+    /// There is no process, not yet or no more.
+    NotRunning = 2,
+}
+impl SignalOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNAL_OUTCOME_UNSPECIFIED",
+            Self::Delivered => "SIGNAL_OUTCOME_DELIVERED",
+            Self::NotRunning => "SIGNAL_OUTCOME_NOT_RUNNING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNAL_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNAL_OUTCOME_DELIVERED" => Some(Self::Delivered),
+            "SIGNAL_OUTCOME_NOT_RUNNING" => Some(Self::NotRunning),
             _ => None,
         }
     }
@@ -6238,6 +6670,56 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "GetLeaseSpec"));
             self.inner.unary(req, path, codec).await
         }
+        /// The next bytes for the standard input of a run with `stdin_live`; waits for them a while.
+        pub async fn read_input(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadInputResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ReadInput",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ReadInput"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says what became of a signal.
+        pub async fn confirm_signal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmSignalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmSignalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ConfirmSignal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ConfirmSignal"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Reads a file of the lease's session.
         pub async fn read_file(
             &mut self,
@@ -6372,6 +6854,22 @@ pub mod worker_service_server {
             request: tonic::Request<super::GetLeaseSpecRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetLeaseSpecResponse>,
+            tonic::Status,
+        >;
+        /// The next bytes for the standard input of a run with `stdin_live`; waits for them a while.
+        async fn read_input(
+            &self,
+            request: tonic::Request<super::ReadInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadInputResponse>,
+            tonic::Status,
+        >;
+        /// Says what became of a signal.
+        async fn confirm_signal(
+            &self,
+            request: tonic::Request<super::ConfirmSignalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmSignalResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the ReadFile method.
@@ -6698,6 +7196,96 @@ pub mod worker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetLeaseSpecSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ReadInput" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadInputSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ReadInputRequest>
+                    for ReadInputSvc<T> {
+                        type Response = super::ReadInputResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadInputRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::read_input(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadInputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ConfirmSignal" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmSignalSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ConfirmSignalRequest>
+                    for ConfirmSignalSvc<T> {
+                        type Response = super::ConfirmSignalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfirmSignalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::confirm_signal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmSignalSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -5,7 +5,10 @@ use crate::{
     app::App,
     commit::{Change, CommitError, Content},
     control::{attach, refusal::Refusal},
-    store::{StoreError, claim, creates, due, webhook_deliveries, webhooks, workers},
+    store::{
+        StoreError, claim, creates, due, task_input, task_signals, webhook_deliveries, webhooks,
+        workers,
+    },
 };
 use std::time::Duration;
 use taskyard_core::{
@@ -109,5 +112,7 @@ async fn forget(app: &App) -> Result<(), StoreError> {
     workers::forget_workers(app.store.pool(), FORGET_PAGE).await?;
     webhook_deliveries::forget_old(app.store.pool(), DELIVERY_AGE, 10 * FORGET_PAGE).await?;
     webhooks::forget_ended(app.store.pool(), FORGET_PAGE).await?;
+    task_input::forget_inputs(app.store.pool(), FORGET_PAGE).await?;
+    task_signals::forget_signals(app.store.pool(), FORGET_EVERY, FORGET_PAGE).await?;
     Ok(())
 }

@@ -30,7 +30,7 @@ pub async fn cancel_tasks(
         "" => Reach::Session { up_to },
         group => Reach::Group { group, up_to },
     };
-    let tally = cancel_walk::cancel_all(app, session, &reach, grace).await?;
+    let tally = cancel_walk::cancel_all(app, session, &reach, grace, None).await?;
     Ok(CancelTasksResponse {
         canceled: tally.canceled,
         requested: tally.requested,

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
 use taskyard_core::{
     id::{SessionUid, TaskId},
-    task::{Fence, Gate},
+    task::{Fence, Gate, jittered},
 };
 use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState,
@@ -176,7 +176,7 @@ pub async fn store_task(
 pub(super) async fn prepare(
     app: &App,
     owner: &Owner<'_>,
-    definition: Definition,
+    mut definition: Definition,
     origin: Origin,
     request: Option<(RequestKey, [u8; 32])>,
     fingerprint: [u8; 32],
@@ -192,13 +192,19 @@ pub(super) async fn prepare(
         worker_labels: isolation::required_labels(&definition.spec),
     };
     let route_id = app.routes.ensure(&app.store, &route).await?;
+    let id = TaskId(Uuid::now_v7().as_u128());
+    // a monitor never starts itself; its firings are jittered one by one
+    if let (Some(most), false) = (definition.start_jitter, definition.policy.is_monitor) {
+        let now = creates::now(app.store.pool()).await?;
+        let not_before = definition.policy.not_before;
+        definition.policy.not_before = Some(jittered(id, not_before, now, most));
+    }
     let gate = match definition.policy.not_before {
         until if definition.hold => Gate::Held { until },
         _ if definition.policy.is_monitor => Gate::Monitor,
         Some(due) => Gate::Until(due),
         None => Gate::Open,
     };
-    let id = TaskId(Uuid::now_v7().as_u128());
     let monitor = match (origin.firing, definition.monitor) {
         (Some(firing), _) => Some(MonitorPart::Firing(firing)),
         (None, Some(monitor)) => Some(MonitorPart::Monitor(Box::new(monitor.plan(app, id).await?))),

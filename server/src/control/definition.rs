@@ -1,6 +1,7 @@
 //! What a client says of a new task, parsed once: every rule about a definition is here.
 
 mod spec;
+mod start;
 mod working_files;
 
 use super::{
@@ -65,6 +66,8 @@ pub struct Definition {
     pub timeout: Option<Duration>,
     /// What the state machine needs.
     pub policy: Policy,
+    /// Longest time by which it becomes due later than it would.
+    pub start_jitter: Option<Duration>,
     /// Created but held.
     pub hold: bool,
     /// When to wake the owner.
@@ -187,7 +190,12 @@ pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
             "must not be before `not_before`",
         ));
     }
+    let start_jitter = match &spec.command {
+        Some(command) => start::start_jitter(command)?.filter(|jitter| !jitter.is_zero()),
+        None => None,
+    };
     Ok(Definition {
+        start_jitter,
         name,
         key,
         kind,

@@ -100,6 +100,7 @@ pub fn required_labels(spec: &TaskSpec) -> BTreeMap<String, String> {
 /// # Errors
 /// [`Refusal::InvalidField`] where it asks for more.
 pub fn inherit(parent: &TaskSpec, child: &mut TaskSpec) -> Result<(), Refusal> {
+    inherit_user(parent, child)?;
     let Some(above) = &parent.isolation else {
         return Ok(());
     };
@@ -116,6 +117,34 @@ pub fn inherit(parent: &TaskSpec, child: &mut TaskSpec) -> Result<(), Refusal> {
         check_start(parent, above, child)?;
     }
     child.isolation = Some(below);
+    Ok(())
+}
+
+/// Whoever was given another user than the worker's does not come back to that one by a child, at any level; and what is
+/// restricted does not get another one.
+fn inherit_user(parent: &TaskSpec, child: &mut TaskSpec) -> Result<(), Refusal> {
+    let is_restricted = parent.isolation.as_ref().is_some_and(is_restricted);
+    let above = parent.command.as_ref();
+    let (user, group) = above.map_or(("", ""), |above| (&above.user, &above.group));
+    let Some(below) = &mut child.command else {
+        return Ok(());
+    };
+    let is_bound = is_restricted || !user.is_empty() || !group.is_empty();
+    for (name, own, given) in [
+        ("user", &mut below.user, user),
+        ("group", &mut below.group, group),
+    ] {
+        if own.is_empty() {
+            given.clone_into(own);
+        } else if is_bound && own != given {
+            return Err(Refusal::invalid(
+                format!("task.spec.command.{name}"),
+                format!(
+                    "the task that this is created from has not got {own:?} itself; leave it out"
+                ),
+            ));
+        }
+    }
     Ok(())
 }
 

@@ -30,6 +30,7 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
              epoch = coalesce(v.epoch, l.epoch), lease_id = coalesce(v.lease_id, l.lease_id),
              forgiven_runs = v.forgiven_runs, offered_at = v.offered_at,
              worker_name = v.worker_name, cancel_requested_at = v.cancel_requested_at, cancel_grace_ms = v.cancel_grace_ms,
+             cancel_signal = v.cancel_signal,
              started_at = v.started_at, updated_at = v.updated_at, state_detail = v.state_detail, summary = v.summary,
              progress = v.progress, progress_at = v.progress_at, content = v.content, error_kind = v.error_kind,
              error_message = v.error_message, last_exit = v.last_exit, question_id = v.question_id, question = v.question,
@@ -39,11 +40,11 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
              $8::bigint[], $9::bigint[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::bigint[],
              $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::bytea[], $19::timestamptz[],
              $20::bytea[], $21::text[], $22::text[], $23::bytea[], $24::uuid[], $25::bytea[], $26::timestamptz[],
-             $27::bigint[], $28::bigint[], $29::int[], $30::bigint[], $31::uuid[], $32::int[])
+             $27::bigint[], $28::bigint[], $29::int[], $30::bigint[], $31::uuid[], $32::int[], $33::smallint[])
              as v(id, state, gate, not_before, run, attempt, generation, item_no, worker_session, offered_at, worker_name,
                cancel_requested_at, cancel_grace_ms, started_at, updated_at, state_detail, summary, progress, progress_at,
                content, error_kind, error_message, last_exit, question_id, question, question_expires_at, messages, delivered,
-               delivered_run, epoch, lease_id, forgiven_runs)
+               delivered_run, epoch, lease_id, forgiven_runs, cancel_signal)
            where l.id = v.id"#,
         &columns.id,
         &columns.state,
@@ -76,7 +77,8 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
         &columns.delivered_run,
         &columns.epoch as _,
         &columns.lease_id as _,
-        &columns.forgiven_runs
+        &columns.forgiven_runs,
+        &columns.cancel_signal as _
     )
     .execute(db)
     .await?;
@@ -99,6 +101,7 @@ struct LiveColumns {
     worker_name: Vec<Option<String>>,
     cancel_requested_at: Vec<Option<DateTime<Utc>>>,
     cancel_grace_ms: Vec<Option<i64>>,
+    cancel_signal: Vec<Option<i16>>,
     started_at: Vec<Option<DateTime<Utc>>>,
     updated_at: Vec<DateTime<Utc>>,
     state_detail: Vec<String>,
@@ -159,6 +162,8 @@ impl LiveColumns {
         );
         self.cancel_grace_ms
             .push(task.cancel.and_then(|cancel| cancel.grace).map(to_ms));
+        self.cancel_signal
+            .push(task.cancel.and_then(|cancel| cancel.signal));
         self.started_at
             .push(task.started_at.map(times::to_database));
         self.updated_at.push(row.body.updated_at);

@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
 use super::isolate::isolate;
+use super::live_input::live_input;
 use super::orders::Orders;
 use super::outcome::conclude;
-use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
+use super::prepare::{
+    add_variables, hand_over_to_user, ledger_failed, prepare, socket_failed, start_failed,
+};
 use super::resume::{self, Survivor};
 use super::services::Services;
-use super::supervise::{Bounds, Ears, Resumed, shim_deadline, supervise};
+use super::start_files::fetch_start_files;
+use super::supervise::{
+    Bounds, Ears, Resumed, SignalEar, SignalOutcome, Supervised, shim_deadline, supervise,
+};
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
 use crate::isolation::RunIsolation;
-use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
+use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StopCause, Work};
 use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
 use crate::link::lease_calls::LeaseCalls;
@@ -35,6 +41,7 @@ pub struct Attempt {
     pub services: Arc<Services>,
     pub offer: Offer,
     pub orders: watch::Receiver<Orders>,
+    pub signals: mpsc::Receiver<SignalOrder>,
     /// Cancelled when the lease is lost, by whoever learns it first.
     pub lost: CancellationToken,
     /// An attempt at the same task under an older lease; cancelled when nothing is left of it.
@@ -243,6 +250,16 @@ impl Attempt {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         }
+        match self.fetch_start_files(&work).await? {
+            Ok(variables) => add_variables(&mut launch, variables, &work),
+            Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
+            Err(InputFailure::Failed(facts)) => {
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        }
+        if let Err(facts) = hand_over_to_user(&launch, &workspace, socket.path()).await {
+            return self.conclude_without_process(None, Some(facts)).await;
+        }
         if work.survives {
             let record = SurvivingRecord::new(&self.offer, &work, &isolation, resume::token());
             launch.survival = Some(resume::survival(&self.services.workspaces, &record));
@@ -308,6 +325,25 @@ impl Attempt {
             tokio::select! {
                 fetched = fetch_inputs(&self.services, self.lease(), work, cwd) => fetched,
                 Ok(_) = orders.wait_for(|orders| orders.is_canceled() || orders.ending) => Ok(()),
+            }
+        };
+        self.while_leased(fetching).await
+    }
+
+    /// As [`Self::fetch_inputs`], for the files that the command is started with.
+    async fn fetch_start_files(
+        &self,
+        work: &CommandWork,
+    ) -> Result<Result<Vec<(String, String)>, InputFailure>, Abandoned> {
+        if work.env_files.is_empty() && work.stdin_file.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let mut orders = self.orders.clone();
+        let workspace = self.workspace();
+        let fetching = async {
+            tokio::select! {
+                fetched = fetch_start_files(&self.services, self.lease(), work, &workspace) => fetched,
+                Ok(_) = orders.wait_for(|orders| orders.is_canceled() || orders.ending) => Ok(Vec::new()),
             }
         };
         self.while_leased(fetching).await
@@ -381,16 +417,49 @@ impl Attempt {
             lost: self.lost.clone(),
             waits,
         };
+        let interaction = self.services.interaction.clone();
+        let (run, lease) = (self.offer.run, self.offer.lease.clone());
+        let (feed, input) = live_input();
+        let confirm = |outcome: SignalOutcome| {
+            // By itself, since the process may end by the signal, and the attempt with it.
+            let (interaction, lease) = (interaction.clone(), lease.clone());
+            tokio::spawn(async move {
+                let SignalOutcome {
+                    number,
+                    was_delivered,
+                } = outcome;
+                interaction
+                    .confirm_signal(&lease, number, was_delivered)
+                    .await;
+            });
+        };
         let ears = Ears {
             orders: &mut self.orders,
             renewed: &mut renewed,
             waiting: &mut waiting,
+            input,
+            signals: SignalEar {
+                orders: &mut self.signals,
+                confirm: &confirm,
+            },
             lost: &self.lost,
         };
         let supervising = supervise(process, &bounds, ears, &totals);
-        let supervised = match socket {
-            Some(socket) => socket.serve_while(socket_use, supervising).await,
-            None => supervising.await,
+        let feeding = async {
+            if work.stdin_live {
+                feed.run(&interaction, &lease, run).await;
+            }
+            std::future::pending::<Supervised>().await
+        };
+        let serving = async {
+            match socket {
+                Some(socket) => socket.serve_while(socket_use, supervising).await,
+                None => supervising.await,
+            }
+        };
+        let supervised = tokio::select! {
+            supervised = serving => supervised,
+            never = feeding => never,
         };
         isolation.reclaim();
         if self.lost.is_cancelled() {

@@ -15,6 +15,7 @@ use crate::isolation::Isolation;
 use crate::ledger::Ledger;
 use crate::link::Endpoint;
 use crate::link::files::LeaseFiles;
+use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::Reporter;
 use crate::workspace::Workspaces;
@@ -26,6 +27,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Services {
     pub reporter: Reporter,
     pub files: LeaseFiles,
+    pub interaction: Interaction,
     pub output: OutputLink,
     /// Bytes of output on their way, of all attempts.
     pub output_window: Arc<Semaphore>,

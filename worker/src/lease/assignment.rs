@@ -38,6 +38,7 @@ pub enum Work {
 /// A process to run and what is done around it.
 #[derive(Clone, Default)]
 pub struct CommandWork {
+    /// The program and its arguments, or an interpreter with its script.
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
     /// Names of variables to copy from the worker's environment.
@@ -45,6 +46,19 @@ pub struct CommandWork {
     /// Absolute, or relative to the task's own directory; empty: that directory.
     pub cwd: String,
     pub stdin: Option<Bytes>,
+    /// File of the session for standard input; empty: none.
+    pub stdin_file: String,
+    /// Standard input is what the control plane brings while the process runs.
+    pub stdin_live: bool,
+    /// Files of the session with variables.
+    pub env_files: Vec<String>,
+    pub nice: Option<i32>,
+    /// Soft and hard limits by the names of resources.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+    /// Name or number; empty: the worker's own.
+    pub user: String,
+    /// Name or number; empty: the user's own.
+    pub group: String,
     pub umask: Option<u32>,
     /// Whether it outlives the worker's process.
     pub survives: bool,

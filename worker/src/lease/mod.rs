@@ -4,6 +4,7 @@ mod assignment;
 mod finish;
 mod held;
 mod id;
+mod signal_order;
 
 pub use assignment::{CollectRule, CommandWork, InputFile, Offer, ResultSource, Work};
 pub use finish::{
@@ -12,3 +13,4 @@ pub use finish::{
 };
 pub use held::HeldLeases;
 pub use id::{Lease, LeaseId, MalformedLease};
+pub use signal_order::SignalOrder;

@@ -19,7 +19,7 @@ use super::convert::{duration_from_wire, lease_from_wire};
 use super::earlier::{EarlierLeases, ResumedLease};
 use super::stream::AttachedStream;
 use crate::boot_time::BootTime;
-use crate::lease::{HeldLeases, Lease, Offer};
+use crate::lease::{HeldLeases, Lease, Offer, SignalOrder};
 
 const PROTOCOL: i32 = 1;
 /// What this worker can beyond the protocol: it reads what goes on from the welcome.
@@ -52,11 +52,14 @@ pub enum ControlEvent {
     Offer(Box<Offer>),
     /// An offer of what is held already, or one that cannot be understood. Nothing is to be done but to count it.
     IdleOffer,
-    /// Stop the work of a lease; without a grace, with that of its spec.
+    /// Stop the work of a lease; without a grace, with that of its spec; without a signal, by TERM.
     Cancel {
         lease: Lease,
         grace: Option<Duration>,
+        signal: Option<i32>,
     },
+    /// Send a signal to the process of a lease.
+    Signal { lease: Lease, order: SignalOrder },
     /// The lease is lost.
     Drop(Lease),
 }
@@ -242,6 +245,7 @@ impl ControlLink {
                 Down::Offer(_)
                 | Down::Cancel(_)
                 | Down::Drop(_)
+                | Down::Signal(_)
                 | Down::HeartbeatAck(_)
                 | Down::Ping(_),
             )

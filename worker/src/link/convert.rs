@@ -1,5 +1,6 @@
 //! Wire to words and back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use taskyard_proto::v1;
@@ -15,6 +16,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_OUTPUT_BYTES: i64 = 16 * 1024 * 1024;
 const OUTPUT_BYTES_MAX: i64 = 256 * 1024 * 1024;
 const EXECUTOR: &str = "command";
+/// What runs a script where the spec does not say.
+const DEFAULT_INTERPRETER: [&str; 2] = ["/bin/sh", "-c"];
 /// A lease shorter than this could not be kept up; one without a duration is treated like it.
 const LEASE_DURATION_MIN: Duration = Duration::from_millis(100);
 
@@ -84,10 +87,27 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         glob: rule.glob,
         to: rule.to,
     });
+    let argv = if command.shell.is_empty() {
+        command.argv
+    } else {
+        let mut argv = command.interpreter;
+        if argv.is_empty() {
+            argv = DEFAULT_INTERPRETER.map(str::to_owned).to_vec();
+        }
+        argv.push(command.shell);
+        argv
+    };
     Work::Command(Box::new(CommandWork {
+        stdin_file: command.stdin_file,
+        stdin_live: command.stdin_live,
+        env_files: command.env_files,
+        nice: command.nice,
+        rlimits: rlimits_from_wire(command.rlimits),
+        user: command.user,
+        group: command.group,
         files: files.collect(),
         collect: collect.collect(),
-        argv: command.argv,
+        argv,
         env: command.env.into_iter().collect(),
         inherit_env: command.inherit_env,
         cwd: command.cwd,
@@ -106,6 +126,15 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         head_cap: kept - tail_cap,
         tail_cap,
     }))
+}
+
+/// Where one of both is not said, it is the other.
+fn rlimits_from_wire(limits: BTreeMap<String, v1::ResourceLimit>) -> BTreeMap<String, (u64, u64)> {
+    let limits = limits.into_iter().filter_map(|(name, limit)| {
+        let soft = limit.soft.or(limit.hard)?;
+        Some((name, (soft, limit.hard.unwrap_or(soft))))
+    });
+    limits.collect()
 }
 
 /// Absent for negative durations.

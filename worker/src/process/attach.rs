@@ -153,6 +153,7 @@ async fn try_attach(survival: &Survival, lost: &LostProcess) -> Try {
             Report::StartFailed(_)
             | Report::Started { .. }
             | Report::Output { .. }
+            | Report::InputTaken { .. }
             | Report::Exited(_)
             | Report::Ended(_),
         )

@@ -22,13 +22,15 @@ use super::shim_handle::ShimHandle;
 use super::signal::Signal;
 use crate::boot_time::BootTime;
 use crate::shim::message::{
-    Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode,
+    Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode, to_hex,
 };
 
 /// How long the shim may take from its start to the program's.
 const START_BOUND: Duration = Duration::from_secs(30);
 /// Commands that a shim has not taken yet, in bytes; beyond it the shim counts as frozen.
-const UNSENT_BYTES_MAX: usize = 16 * 1024;
+const UNSENT_BYTES_MAX: usize = 16 * 1024 + 2 * INPUT_BYTES_MAX;
+/// Bytes of live input that may be written at once.
+pub const INPUT_BYTES_MAX: usize = 16 * 1024;
 const READ_BYTES: usize = 4096;
 
 /// A running process and its shim. Dropping it kills the process's whole tree, unless it is kept ([`Process::keep`]).
@@ -150,6 +152,18 @@ impl Process {
         self.tell(&Command::Keep(kept))
     }
 
+    /// Sends a signal to the root's process group, or to the root alone. That the process ends by it is no cancel.
+    pub fn signal(&self, signal: Signal, root_only: bool) -> Result<(), CommandError> {
+        self.tell(&Command::Signal { signal, root_only })
+    }
+
+    /// Brings at most [`INPUT_BYTES_MAX`] bytes to the standard input of a process that was launched with
+    /// [`Stdin::Live`]; `ends`: and nothing more. Not again before [`ProcessEvent::InputTaken`] told that all is taken.
+    pub fn write_input(&self, data: &[u8], ends: bool) -> Result<(), CommandError> {
+        let data = to_hex(data);
+        self.tell(&Command::Input { data, ends })
+    }
+
     /// Kills the whole tree at once.
     pub fn kill(&self) -> Result<(), CommandError> {
         self.tell(&Command::Kill)
@@ -177,7 +191,11 @@ impl Process {
             }
             Ok(Report::StartFailed(failure)) => Err(start_error(launch, failure)),
             Ok(
-                Report::Output { .. } | Report::Exited(_) | Report::Ended(_) | Report::Attached(_),
+                Report::Output { .. }
+                | Report::InputTaken { .. }
+                | Report::Exited(_)
+                | Report::Ended(_)
+                | Report::Attached(_),
             ) => Err(StartError::ShimProtocol {
                 what: "events before the start".to_owned(),
             }),
@@ -196,6 +214,9 @@ impl Process {
                     stdout_total,
                     stderr_total,
                 });
+            }
+            Report::InputTaken { total } => {
+                self.events.push_back(ProcessEvent::InputTaken { total });
             }
             Report::Exited(status) => self.events.push_back(ProcessEvent::Exited(status)),
             Report::Ended(end) => {
@@ -339,7 +360,7 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
                 path: path.clone(),
                 source,
             },
-            Stdin::Null => prepare("standard input", source),
+            Stdin::Null | Stdin::Live => prepare("standard input", source),
         },
         StartStep::Descriptors => prepare("descriptors", source),
         StartStep::Fork => prepare("fork", source),
@@ -350,6 +371,19 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
         },
         StartStep::Isolation => StartError::Isolation {
             what: "the confinement cannot be put on",
+            source,
+        },
+        StartStep::Nice => StartError::Nice { source },
+        StartStep::Rlimit => StartError::Rlimit {
+            name: launch
+                .rlimits
+                .get(usize::from(failure.index))
+                .map_or("?", |limit| limit.resource.name())
+                .to_owned(),
+            source,
+        },
+        StartStep::Identity => StartError::Identity {
+            uid: launch.identity.as_ref().map_or(0, |identity| identity.uid),
             source,
         },
         StartStep::WorkingDirectory => StartError::WorkingDirectory {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::StartError;
+use super::identity::Identity;
 use super::keeping::Survival;
+use super::rlimit::Rlimit;
 use crate::boot_time::BootTime;
 use crate::isolation::Confinement;
 
@@ -24,6 +26,11 @@ pub struct Launch {
     pub cwd: PathBuf,
     /// The file mode creation mask; absent means that of the worker.
     pub umask: Option<u32>,
+    /// Scheduling priority; absent means that of the worker.
+    pub nice: Option<i32>,
+    pub rlimits: Vec<Rlimit>,
+    /// Whom it runs as; absent means the worker's own user.
+    pub identity: Option<Identity>,
     pub stdin: Stdin,
     pub stdout: SpoolSpec,
     pub stderr: SpoolSpec,
@@ -49,6 +56,8 @@ pub enum Stdin {
     Null,
     /// The content of an existing file.
     File(PathBuf),
+    /// What [`super::Process::write_input`] brings.
+    Live,
 }
 
 /// Where one output stream is kept, and how much of it.
@@ -87,7 +96,7 @@ impl Launch {
             return Err(StartError::BadEnvName { name: name.clone() });
         }
         let stdin_path = match &self.stdin {
-            Stdin::Null => None,
+            Stdin::Null | Stdin::Live => None,
             Stdin::File(path) => Some(("stdin", path)),
         };
         let paths = [
@@ -128,6 +137,9 @@ impl std::fmt::Debug for Launch {
             .field("env_names", &env_names)
             .field("cwd", &self.cwd)
             .field("umask", &self.umask)
+            .field("nice", &self.nice)
+            .field("rlimits", &self.rlimits)
+            .field("identity", &self.identity)
             .field("stdin", &self.stdin)
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Attempt, Orders, Services, Source, Survivor};
-use crate::lease::{HeldLeases, Lease, LeaseId, Offer};
+use crate::lease::{HeldLeases, Lease, LeaseId, Offer, SignalOrder};
+
+/// Signals to one attempt that wait.
+const SIGNALS_MAX: usize = 64;
 
 /// Attempts by lease. Dropping it aborts them all, which kills their processes.
 pub struct Attempts {
@@ -26,6 +29,7 @@ pub struct Attempts {
 struct RunningAttempt {
     lease: Lease,
     orders: watch::Sender<Orders>,
+    signals: mpsc::Sender<SignalOrder>,
     lost: CancellationToken,
     /// Cancelled when nothing is left of the attempt.
     gone: CancellationToken,
@@ -91,8 +95,10 @@ impl Attempts {
             })
             .or_else(|| self.dying.remove(&lease.task_id));
         let (orders, orders_of_attempt) = watch::channel(Orders::default());
+        let (signals, signals_of_attempt) = mpsc::channel(SIGNALS_MAX);
         let lost = CancellationToken::new();
         let attempt = Attempt {
+            signals: signals_of_attempt,
             services: self.services.clone(),
             offer,
             orders: orders_of_attempt,
@@ -108,6 +114,7 @@ impl Attempts {
             RunningAttempt {
                 lease,
                 orders,
+                signals,
                 lost,
                 gone: CancellationToken::new(),
             },
@@ -135,11 +142,18 @@ impl Attempts {
         }
     }
 
-    pub fn cancel(&self, lease: &Lease, grace: Option<Duration>) {
+    pub fn cancel(&self, lease: &Lease, grace: Option<Duration>, signal: Option<i32>) {
         if let Some(attempt) = self.find(lease) {
             attempt
                 .orders
-                .send_if_modified(|orders| orders.cancel(Instant::now(), grace));
+                .send_if_modified(|orders| orders.cancel(Instant::now(), grace, signal));
+        }
+    }
+
+    /// One that does not fit comes again for as long as somebody wants it sent.
+    pub fn signal(&self, lease: &Lease, order: SignalOrder) {
+        if let Some(attempt) = self.find(lease) {
+            let _ = attempt.signals.try_send(order);
         }
     }
 

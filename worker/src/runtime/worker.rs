@@ -26,6 +26,7 @@ use crate::link::Endpoint;
 use crate::link::control::{ControlEvent, ControlLink, Identity, SlotsState};
 use crate::link::earlier::{EarlierFate, EarlierLeases, ResumedLease};
 use crate::link::files::LeaseFiles;
+use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::{Report, Reporter};
 use crate::output::upload::WORKER_WINDOW_BYTES;
@@ -235,6 +236,7 @@ impl Runtime {
         let services = Arc::new(Services {
             reporter,
             files: LeaseFiles::new(control.clone(), bulk),
+            interaction: Interaction::new(control.clone()),
             output,
             output_window: Arc::new(Semaphore::new(WORKER_WINDOW_BYTES)),
             transfers: Semaphore::new(TRANSFERS_MAX),
@@ -397,7 +399,12 @@ impl Runtime {
                 self.take_or_release(*offer);
             }
             ControlEvent::IdleOffer => self.offers_counted += 1,
-            ControlEvent::Cancel { lease, grace } => self.attempts.cancel(&lease, grace),
+            ControlEvent::Cancel {
+                lease,
+                grace,
+                signal,
+            } => self.attempts.cancel(&lease, grace, signal),
+            ControlEvent::Signal { lease, order } => self.attempts.signal(&lease, order),
             ControlEvent::Drop(lease) => self.attempts.drop_lease(&lease),
         }
     }

@@ -18,8 +18,8 @@ pub(super) struct Control {
     /// Closed when the worker is gone.
     socket: Option<OwnedFd>,
     inbox: Inbox,
-    /// Reports that did not fit into the socket yet. Bounded, since output is reported only when this is empty and
-    /// everything else at most once.
+    /// Reports that did not fit into the socket yet. Bounded, since output is reported only when this is empty, input once
+    /// for each time that the worker sends some and waits, and everything else at most once.
     unsent: Vec<u8>,
 }
 

@@ -11,6 +11,7 @@ use rustix::time::Timespec;
 use super::capture::StreamCapture;
 use super::child::{Forked, fork_root, read_failure};
 use super::control::Control;
+use super::input::LiveInput;
 use super::message::{Report, StartFailure, StartStep};
 use super::root::Root;
 use super::successor::Succession;
@@ -50,16 +51,19 @@ fn run() -> io::Result<()> {
     let succession = match launch.survival.as_ref().map(Succession::open).transpose() {
         Ok(succession) => succession,
         Err(error) => {
-            control.report(&Report::StartFailed(StartFailure {
-                step: StartStep::Descriptors,
-                errno: error.raw_os_error().unwrap_or(libc::EIO),
-            }));
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            let failure = StartFailure::new(StartStep::Descriptors, errno);
+            control.report(&Report::StartFailed(failure));
             return Ok(());
         }
     };
     match start(&launch, &control) {
-        Ok(Some((root, streams))) => {
-            let mut supervisor = Supervisor::new(control, &launch, root, streams)?;
+        Ok(Some(Started {
+            root,
+            input,
+            streams,
+        })) => {
+            let mut supervisor = Supervisor::new(control, &launch, root, input, streams)?;
             supervisor.succession = succession;
             supervisor.run()
         }
@@ -116,26 +120,29 @@ fn leave_session() {
     }
 }
 
+/// What there is once the program was executed.
+struct Started {
+    root: Root,
+    input: Option<LiveInput>,
+    streams: Streams,
+}
+
 /// Starts the root and waits until its program was executed. Nothing when the worker went away first; the root is killed
 /// then, as it is when the deadline passes.
-fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, StartFailure> {
+fn start(launch: &Launch, control: &Control) -> Result<Option<Started>, StartFailure> {
     let stdout_spool = create_spool(&launch.stdout, StartStep::StdoutSpool)?;
     let stderr_spool = create_spool(&launch.stderr, StartStep::StderrSpool)?;
-    let too_late = StartFailure {
-        step: StartStep::Deadline,
-        errno: libc::ETIMEDOUT,
-    };
+    let too_late = StartFailure::new(StartStep::Deadline, libc::ETIMEDOUT);
     if BootTime::now() >= launch.deadline {
         return Err(too_late);
     }
-    let descriptors = |errno: Errno| StartFailure {
-        step: StartStep::Descriptors,
-        errno: errno.raw_os_error(),
-    };
+    let descriptors =
+        |errno: Errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error());
     supervise::block_child_signal().map_err(descriptors)?;
     let Forked {
         pid,
         verdict,
+        stdin,
         stdout,
         stderr,
     } = fork_root(launch)?;
@@ -155,7 +162,12 @@ fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, 
     }
     let stdout = StreamCapture::new(stdout, stdout_spool).map_err(descriptors)?;
     let stderr = StreamCapture::new(stderr, stderr_spool).map_err(descriptors)?;
-    Ok(Some((root, Streams { stdout, stderr })))
+    let input = stdin.map(LiveInput::new).transpose().map_err(descriptors)?;
+    Ok(Some(Started {
+        root,
+        input,
+        streams: Streams { stdout, stderr },
+    }))
 }
 
 fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartFailure> {
@@ -163,10 +175,8 @@ fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartF
         head_cap: spec.head_cap,
         tail_cap: spec.tail_cap,
     };
-    SpoolWriter::create(&spec.path, layout).map_err(|error| StartFailure {
-        step,
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-    })
+    SpoolWriter::create(&spec.path, layout)
+        .map_err(|error| StartFailure::new(step, error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

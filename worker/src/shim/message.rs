@@ -25,6 +25,16 @@ pub(crate) enum Command {
     Kill,
     /// From now on the process outlives the worker, if it was launched so; and what is to be kept with it.
     Keep(Kept),
+    /// To the root's process group, or to the root alone.
+    Signal {
+        signal: Signal,
+        root_only: bool,
+    },
+    /// Live input; `data` in hexadecimal digits.
+    Input {
+        data: String,
+        ends: bool,
+    },
 }
 
 /// From the worker's next boot, on a connection of its own: instead of a launch.
@@ -45,8 +55,8 @@ pub(crate) struct Attached {
     pub kept: Kept,
 }
 
-/// From the shim: `StartFailed` alone, or `Started`, `Output` and `Exited` in order of events, and `Ended` last;
-/// `Attached` instead of `Started` to a boot that takes over.
+/// From the shim: `StartFailed` alone, or `Started`, `Output`, `InputTaken` and `Exited` in order of events, and `Ended`
+/// last; `Attached` instead of `Started` to a boot that takes over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -58,6 +68,9 @@ pub(crate) enum Report {
         stdout_total: u64,
         stderr_total: u64,
     },
+    InputTaken {
+        total: u64,
+    },
     Exited(ExitStatus),
     Ended(ProcessEnd),
     Attached(Attached),
@@ -68,6 +81,18 @@ pub(crate) enum Report {
 pub(crate) struct StartFailure {
     pub step: StartStep,
     pub errno: i32,
+    /// Which one, where a step is made for several.
+    pub index: u8,
+}
+
+impl StartFailure {
+    pub(crate) fn new(step: StartStep, errno: i32) -> StartFailure {
+        StartFailure {
+            step,
+            errno,
+            index: 0,
+        }
+    }
 }
 
 /// Where on the way to the program it failed.
@@ -84,16 +109,20 @@ pub(crate) enum StartStep {
     Session,
     /// The cgroup does not take it.
     Group,
+    Nice,
+    /// `index` is that of the limit.
+    Rlimit,
+    Identity,
+    WorkingDirectory,
     /// The confinement cannot be prepared or put on.
     Isolation,
-    WorkingDirectory,
     /// The program exists, but what its `#!` line or its ELF header names does not.
     Interpreter,
     Execute,
 }
 
 impl StartStep {
-    pub(crate) const ALL: [StartStep; 12] = [
+    pub(crate) const ALL: [StartStep; 15] = [
         StartStep::Deadline,
         StartStep::StdoutSpool,
         StartStep::StderrSpool,
@@ -102,11 +131,36 @@ impl StartStep {
         StartStep::Fork,
         StartStep::Session,
         StartStep::Group,
-        StartStep::Isolation,
+        StartStep::Nice,
+        StartStep::Rlimit,
+        StartStep::Identity,
         StartStep::WorkingDirectory,
+        StartStep::Isolation,
         StartStep::Interpreter,
         StartStep::Execute,
     ];
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| {
+        let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
+        [digit(byte >> 4), digit(*byte)]
+    });
+    digits.collect()
+}
+
+/// The bytes of hexadecimal digits; nothing where they are none.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok());
+    bytes
+        .collect::<Option<Vec<u8>>>()
+        .filter(|_| rest.is_empty())
 }
 
 /// One message with its length in front.
@@ -184,6 +238,10 @@ mod tests {
                 grace_ms: 5,
             },
             Command::Kill,
+            Command::Input {
+                data: to_hex(&[0, 9, 10, 0xab, 255]),
+                ends: true,
+            },
         ];
         let wire: Vec<u8> = commands
             .iter()
@@ -199,6 +257,15 @@ mod tests {
                 }
             }
             assert_eq!(seen, commands);
+        }
+    }
+
+    #[test]
+    fn bytes_survive_their_digits() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&all)), Some(all));
+        for text in ["0", "0g", "+1", "é"] {
+            assert_eq!(from_hex(text), None, "{text}");
         }
     }
 

@@ -17,6 +17,7 @@ mod child;
 mod control;
 mod ending;
 mod entry;
+mod input;
 pub(crate) mod message;
 mod root;
 mod successor;

@@ -14,7 +14,8 @@ use rustix::time::{
 
 use super::capture::{Pumped, READ_BYTES, StreamCapture};
 use super::control::Control;
-use super::message::{Command, Report};
+use super::input::LiveInput;
+use super::message::{Command, Report, from_hex};
 use super::root::Root;
 use super::successor::Succession;
 use super::tree;
@@ -35,6 +36,9 @@ pub(super) struct Streams {
 pub(super) struct Supervisor {
     pub(super) control: Control,
     pub(super) root: Root,
+    /// Standard input, where it comes live.
+    input: Option<LiveInput>,
+    told_input: u64,
     pub(super) streams: Streams,
     /// Readable when a child changed.
     pub(super) child_signal: OwnedFd,
@@ -79,12 +83,15 @@ impl Supervisor {
         control: Control,
         launch: &Launch,
         root: Root,
+        input: Option<LiveInput>,
         streams: Streams,
     ) -> rustix::io::Result<Supervisor> {
         let timer_flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let supervisor = Supervisor {
             control,
             root,
+            input,
+            told_input: 0,
             streams,
             child_signal: child_signal_fd()?,
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
@@ -113,6 +120,7 @@ impl Supervisor {
             self.receive_successor();
             self.enforce_timeout();
             self.pump();
+            self.report_input();
             // In this order: a process hands its children on before it is over.
             self.observe_root();
             let orphans = self.reap_orphans();
@@ -184,6 +192,18 @@ impl Supervisor {
                         succession.keep(kept);
                     }
                 }
+                Command::Signal { signal, root_only } => {
+                    if root_only {
+                        self.root.signal(signal.number());
+                    } else {
+                        self.root.signal_group(signal.number());
+                    }
+                }
+                Command::Input { data, ends } => {
+                    if let (Some(input), Some(data)) = (&mut self.input, from_hex(&data)) {
+                        input.push(&data, ends);
+                    }
+                }
             }
         }
         Ok(kill_requested)
@@ -224,6 +244,19 @@ impl Supervisor {
                     tree::signal_verified(pid, number, || tree::is_descendant(shim_pid, pid));
                 }
             });
+        }
+    }
+
+    /// Tells how much of the live input was taken, once all that came is.
+    fn report_input(&mut self) {
+        let Some(input) = &mut self.input else {
+            return;
+        };
+        input.pump();
+        let total = input.taken();
+        if input.pipe().is_none() && total != self.told_input {
+            self.told_input = total;
+            self.control.report(&Report::InputTaken { total });
         }
     }
 
@@ -298,6 +331,12 @@ impl Supervisor {
             .into_iter()
             .flatten()
             .map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)),
+        );
+        fds.extend(
+            self.input
+                .as_ref()
+                .and_then(LiveInput::pipe)
+                .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::OUT)),
         );
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

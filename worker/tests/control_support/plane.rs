@@ -212,6 +212,7 @@ impl ControlPlane {
         let cancel = v1::CancelLease {
             lease: Some(lease),
             grace,
+            signal: 0,
         };
         self.send(v1::attach_response::Message::Cancel(cancel))
             .await;

@@ -153,6 +153,20 @@ impl WorkerService for Service {
         Ok(Response::new(v1::GetLeaseSpecResponse { spec }))
     }
 
+    async fn read_input(
+        &self,
+        _request: Request<v1::ReadInputRequest>,
+    ) -> Result<Response<v1::ReadInputResponse>, Status> {
+        Err(Status::unimplemented("no test has live input"))
+    }
+
+    async fn confirm_signal(
+        &self,
+        _request: Request<v1::ConfirmSignalRequest>,
+    ) -> Result<Response<v1::ConfirmSignalResponse>, Status> {
+        Err(Status::unimplemented("no test sends a signal"))
+    }
+
     async fn list_files(
         &self,
         _request: Request<v1::ListFilesRequest>,

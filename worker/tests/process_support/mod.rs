@@ -51,6 +51,9 @@ impl World {
             env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
             cwd: directory.path().to_owned(),
             umask: None,
+            nice: None,
+            rlimits: Vec::new(),
+            identity: None,
             stdin: Stdin::Null,
             stdout: spool("stdout.spool"),
             stderr: spool("stderr.spool"),
@@ -149,6 +152,7 @@ impl Story {
                     told = (stdout_total, stderr_total);
                     n_outputs += 1;
                 }
+                ProcessEvent::InputTaken { .. } => {}
                 ProcessEvent::Exited(status) => {
                     assert_eq!(exited.replace(status), None, "one exit")
                 }

@@ -14,8 +14,9 @@ use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
     CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest,
-    ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, TailOutputRequest,
-    TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest, WatchRequest,
+    ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, SignalTaskRequest,
+    TailOutputRequest, TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest,
+    WatchRequest, WriteInputRequest,
 };
 
 /// What a caller from inside may reach.
@@ -117,7 +118,9 @@ confine_to_one_task!(
     PostMessageRequest,
     ListMessagesRequest,
     TailOutputRequest,
-    ReadOutputRequest
+    ReadOutputRequest,
+    WriteInputRequest,
+    SignalTaskRequest
 );
 
 /// Requests that are the owner's.

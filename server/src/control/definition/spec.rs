@@ -1,6 +1,6 @@
 //! What is to be run: the command, or another executor's payload.
 
-use super::{COMMAND, check_labels};
+use super::{COMMAND, check_labels, start};
 use crate::control::{
     isolation, refusal::Refusal, schema::check_schema, wire_time::duration_field,
 };
@@ -65,12 +65,7 @@ pub(super) fn check(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
 
 fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
     const FIELD: &str = "task.spec.command";
-    if command.argv.first().is_none_or(String::is_empty) {
-        return Err(Refusal::invalid(
-            format!("{FIELD}.argv"),
-            "must name at least the program",
-        ));
-    }
+    start::check(command)?;
     if command.argv.len() > MAX_ARGUMENTS {
         return Err(Refusal::invalid(
             format!("{FIELD}.argv"),
@@ -102,6 +97,7 @@ fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
         check_variable(&format!("{FIELD}.inherit_env"), name)?;
     }
     let bytes: usize = command.argv.iter().map(String::len).sum::<usize>()
+        + command.shell.len()
         + command
             .env
             .iter()

@@ -191,6 +191,37 @@ fn a_child_reaches_no_file_and_no_variable_that_its_parent_does_not() {
 }
 
 #[test]
+fn a_child_runs_as_no_other_user_than_its_parent() {
+    let command = |user: &str, group: &str| CommandSpec {
+        user: user.to_owned(),
+        group: group.to_owned(),
+        ..CommandSpec::default()
+    };
+    let free = |user, group| TaskSpec {
+        command: Some(command(user, group)),
+        ..TaskSpec::default()
+    };
+    let bound = |user, group| TaskSpec {
+        command: Some(command(user, group)),
+        ..spec(restricted())
+    };
+    for parent in [free("build", "media"), bound("build", "media")] {
+        for mut child in [free("", ""), free("build", "media")] {
+            inherit(&parent, &mut child).expect("the parent's own");
+            let found = child.command.unwrap_or_default();
+            assert_eq!((&*found.user, &*found.group), ("build", "media"));
+        }
+        let refused = field(inherit(&parent, &mut free("root", "")));
+        assert_eq!(refused, "task.spec.command.user");
+        let refused = field(inherit(&parent, &mut free("", "root")));
+        assert_eq!(refused, "task.spec.command.group");
+    }
+    let refused = field(inherit(&bound("", ""), &mut free("build", "")));
+    assert_eq!(refused, "task.spec.command.user");
+    inherit(&free("", ""), &mut free("build", "")).expect("it may give up what it has");
+}
+
+#[test]
 fn limits_are_passed_on_at_any_level() {
     let limits = |memory, processes| ResourceLimits {
         memory_bytes: memory,
