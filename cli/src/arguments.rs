@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
-    update, wait, wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
+    submit, update, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -142,6 +142,10 @@ pub enum Verb {
     Logs(logs::LogsArguments),
     Wait(wait::WaitArguments),
     Cancel(cancel::CancelArguments),
+    #[command(hide = true)]
+    Input(input::InputArguments),
+    #[command(hide = true)]
+    Signal(signal::SignalArguments),
     Retry(retry::RetryArguments),
     Message(message::MessageArguments),
     #[command(hide = true)]

@@ -93,6 +93,9 @@ impl Failure {
             | WorkerError::DataDirectoryLocked { .. }
             | WorkerError::Sockets { .. }
             | WorkerError::Shim { .. }
+            | WorkerError::ReservedLabel { .. }
+            | WorkerError::BadIsolation { .. }
+            | WorkerError::Isolation(_)
             | WorkerError::PartEnded { .. } => Failure::Own(text),
         }
     }

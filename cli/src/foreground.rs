@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use taskyard_proto::v1::{CancelOutcome, CancelScope, SessionTask, TaskDefinition, TaskState};
+use taskyard_proto::v1::{
+    CancelOutcome, SessionTask, TaskDefinition, TaskState, WriteInputResponse,
+};
 use tokio::task::JoinSet;
 
 use crate::commands::create::create_task;
-use crate::commands::steer::{Canceled, cancel_task};
+use crate::commands::steer::{Cancel, Canceled, cancel_task};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, is_terminal};
+use crate::input_sender::send_input;
 use crate::interrupt::Interrupts;
 use crate::output_follower::{FollowPlan, follow, read_task};
 use crate::output_printer::OutputPrinter;
@@ -39,6 +42,7 @@ pub async fn run_in_foreground(
     interrupts: &mut Interrupts,
 ) -> Result<ExitCode, Failure> {
     let connection = foreground.connection;
+    let takes_input = takes_live_input(&foreground.definition);
     let mut n_interrupts = 0_u32;
     let task = {
         let creating = create_task(connection, foreground.session_id, foreground.definition);
@@ -75,6 +79,8 @@ pub async fn run_in_foreground(
         label: format!("t{}", task.ordinal),
         n_interrupts,
         requests: JoinSet::new(),
+        feeding: JoinSet::new(),
+        takes_input,
         goes_on_without_us: foreground.goes_on_without_us,
     };
     steering.follow_to_end(interrupts).await
@@ -86,6 +92,9 @@ struct Steering<'a> {
     label: String,
     n_interrupts: u32,
     requests: JoinSet<Result<Canceled, Failure>>,
+    /// Sends standard input, where the task takes it. It ends with this.
+    feeding: JoinSet<Result<WriteInputResponse, Failure>>,
+    takes_input: bool,
     goes_on_without_us: bool,
 }
 
@@ -97,6 +106,12 @@ impl Steering<'_> {
         }
         let plan = FollowPlan::whole_task(self.task.clone(), PATIENCE);
         let connection = self.connection.clone();
+        if self.takes_input {
+            let (connection, task) = (connection.clone(), self.task.clone());
+            self.feeding.spawn(async move {
+                send_input(&connection, &task, tokio::io::stdin(), true).await
+            });
+        }
         let waited = self.task.clone();
         let waiting = unstarted::watch(&connection, &waited);
         tokio::pin!(waiting);
@@ -120,6 +135,7 @@ impl Steering<'_> {
                         }
                     }
                     Some(answer) = self.requests.join_next() => self.tell_answer(answer),
+                    Some(fed) = self.feeding.join_next() => tell_feeding(fed),
                 }
             }
         };
@@ -173,7 +189,7 @@ impl Steering<'_> {
         let connection = self.connection.clone();
         let task = self.task.clone();
         self.requests
-            .spawn(async move { cancel_task(&connection, &task, grace, CancelScope::Task).await });
+            .spawn(async move { cancel_task(&connection, &task, Cancel::of_task(grace)).await });
     }
 
     fn tell_answer(&self, answer: Result<Result<Canceled, Failure>, tokio::task::JoinError>) {
@@ -192,6 +208,25 @@ impl Steering<'_> {
             Err(error) => format!("the cancel did not get through: {error}"),
         };
         console::note(&text);
+    }
+}
+
+fn takes_live_input(definition: &TaskDefinition) -> bool {
+    let command = definition
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.command.as_ref());
+    command.is_some_and(|command| command.stdin_live)
+}
+
+/// Input for a process that has ended is no news: its end is told in a moment.
+fn tell_feeding(fed: Result<Result<WriteInputResponse, Failure>, tokio::task::JoinError>) {
+    match fed {
+        Ok(Ok(_)) | Ok(Err(Failure::Refused(_))) => {}
+        Ok(Err(failure)) => {
+            console::note(&format!("standard input is not sent any more: {failure}"));
+        }
+        Err(error) => console::note(&format!("standard input is not sent any more: {error}")),
     }
 }
 

@@ -16,6 +16,7 @@ mod failure;
 mod file_transfer;
 mod foreground;
 mod hint;
+mod input_sender;
 mod interrupt;
 mod local_json;
 mod machine;
@@ -34,9 +35,9 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, submit,
-    update, wait, wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
+    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
+    submit, update, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -79,6 +80,8 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Logs(_)
         | Verb::Wait(_)
         | Verb::Cancel(_)
+        | Verb::Input(_)
+        | Verb::Signal(_)
         | Verb::Retry(_)
         | Verb::Message(_)
         | Verb::Messages(_)
@@ -123,6 +126,8 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Logs(arguments) => logs::execute(arguments, &global).await,
             Verb::Wait(arguments) => wait::execute(arguments, &global).await,
             Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,
+            Verb::Input(arguments) => input::execute(arguments, &global).await,
+            Verb::Signal(arguments) => signal::execute(arguments, &global).await,
             Verb::Retry(arguments) => retry::execute(arguments, &global).await,
             Verb::Message(arguments) => message::execute(arguments, &global).await,
             Verb::Messages(arguments) => messages::execute(arguments, &global).await,

@@ -55,6 +55,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// How long a worker waits for its tasks before it ends them.
+pub fn parse_drain_grace(text: &str) -> Result<Duration, String> {
+    let grace = parse_duration(text)?;
+    if grace <= Duration::from_secs(24 * 60 * 60) {
+        Ok(grace)
+    } else {
+        Err("tasks can be waited for at most 1d".to_owned())
+    }
+}
+
 /// A lease: a duration that the server takes for one.
 pub fn parse_lease(text: &str) -> Result<Duration, String> {
     let lease = parse_duration(text)?;

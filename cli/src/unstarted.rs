@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost_types::Timestamp;
-use taskyard_proto::v1::{SessionTask, TaskState};
+use taskyard_proto::v1::{IsolationLevel, SessionTask, TaskState};
 
 use crate::connection::Connection;
 use crate::console::clean;
@@ -66,6 +66,15 @@ fn wanted(task: &SessionTask) -> String {
     ];
     if task.executor != "command" {
         parts.push(format!("executor {}", task.executor));
+    }
+    let isolation = task.spec.as_ref().and_then(|spec| spec.isolation.as_ref());
+    if let Some(isolation) = isolation {
+        if isolation.level() == IsolationLevel::Restricted {
+            parts.push("isolation restricted".to_owned());
+        }
+        if isolation.limits.is_some() {
+            parts.push("limits".to_owned());
+        }
     }
     let mut labels: Vec<String> = task
         .spec

@@ -16,6 +16,7 @@
 //! 5. `cancel` is set by a cancel request only and never unset.
 
 pub mod id;
+pub mod input;
 pub mod output;
 pub mod task;
 pub mod time;

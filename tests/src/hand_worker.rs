@@ -10,7 +10,7 @@ use taskyard_proto::v1::report_item::Report;
 use taskyard_proto::v1::{
     AttachRequest, AttachResponse, FinishReport, Heartbeat, HeartbeatAck, Hello, Lease, Offer,
     OutputChunk, OutputStream, Pong, PushOutputRequest, PushOutputResponse, ReportItem,
-    ReportRequest, Slots, StartReport, StreamReport, Verdict, WriteFileRequest,
+    ReportRequest, Slots, StartReport, StreamReport, Verdict, Welcome, WriteFileRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -49,6 +49,11 @@ pub fn random_id() -> bytes::Bytes {
 impl HandWorker {
     /// Attaches and waits for the welcome.
     pub async fn attach(client: &Client, hello: Hello) -> HandWorker {
+        HandWorker::attach_welcomed(client, hello).await.0
+    }
+
+    /// Attaches; answers with the welcome, too.
+    pub async fn attach_welcomed(client: &Client, hello: Hello) -> (HandWorker, Welcome) {
         let (up, requests) = mpsc::channel(64);
         let first = AttachRequest {
             message: Some(Up::Hello(hello)),
@@ -66,7 +71,7 @@ impl HandWorker {
             offers_received: 0,
         };
         match worker.next().await {
-            Down::Welcome(_) => worker,
+            Down::Welcome(welcome) => (worker, welcome),
             other => panic!("the first message is no welcome: {other:?}"),
         }
     }

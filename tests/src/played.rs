@@ -70,6 +70,7 @@ impl Played {
         let held = HeldLease {
             lease: Some(self.inside.lease.clone()),
             status: HeldStatus::Unknown.into(),
+            ..HeldLease::default()
         };
         self.hello.instance_id = random_id();
         let hello = Hello {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::WorkerError;
+use crate::isolation::{IsolationConfig, RESERVED_LABELS};
 
 /// How long running work may go on after a shutdown was asked for, where nothing else is said.
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
@@ -25,7 +26,7 @@ pub struct WorkerConfig {
     pub queues: Vec<String>,
     /// Kinds to take; empty: all.
     pub kinds: Vec<String>,
-    /// Labels that tasks can ask for.
+    /// Labels that tasks can ask for. Those that begin with [`RESERVED_LABELS`] are the worker's own to set.
     pub labels: BTreeMap<String, String>,
     /// Which of its own variables it gives to tasks as secrets: names, with `*`, `?` and `[...]`. Empty: none.
     pub secret_env: Vec<String>,
@@ -37,6 +38,8 @@ pub struct WorkerConfig {
     pub shim_program: PathBuf,
     /// How long running work may go on after a shutdown was asked for; [`DEFAULT_DRAIN`] suits most.
     pub drain: Duration,
+    /// What tasks may reach and use.
+    pub isolation: IsolationConfig,
 }
 
 impl WorkerConfig {
@@ -55,6 +58,18 @@ impl WorkerConfig {
             return Err(WorkerError::BadSlots {
                 slots: self.slots,
                 max: SLOTS_MAX,
+            });
+        }
+        let reserved = |label: &&String| label.starts_with(RESERVED_LABELS);
+        if let Some(label) = self.labels.keys().find(reserved) {
+            return Err(WorkerError::ReservedLabel {
+                label: label.clone(),
+            });
+        }
+        if self.isolation.min > self.isolation.max {
+            return Err(WorkerError::BadIsolation {
+                min: self.isolation.min.as_str(),
+                max: self.isolation.max.as_str(),
             });
         }
         Ok(())

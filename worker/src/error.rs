@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::isolation::{IsolationConfigError, RESERVED_LABELS};
+
 /// Why [`crate::run`] did not run, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -14,6 +16,17 @@ pub enum WorkerError {
     BadSecretGlob { glob: String },
     #[error("bad folder {path} for files that tasks may have: use an absolute path")]
     BadSecretDirectory { path: PathBuf },
+    #[error(
+        "bad label {label:?}: labels that begin with `{RESERVED_LABELS}` say what a worker can give, and it sets them itself"
+    )]
+    ReservedLabel { label: String },
+    #[error("--isolation-min {min} asks for more than --isolation-max {max} gives")]
+    BadIsolation {
+        min: &'static str,
+        max: &'static str,
+    },
+    #[error(transparent)]
+    Isolation(#[from] IsolationConfigError),
     #[error("bad endpoint {endpoint:?}: use an address such as http://127.0.0.1:8275 ({reason})")]
     BadEndpoint { endpoint: String, reason: String },
     #[error(

@@ -7,6 +7,7 @@
 //! - [`shim`] is the small program that runs beside each task: parent of the task's tree, owner of its pipes;
 //! - `agent_socket` is where the work itself speaks to the control plane, by way of `link`;
 //! - [`output`] is what the shim writes and the worker reads and sends on;
+//! - [`isolation`] is what a task may reach and use;
 //! - `workspace` is the directory of a run, `ledger` what survives the worker's own end;
 //! - `lease` holds the words that all of them share.
 //!
@@ -18,6 +19,7 @@ mod attempt;
 pub mod boot_time;
 mod config;
 mod error;
+pub mod isolation;
 mod lease;
 mod ledger;
 mod link;

@@ -202,7 +202,9 @@ async fn a_follower_of_the_ring_sees_right_bytes_or_honest_gaps() {
             ReadOutcome::Nothing => match next_event(&mut process).await.expect("an event") {
                 ProcessEvent::Output { stdout_total, .. } => known = stdout_total,
                 ProcessEvent::Ended(end) => known = end.stdout.total,
-                ProcessEvent::Started { .. } | ProcessEvent::Exited(_) => {}
+                ProcessEvent::Started { .. }
+                | ProcessEvent::InputTaken { .. }
+                | ProcessEvent::Exited(_) => {}
             },
         }
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{CancelOutcome, CancelScope};
 
 use crate::arguments::GlobalArguments;
-use crate::commands::steer::{Canceled, cancel_task, cancel_tasks};
+use crate::commands::steer::{Cancel, Canceled, cancel_task, cancel_tasks};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -47,6 +47,9 @@ pub struct CancelArguments {
     /// Kill at once
     #[arg(long, conflicts_with = "grace")]
     pub now: bool,
+    /// Begin with this signal in place of TERM: HUP, INT, QUIT, USR1, USR2
+    #[arg(long, value_name = "SIGNAL", conflicts_with_all = ["now", "all", "group"])]
+    pub signal: Option<String>,
     #[command(flatten)]
     pub output: OutputArguments,
 }
@@ -73,11 +76,16 @@ pub async fn execute(
     for task in &arguments.tasks {
         references.push(global.task(task)?);
     }
+    let how = Cancel {
+        grace,
+        signal: arguments.signal.clone().unwrap_or_default(),
+        scope,
+    };
     let connection = Connection::open(global).await?;
     let mut first_failure = None;
     let mut records = Vec::new();
     for reference in &references {
-        match cancel_task(&connection, reference, grace, scope).await {
+        match cancel_task(&connection, reference, how.clone()).await {
             Ok(canceled) => match arguments.output.output {
                 OutputFormat::Json | OutputFormat::Yaml => {
                     records.push(record(&canceled, arguments.output.full))

@@ -96,6 +96,9 @@ fn changes(arguments: &CloneArguments) -> Result<(TaskDefinition, Vec<String>), 
     }
     let paths = [
         ("spec.command.argv", !arguments.command.is_empty()),
+        // a script does not go with a program
+        ("spec.command.shell", !arguments.command.is_empty()),
+        ("spec.command.interpreter", !arguments.command.is_empty()),
         ("spec.command.env", !arguments.environment.is_empty()),
         ("spec.command.cwd", arguments.cwd.is_some()),
         ("secrets", !arguments.secrets.is_empty()),

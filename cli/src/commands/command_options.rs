@@ -4,9 +4,10 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use taskyard_proto::v1::{
-    CommandSpec, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec,
+    CommandSpec, Isolation, IsolationLevel, NetworkAccess, RetryPolicy, TaskCollect,
+    TaskDefinition, TaskInput, TaskSpec,
 };
 
 use crate::arguments::parse_filled;
@@ -40,6 +41,19 @@ pub struct CommandOptions {
     /// Store these in the session's folder TO afterwards: 'out/**:/results'
     #[arg(long = "collect", value_name = "GLOB:TO")]
     pub collect: Vec<String>,
+    /// none, or restricted: its own files, no privileges
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub isolation: Option<IsolationName>,
+    /// Restricted, and without TCP, UDP or any other network
+    #[arg(long)]
+    pub no_network: bool,
+}
+
+/// The levels of isolation, as the command line names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IsolationName {
+    None,
+    Restricted,
 }
 
 impl CommandOptions {
@@ -65,6 +79,8 @@ impl CommandOptions {
             && self.retry.is_none()
             && self.files.is_empty()
             && self.collect.is_empty()
+            && self.isolation.is_none()
+            && !self.no_network
     }
 
     /// The task that runs `argv`.
@@ -73,6 +89,7 @@ impl CommandOptions {
         for text in &self.environment {
             variables.push(variable(text)?);
         }
+        let isolation = isolation(self.isolation, self.no_network)?;
         let command = CommandSpec {
             argv,
             env: variables.into_iter().flatten().collect(),
@@ -89,6 +106,7 @@ impl CommandOptions {
                     .iter()
                     .map(|text| collect(text))
                     .collect::<Result<_, _>>()?,
+                isolation,
                 ..TaskSpec::default()
             }),
             timeout: self.timeout.map(to_wire),
@@ -100,6 +118,31 @@ impl CommandOptions {
             ..TaskDefinition::default()
         })
     }
+}
+
+/// What nobody speaks of is left to the server: from inside a task its children are as restricted as itself.
+fn isolation(level: Option<IsolationName>, no_network: bool) -> Result<Option<Isolation>, Failure> {
+    let level = match (level, no_network) {
+        (None, false) => return Ok(None),
+        (Some(IsolationName::None), true) => {
+            return Err(Failure::Usage(
+                "--no-network needs --isolation restricted, which it stands for by itself"
+                    .to_owned(),
+            ));
+        }
+        (Some(IsolationName::None), false) => IsolationLevel::None,
+        (Some(IsolationName::Restricted), _) | (None, true) => IsolationLevel::Restricted,
+    };
+    let network = if no_network {
+        NetworkAccess::None
+    } else {
+        NetworkAccess::Unspecified
+    };
+    Ok(Some(Isolation {
+        level: level.into(),
+        network: network.into(),
+        ..Isolation::default()
+    }))
 }
 
 /// `PATH`, or `PATH:TO`.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use taskyard_proto::v1::{CancelScope, SecretSource};
+use taskyard_proto::v1::SecretSource;
 
 use crate::arguments::GlobalArguments;
 use crate::commands::get::read_task;
 use crate::commands::retry::{print_repeated, retry_task};
-use crate::commands::steer::cancel_task;
+use crate::commands::steer::{Cancel, cancel_task};
 use crate::commands::wait::{Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
@@ -79,7 +79,7 @@ pub async fn execute(
         )));
     }
     let reference = TaskReference::new(&task.id, None);
-    let told = cancel_task(&connection, &reference, arguments.grace, CancelScope::Task).await?;
+    let told = cancel_task(&connection, &reference, Cancel::of_task(arguments.grace)).await?;
     let wait = Wait {
         timeout: Some(arguments.timeout),
         ..Wait::for_end(vec![told.task.id])

@@ -6,6 +6,7 @@ use taskyard_proto::v1::{SessionTask, TaskDefinition};
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
+use crate::commands::start_options::StartOptions;
 use crate::commands::task_options::TaskOptions;
 use crate::connection::Connection;
 use crate::console;
@@ -52,6 +53,11 @@ pub struct RunArguments {
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: CommandOptions,
+    /// Standard input here is the command's
+    #[arg(short, long, conflicts_with = "detach")]
+    pub interactive: bool,
+    #[command(flatten)]
+    pub start: StartOptions,
     #[command(flatten)]
     pub task: TaskOptions,
     /// Task of the session below which it belongs
@@ -88,6 +94,14 @@ pub async fn execute(
     let mut definition = options.definition(arguments.command)?;
     arguments.task.apply(&mut definition).await?;
     definition.parent_task_id = arguments.parent.unwrap_or_default();
+    if let Some(command) = definition
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.command.as_mut())
+    {
+        arguments.start.apply(command);
+        command.stdin_live = arguments.interactive;
+    }
     let session_id = global.session_or_default();
     if arguments.dev {
         return run_with_own_server(arguments.service, global, session_id, definition).await;

@@ -25,13 +25,38 @@ pub struct Canceled {
     pub descendants: i32,
 }
 
-/// Asks for a cancel; without `grace` the task's own counts, with zero it is killed at once. Safe to repeat.
+/// How a task is to be cancelled.
+#[derive(Debug, Clone)]
+pub struct Cancel {
+    /// Absent: the task's own; zero: it is killed at once.
+    pub grace: Option<Duration>,
+    /// Signal to begin with; empty: TERM.
+    pub signal: String,
+    pub scope: CancelScope,
+}
+
+impl Cancel {
+    /// One task, by TERM.
+    pub fn of_task(grace: Option<Duration>) -> Cancel {
+        Cancel {
+            grace,
+            signal: String::new(),
+            scope: CancelScope::Task,
+        }
+    }
+}
+
+/// Asks for a cancel. Safe to repeat.
 pub async fn cancel_task(
     connection: &Connection,
     task: &TaskReference,
-    grace: Option<Duration>,
-    scope: CancelScope,
+    how: Cancel,
 ) -> Result<Canceled, Failure> {
+    let Cancel {
+        grace,
+        signal,
+        scope,
+    } = how;
     let limit = match scope {
         CancelScope::Tree => WALK_LIMIT,
         CancelScope::Task | CancelScope::Unspecified => CALL_LIMIT,
@@ -45,6 +70,7 @@ pub async fn cancel_task(
                 task: task.task.clone(),
                 grace: grace.map(to_wire),
                 scope: scope.into(),
+                signal: signal.clone(),
             };
             async move { tasks.cancel_task(request).await }
         })

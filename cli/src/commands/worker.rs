@@ -5,21 +5,28 @@ use std::time::Duration;
 
 use clap::Args;
 use taskyard_worker::WorkerConfig;
+use taskyard_worker::isolation::{CgroupChoice, IsolationConfig, IsolationLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{GlobalArguments, parse_pair};
+use crate::commands::command_options::IsolationName;
 use crate::connection::parse_endpoint;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
+use crate::quantity::parse_drain_grace;
 
 /// A stop that takes longer is explained.
 pub const SHORT_STOP: Duration = Duration::from_secs(1);
-/// What a worker does whose stop takes longer.
-pub const STILL_RUNNING: &str =
-    "what still runs has 10 s to end, then it gets TERM, and after at most 5 s more KILL";
+/// What a worker does whose stop takes longer, where running tasks have `drain` to end.
+pub fn still_running(drain: Duration) -> String {
+    format!(
+        "what still runs has {} s to end, then it gets TERM, and after at most 5 s more KILL",
+        drain.as_secs_f64()
+    )
+}
 
 /// Run tasks that the control plane at --endpoint leases to this machine
 #[derive(Debug, Args)]
@@ -46,11 +53,59 @@ pub struct WorkerArguments {
     /// Labels that tasks can ask for
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
+    /// On SIGTERM, how long running tasks may go on, up to 1d [default: 10s]
+    #[arg(long, value_name = "D", value_parser = parse_drain_grace)]
+    pub drain_grace: Option<Duration>,
     #[command(flatten)]
     pub secrets: WorkerSecretArguments,
     /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub isolation: IsolationArguments,
+}
+
+/// What the worker's tasks may reach.
+#[derive(Debug, Args)]
+pub struct IsolationArguments {
+    /// Raise tasks that ask for less isolation: none or restricted [default: none]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub isolation_min: Option<IsolationName>,
+    /// Give no more isolation than this [default: what the machine can]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
+    pub isolation_max: Option<IsolationName>,
+    /// Where the paths lie that restricted tasks may name [default: anywhere; with a minimum, nowhere]
+    #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
+    pub isolation_paths: Option<Vec<PathBuf>>,
+    /// Give each run a cgroup below DIR, or below the worker's own: auto [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+}
+
+impl IsolationArguments {
+    fn config(self) -> IsolationConfig {
+        let usual = IsolationConfig::default();
+        IsolationConfig {
+            min: self.isolation_min.map_or(usual.min, level),
+            max: self.isolation_max.map_or(usual.max, level),
+            nameable: self.isolation_paths,
+            private: usual.private,
+            cgroup: self.cgroup.map(|directory| {
+                if directory.as_os_str() == "auto" {
+                    CgroupChoice::Auto
+                } else {
+                    CgroupChoice::Below(directory)
+                }
+            }),
+        }
+    }
+}
+
+fn level(name: IsolationName) -> IsolationLevel {
+    match name {
+        IsolationName::None => IsolationLevel::None,
+        IsolationName::Restricted => IsolationLevel::Restricted,
+    }
 }
 
 /// What a worker gives to tasks of its own.
@@ -75,6 +130,9 @@ pub async fn execute(
     let data_dir = arguments
         .data_dir
         .unwrap_or_else(|| taskyard_postgres::default_data_dir().join(format!("worker-{name}")));
+    let drain = arguments
+        .drain_grace
+        .unwrap_or(taskyard_worker::DEFAULT_DRAIN);
     let config = WorkerConfig {
         endpoint: global.endpoint.trim_end_matches('/').to_owned(),
         name: name.clone(),
@@ -86,7 +144,8 @@ pub async fn execute(
         secret_dirs: arguments.secrets.secret_dirs,
         data_dir,
         shim_program: shim_program(),
-        drain: taskyard_worker::DEFAULT_DRAIN,
+        drain,
+        isolation: arguments.isolation.config(),
     };
     let mut interrupts = Interrupts::listen(true)?;
     let endpoint = config.endpoint.clone();
@@ -108,7 +167,8 @@ pub async fn execute(
             }
             () = &mut long_stop, if !is_told => {
                 is_told = true;
-                console::note(&format!("{STILL_RUNNING}; Ctrl-C again stops at once"));
+                let still_running = still_running(drain);
+                console::note(&format!("{still_running}; Ctrl-C again stops at once"));
             }
             () = interrupts.next() => {
                 if shutdown.is_cancelled() {

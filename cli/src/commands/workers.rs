@@ -16,6 +16,8 @@ use crate::view::task_record::{pairs, time};
 use crate::view::words;
 
 const PAGE_SIZE: i32 = 500;
+/// How the labels begin by which a worker says what it can give.
+const ABILITIES: &str = "taskyard.dev/";
 /// Pages at most: a bound on what is held at once.
 const LONGEST_LIST: usize = 100_000;
 
@@ -90,7 +92,7 @@ fn table(workers: &[Worker], is_wide: bool) -> String {
         "worker", "status", "busy", "queues", "kinds", "heard", "attached",
     ];
     if is_wide {
-        headers.extend(["executors", "labels", "version", "boot"]);
+        headers.extend(["executors", "isolation", "labels", "version", "boot"]);
     }
     let mut table = TextTable::new(&headers);
     for worker in workers {
@@ -107,10 +109,12 @@ fn table(workers: &[Worker], is_wide: bool) -> String {
             let labels: Vec<String> = worker
                 .labels
                 .iter()
+                .filter(|(key, _)| !key.starts_with(ABILITIES))
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect();
             cells.extend([
                 or_else(&worker.executors, "command"),
+                isolation(worker),
                 or_else(&labels, "-"),
                 worker.version.clone(),
                 worker.worker_session_id.clone(),
@@ -119,6 +123,23 @@ fn table(workers: &[Worker], is_wide: bool) -> String {
         table.add(cells, Some(1));
     }
     table.text()
+}
+
+/// What of isolation and limits it can give: `restricted, landlock-abi=7, limit-cpu`.
+fn isolation(worker: &Worker) -> String {
+    let mut parts = Vec::new();
+    for (key, value) in &worker.labels {
+        match key.strip_prefix(ABILITIES) {
+            Some("isolation") => parts.insert(0, value.clone()),
+            Some(limit) if value == "cgroup" => parts.push(limit.to_owned()),
+            Some(other) => parts.push(format!("{other}={value}")),
+            None => {}
+        }
+    }
+    if !worker.labels.contains_key(&format!("{ABILITIES}isolation")) {
+        parts.insert(0, "none".to_owned());
+    }
+    parts.join(",")
 }
 
 fn or_else(words: &[String], otherwise: &str) -> String {

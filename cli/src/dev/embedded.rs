@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use taskyard_server::{Server, ServerConfig, TreeLimits};
 use taskyard_worker::WorkerConfig;
+use taskyard_worker::isolation::IsolationConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -264,6 +265,11 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         data_dir: plan.data_dir().join("worker"),
         shim_program,
         drain: taskyard_worker::DEFAULT_DRAIN,
+        isolation: IsolationConfig {
+            // the database and the files of all sessions lie there, too
+            private: vec![plan.data_dir()],
+            ..IsolationConfig::default()
+        },
     };
     let worker_shutdown = CancellationToken::new();
     let working = taskyard_worker::run(worker_config, worker_shutdown.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use taskyard_proto::v1::ListWorkersRequest;
 
-use crate::commands::worker::{SHORT_STOP, STILL_RUNNING, WorkerSecretArguments};
+use crate::commands::worker::{SHORT_STOP, WorkerSecretArguments, still_running};
 use crate::connection::Connection;
 use crate::console;
 use crate::dev::embedded::{Embedded, EmbeddedPlan};
@@ -100,9 +100,10 @@ async fn stop(embedded: Embedded, interrupts: &mut Interrupts) -> Result<(), Fai
 /// After a second: what a stop that takes longer waits for.
 async fn stopping_notice(endpoint: &str) -> String {
     tokio::time::sleep(SHORT_STOP).await;
+    let still_running = still_running(taskyard_worker::DEFAULT_DRAIN);
     let what = match tokio::time::timeout(SHORT_STOP, n_held(endpoint)).await {
-        Ok(Some(1)) => format!("waiting for 1 task: {STILL_RUNNING}"),
-        Ok(Some(n)) if n > 1 => format!("waiting for {n} tasks: {STILL_RUNNING}"),
+        Ok(Some(1)) => format!("waiting for 1 task: {still_running}"),
+        Ok(Some(n)) if n > 1 => format!("waiting for {n} tasks: {still_running}"),
         // The server may be stopping already.
         Ok(Some(_) | None) | Err(_) => "still stopping".to_owned(),
     };

@@ -108,6 +108,12 @@ impl SessionTaskService for Scripted {
     async fn read_output(&self, _request: Request<ReadOutputRequest>) -> Reply<ReadOutputResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn write_input(&self, _request: Request<WriteInputRequest>) -> Reply<WriteInputResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+    async fn signal_task(&self, _request: Request<SignalTaskRequest>) -> Reply<SignalTaskResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
     async fn post_message(
         &self,
         _request: Request<PostMessageRequest>,

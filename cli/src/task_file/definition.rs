@@ -2,15 +2,16 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, GroupWake, OutputLimits, ResultSource, RetryPolicy, TaskCollect, TaskDefinition,
-    TaskInput, TaskSpec, WakePolicy,
+    CommandSpec, GroupWake, IsolationLevel, NetworkAccess, OutputLimits, ResourceLimits,
+    ResultSource, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec, WakePolicy,
 };
 
 use crate::failure::Failure;
 use crate::quantity::to_wire;
 use crate::secret_source;
 use crate::task_file::model::{
-    Collect, Command, GroupWakeName, Input, ResultSourceName, Retry, TaskFile, WakePolicyName,
+    Collect, Command, GroupWakeName, Input, Isolation, IsolationName, NetworkName,
+    ResultSourceName, Retry, TaskFile, WakePolicyName,
 };
 use crate::task_file::scalar::{Moment, Span};
 use crate::task_file::schedule::schedule;
@@ -33,6 +34,7 @@ pub fn definition(file: TaskFile) -> Result<TaskDefinition, Failure> {
             max_bytes_per_stream: i64::try_from(size.0).unwrap_or(i64::MAX),
         }),
         worker_labels: file.worker_labels,
+        isolation: file.isolation.map(isolation),
         result_schema_json: json(file.result_schema.as_ref()),
         message_schema_json: json(file.message_schema.as_ref()),
         files: file.files.into_iter().map(input).collect(),
@@ -73,6 +75,18 @@ pub fn definition(file: TaskFile) -> Result<TaskDefinition, Failure> {
 fn command(command: Command) -> CommandSpec {
     CommandSpec {
         argv: command.argv,
+        shell: command.shell,
+        interpreter: command.interpreter,
+        stdin_file: command.stdin_file,
+        stdin_live: command.stdin_live,
+        env_files: command.env_files,
+        nice: command.nice,
+        rlimits: (command.rlimits.into_iter())
+            .map(|(name, limit)| (name, limit.to_wire()))
+            .collect(),
+        user: command.user,
+        group: command.group,
+        start_jitter: span(command.start_jitter),
         env: command.env,
         inherit_env: command.inherit_env,
         cwd: command.cwd,
@@ -80,6 +94,33 @@ fn command(command: Command) -> CommandSpec {
         umask: command.umask.map(|umask| umask.0),
         success_exit_codes: command.success_exit_codes,
         grace: span(command.grace),
+        survive_worker_restart: command.survive_worker_restart,
+    }
+}
+
+fn isolation(isolation: Isolation) -> taskyard_proto::v1::Isolation {
+    taskyard_proto::v1::Isolation {
+        level: match isolation.level {
+            None => IsolationLevel::Unspecified,
+            Some(IsolationName::None) => IsolationLevel::None,
+            Some(IsolationName::Restricted) => IsolationLevel::Restricted,
+        }
+        .into(),
+        network: match isolation.network {
+            None => NetworkAccess::Unspecified,
+            Some(NetworkName::Allowed) => NetworkAccess::Allowed,
+            Some(NetworkName::None) => NetworkAccess::None,
+        }
+        .into(),
+        writable_paths: isolation.writable,
+        readable_paths: isolation.readable,
+        limits: isolation.limits.map(|limits| ResourceLimits {
+            memory_bytes: limits
+                .memory
+                .map(|size| i64::try_from(size.0).unwrap_or(i64::MAX)),
+            cpu_millis: limits.cpu_millis,
+            processes: limits.processes,
+        }),
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::secret_source::FileSecret;
+use crate::task_file::rlimit::Rlimit;
 use crate::task_file::scalar::{Moment, Size, Span, Umask};
 use crate::task_file::schedule::Schedule;
 
@@ -33,6 +34,7 @@ pub struct TaskFile {
     /// By the variable under which the work finds it.
     pub secrets: BTreeMap<String, FileSecret>,
     pub worker_labels: BTreeMap<String, String>,
+    pub isolation: Option<Isolation>,
     pub files: Vec<Input>,
     pub collect: Vec<Collect>,
     /// Task of the session below which this one belongs: an id, t12 or a name.
@@ -56,11 +58,54 @@ pub struct TaskFile {
     pub schedule: Option<Schedule>,
 }
 
+/// What the process may reach and use.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Isolation {
+    pub level: Option<IsolationName>,
+    pub network: Option<NetworkName>,
+    pub writable: Vec<String>,
+    pub readable: Vec<String>,
+    pub limits: Option<Limits>,
+}
+
+/// What all processes of a run may use together.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub memory: Option<Size>,
+    pub cpu_millis: Option<i32>,
+    pub processes: Option<i32>,
+}
+
+/// A level of isolation.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IsolationName {
+    None,
+    Restricted,
+}
+
+/// Whether the process may use the network.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkName {
+    Allowed,
+    None,
+}
+
 /// A process to run.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
+    #[serde(default)]
     pub argv: Vec<String>,
+    /// A script, in place of `argv`.
+    #[serde(default)]
+    pub shell: String,
+    /// What runs the script.
+    #[serde(default)]
+    pub interpreter: Vec<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     #[serde(default)]
@@ -68,10 +113,28 @@ pub struct Command {
     #[serde(default)]
     pub cwd: String,
     pub stdin: Option<String>,
+    /// File of the session.
+    #[serde(default)]
+    pub stdin_file: String,
+    #[serde(default)]
+    pub stdin_live: bool,
+    /// Files of the session.
+    #[serde(default)]
+    pub env_files: Vec<String>,
     pub umask: Option<Umask>,
+    pub nice: Option<i32>,
+    #[serde(default)]
+    pub rlimits: BTreeMap<String, Rlimit>,
+    #[serde(default)]
+    pub user: String,
+    #[serde(default)]
+    pub group: String,
+    pub start_jitter: Option<Span>,
     #[serde(default)]
     pub success_exit_codes: Vec<i32>,
     pub grace: Option<Span>,
+    #[serde(default)]
+    pub survive_worker_restart: bool,
 }
 
 /// A file or folder of the session that the work finds in its working directory.

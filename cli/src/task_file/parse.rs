@@ -165,8 +165,10 @@ fn check(file: &TaskFile) -> Result<(), String> {
             "command: does not go with executor `{}`; give `payload` instead",
             file.executor
         )),
-        Some(command) if command.argv.first().is_none_or(String::is_empty) => {
-            Err("command.argv: needs at least a program".to_owned())
+        Some(command)
+            if command.shell.is_empty() && command.argv.first().is_none_or(String::is_empty) =>
+        {
+            Err("command.argv: needs at least a program; or give a script as `shell`".to_owned())
         }
         Some(_) | None => Ok(()),
     }
@@ -190,7 +192,12 @@ command:
   inherit_env: [HTTP_PROXY]
   cwd: src
   stdin: "y\n"
+  env_files: [/env/base]
   umask: "022"
+  nice: 5
+  rlimits: {nofile: 256, core: {soft: 0, hard: unlimited}, as: 2GiB}
+  user: nobody
+  start_jitter: 30s
   success_exit_codes: [0, 3]
   grace: 1.5s
 input: {count: 3}
@@ -223,6 +230,17 @@ wake_policy: on_terminal
         assert_eq!(command.argv, ["sh", "-c", "make -j2"]);
         assert_eq!(command.umask, Some(0o022));
         assert_eq!(command.stdin.as_deref(), Some("y\n".as_bytes()));
+        assert_eq!(command.nice, Some(5));
+        let limits = |name: &str| {
+            command
+                .rlimits
+                .get(name)
+                .map(|limit| (limit.soft, limit.hard))
+        };
+        assert_eq!(limits("nofile"), Some((Some(256), Some(256))));
+        assert_eq!(limits("core"), Some((Some(0), Some(u64::MAX))));
+        assert_eq!(limits("as"), Some((Some(2 << 30), Some(2 << 30))));
+        assert_eq!(command.start_jitter, Some(to_wire(Duration::from_secs(30))));
         assert_eq!(command.grace, Some(to_wire(Duration::from_millis(1_500))));
         assert_eq!(spec.input_json, r#"{"count":3}"#);
         assert_eq!(

@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use taskyard_proto::v1::{Exit, Monitor, SessionTask, StepStatus};
+use taskyard_proto::v1::{CommandSpec, Exit, Monitor, SessionTask, StepStatus};
 
 use crate::console::clean;
 use crate::quantity::{exact_duration, from_wire, short_duration, short_size};
+use crate::task_file::rlimit::rlimit;
 use crate::unstarted;
 use crate::view::monitor::{next_text, schedule_text};
-use crate::view::task_table::{command_line, progress, took};
+use crate::view::task_table::{invocation, progress, took};
 use crate::view::{moment, words};
 
 /// Lines of `Label  value`; what is empty has no line. Of a live monitor also when it fires.
@@ -103,6 +104,9 @@ pub fn task_detail(task: &SessionTask, monitor: Option<&Monitor>) -> String {
             &format!("{} ms of CPU, {memory} of memory", usage.cpu_ms),
         );
         lines.add("Reported", &usage.reported_json);
+    }
+    if task.isolation != "none" {
+        lines.add("Isolation", &task.isolation);
     }
     lines.add("Result", &task.result_path);
     lines.add_time("Not before", task.not_before.as_ref());
@@ -243,13 +247,41 @@ fn add_command(lines: &mut Lines, task: &SessionTask) {
         return;
     };
     if let Some(command) = &spec.command {
-        lines.add("Command", &command_line(&command.argv));
+        lines.add("Command", &invocation(command));
         lines.add("Directory", &command.cwd);
         let variables: Vec<&str> = command.env.keys().map(String::as_str).collect();
         lines.add("Environment", &variables.join(", "));
+        lines.add("Variables", &command.env_files.join(", "));
+        lines.add("Input", &input_source(command));
+        lines.add("User", &user(command));
+        lines.add(
+            "Nice",
+            &command
+                .nice
+                .map_or_else(String::new, |nice| nice.to_string()),
+        );
+        let limits: Vec<String> = (command.rlimits.iter())
+            .map(|(name, limit)| format!("{name}={}", rlimit(limit)))
+            .collect();
+        lines.add("Limits", &limits.join(", "));
         lines.add("Grace", &span(command.grace.as_ref()));
     }
     lines.add("Payload", &spec.payload_json);
+}
+
+fn input_source(command: &CommandSpec) -> String {
+    if command.stdin_live {
+        "live; see `taskyard input`".to_owned()
+    } else {
+        command.stdin_file.clone()
+    }
+}
+
+fn user(command: &CommandSpec) -> String {
+    match (command.user.as_str(), command.group.as_str()) {
+        (user, "") => user.to_owned(),
+        (user, group) => format!("{user}:{group}"),
+    }
 }
 
 fn labels(task: &SessionTask) -> String {

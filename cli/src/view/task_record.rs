@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use taskyard_proto::v1::{
-    Artifact, CommandSpec, Exit, InputRequest, Links, Progress, RetryPolicy, SecretReference,
-    SessionTask, TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
+    Artifact, CommandSpec, Exit, InputRequest, Isolation, Links, Progress, RetryPolicy,
+    SecretReference, SessionTask, TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
 };
 
 use crate::quantity::{exact_duration, from_wire};
@@ -13,7 +13,7 @@ use crate::view::record::{Record, embedded_json};
 use crate::view::{moment, words};
 
 /// What the brief form leaves out even where it says something.
-const NOT_IN_BRIEF: [&str; 14] = [
+const NOT_IN_BRIEF: [&str; 15] = [
     "namespace",
     "spec",
     "key",
@@ -28,6 +28,7 @@ const NOT_IN_BRIEF: [&str; 14] = [
     "generation",
     "start_deadline",
     "retry",
+    "isolation",
 ];
 
 /// Full: every field of the record. Brief: without the spec, the settings and whatever is empty.
@@ -85,6 +86,7 @@ pub fn task_record(task: &SessionTask, is_full: bool) -> Record {
             "secrets",
             task.secrets.iter().map(secret).collect::<Vec<_>>(),
         )
+        .with_text("isolation", &task.isolation)
         .with("spec", task.spec.as_ref().map(spec));
     if is_full {
         record
@@ -201,11 +203,27 @@ fn spec(spec: &TaskSpec) -> Record {
         .with("result_source", words::result_source(spec.result_source()))
         .with("output_limit", limit)
         .with("worker_labels", pairs(&spec.worker_labels))
+        .with("isolation", spec.isolation.as_ref().map(isolation))
         .with("files", spec.files.iter().map(input).collect::<Vec<_>>())
         .with(
             "collect",
             spec.collect.iter().map(collect).collect::<Vec<_>>(),
         )
+}
+
+fn isolation(isolation: &Isolation) -> Record {
+    let limits = isolation.limits.as_ref().map(|limits| {
+        Record::new()
+            .with("memory", limits.memory_bytes)
+            .with("cpu_millis", limits.cpu_millis)
+            .with("processes", limits.processes)
+    });
+    Record::new()
+        .with("level", words::isolation_level(isolation.level()))
+        .with("network", words::network_access(isolation.network()))
+        .with("writable", isolation.writable_paths.clone())
+        .with("readable", isolation.readable_paths.clone())
+        .with("limits", limits)
 }
 
 fn input(input: &TaskInput) -> Record {
@@ -225,6 +243,16 @@ fn command(command: &CommandSpec) -> Record {
     let stdin = command.stdin.as_deref().map(String::from_utf8_lossy);
     Record::new()
         .with("argv", command.argv.clone())
+        .with_text("shell", &command.shell)
+        .with("interpreter", command.interpreter.clone())
+        .with("env_files", command.env_files.clone())
+        .with_text("stdin_file", &command.stdin_file)
+        .with("stdin_live", command.stdin_live)
+        .with("nice", command.nice)
+        .with("rlimits", rlimits(command))
+        .with_text("user", &command.user)
+        .with_text("group", &command.group)
+        .with("start_jitter", duration(command.start_jitter.as_ref()))
         .with("env", pairs(&command.env))
         .with("inherit_env", command.inherit_env.clone())
         .with_text("cwd", &command.cwd)
@@ -232,6 +260,27 @@ fn command(command: &CommandSpec) -> Record {
         .with("umask", command.umask.map(|umask| format!("{umask:04o}")))
         .with("success_exit_codes", command.success_exit_codes.clone())
         .with("grace", duration(command.grace.as_ref()))
+        .with("survive_worker_restart", command.survive_worker_restart)
+}
+
+fn rlimits(command: &CommandSpec) -> Value {
+    let limits = command.rlimits.iter();
+    let limits = limits.map(|(name, limit)| {
+        let limit = Map::from_iter([
+            ("soft".to_owned(), limit_value(limit.soft)),
+            ("hard".to_owned(), limit_value(limit.hard)),
+        ]);
+        (name.clone(), Value::Object(limit))
+    });
+    Value::Object(limits.collect())
+}
+
+fn limit_value(limit: Option<u64>) -> Value {
+    match limit {
+        None => Value::Null,
+        Some(u64::MAX) => Value::from("unlimited"),
+        Some(limit) => Value::from(limit),
+    }
 }
 
 fn duration(duration: Option<&prost_types::Duration>) -> Value {
@@ -281,7 +330,7 @@ mod tests {
                      cancel_requested_at summary result_path artifacts error attempt worker_id heartbeat_at links \
                      wake_policy created_at started_at finished_at updated_at namespace ordinal name key \
                      parent_task_id root_task_id group labels tags queue executor priority concurrency_key not_before \
-                     start_deadline timeout retry hold run exit usage generation group_wake secrets";
+                     start_deadline timeout retry hold run exit usage generation group_wake secrets isolation";
         for name in names.split_whitespace() {
             assert!(full.get(name).is_some(), "{name} is missing");
         }

@@ -1,6 +1,6 @@
 //! Tasks as a table.
 
-use taskyard_proto::v1::{SessionTask, TaskState};
+use taskyard_proto::v1::{CommandSpec, SessionTask, TaskState};
 
 use crate::view::output_format::OutputFormat;
 use crate::view::table::TextTable;
@@ -62,9 +62,23 @@ pub fn title(task: &SessionTask) -> String {
         return task.name.clone();
     }
     match task.spec.as_ref().and_then(|spec| spec.command.as_ref()) {
-        Some(command) => command_line(&command.argv),
+        Some(command) => invocation(command),
         None => String::new(),
     }
+}
+
+/// What a command runs, as one would type it.
+pub fn invocation(command: &CommandSpec) -> String {
+    if command.shell.is_empty() {
+        return command_line(&command.argv);
+    }
+    let default = ["/bin/sh".to_owned(), "-c".to_owned()];
+    let interpreter: &[String] = if command.interpreter.is_empty() {
+        &default
+    } else {
+        &command.interpreter
+    };
+    command_line(&[interpreter, std::slice::from_ref(&command.shell)].concat())
 }
 
 /// The arguments as one would type them.

@@ -1,9 +1,9 @@
 //! The words for the wire's enums, as design and JSON spell them.
 
 use taskyard_proto::v1::{
-    CancelOutcome, FileType, GrepStop, GroupWake, MessageDirection, MonitorOverlap, MonitorWake,
-    OutputStream, ResultSource, SecretSource, SessionEventType, StepStatus, TaskState, WakePolicy,
-    WakeReason, WorkerStatus,
+    CancelOutcome, FileType, GrepStop, GroupWake, IsolationLevel, MessageDirection, MonitorOverlap,
+    MonitorWake, NetworkAccess, OutputStream, ResultSource, SecretSource, SessionEventType,
+    StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -103,6 +103,20 @@ pub fn result_source(source: ResultSource) -> &'static str {
     match source {
         ResultSource::Unspecified | ResultSource::File => "file",
         ResultSource::Stdout => "stdout",
+    }
+}
+
+pub fn isolation_level(level: IsolationLevel) -> &'static str {
+    match level {
+        IsolationLevel::Unspecified | IsolationLevel::None => "none",
+        IsolationLevel::Restricted => "restricted",
+    }
+}
+
+pub fn network_access(network: NetworkAccess) -> &'static str {
+    match network {
+        NetworkAccess::Unspecified | NetworkAccess::Allowed => "allowed",
+        NetworkAccess::None => "none",
     }
 }
 

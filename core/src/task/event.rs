@@ -1,6 +1,6 @@
 //! Everything that can happen to a task after its creation, but for the offer, which is the claim's own write.
 
-use super::{Question, RunFacts};
+use super::{Lease, Question, RunFacts};
 use crate::id::{Epoch, LeaseId, QuestionId};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub enum Event {
     Cancel {
         /// See above.
         grace: Option<Duration>,
+        /// Number of the signal in place of TERM.
+        signal: Option<i16>,
     },
     /// Somebody changes summary, detail, artifacts or links.
     Enrich,
@@ -50,6 +52,15 @@ pub enum Event {
         lease_id: LeaseId,
         /// What is known of the work.
         loss: Loss,
+    },
+    /// A newer boot of the worker has taken over the process that the boot before left running.
+    Reattach {
+        /// Epoch of the lease under which the process ran.
+        epoch: Epoch,
+        /// Id of that lease.
+        lease_id: LeaseId,
+        /// The lease under which it goes on, nothing reported under it yet.
+        next: Lease,
     },
     /// The time for which the gate was closed may be over.
     Due,

@@ -4,7 +4,8 @@ pub mod event;
 pub mod outcome;
 pub mod retry;
 pub mod spawn;
-pub mod state;
+pub mod start_jitter;
+mod state;
 mod step;
 pub mod summary;
 pub mod transition;
@@ -14,6 +15,7 @@ pub use event::{Event, Fence, Loss};
 pub use outcome::{ErrorKind, Failure, ReportedError, ResultCheck, RunFacts, StopCause, Verdict};
 pub use retry::RetryPolicy;
 pub use spawn::{NoSpawn, Place, TreeLimits, may_spawn};
+pub use start_jitter::jittered;
 pub use state::{Cancel, Gate, Lease, Policy, Question, SettledLease, State, Task, TerminalState};
 pub use transition::{AttemptEnd, Effect, Order, Rejected, Transition, apply};
 pub use wake::{

@@ -65,6 +65,10 @@ pub enum ErrorKind {
     Timeout,
     /// The process could not be started.
     StartFailed,
+    /// The worker cannot give the isolation that the task asks for.
+    IsolationUnavailable,
+    /// The run failed, and the kernel killed a process of it for want of memory.
+    OomKilled,
     /// The structured result is no valid JSON.
     BadOutput,
     /// The worker could not do its part.
@@ -101,17 +105,21 @@ pub enum Verdict {
     Canceled,
     /// It failed.
     Failed(Failure),
+    /// The shutdown of its worker cut it short.
+    CutShort,
     /// What became of it is not known.
     Lost,
 }
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Exit,
         Self::Signal,
         Self::Timeout,
         Self::StartFailed,
+        Self::IsolationUnavailable,
+        Self::OomKilled,
         Self::BadOutput,
         Self::WorkerError,
         Self::Orphaned,
@@ -130,6 +138,8 @@ impl ErrorKind {
             Self::Signal => "signal",
             Self::Timeout => "timeout",
             Self::StartFailed => "start_failed",
+            Self::IsolationUnavailable => "isolation_unavailable",
+            Self::OomKilled => "oom_killed",
             Self::BadOutput => "bad_output",
             Self::WorkerError => "worker_error",
             Self::Orphaned => "orphaned",
@@ -162,6 +172,12 @@ impl ErrorKind {
             Self::Timeout => "give the task a longer timeout, or make the work shorter",
             Self::StartFailed => {
                 "nothing was run: check the program and its permissions, the working directory, and the input files"
+            }
+            Self::IsolationUnavailable => {
+                "`taskyard workers -o wide` shows what each worker can give: ask for less, or start one that can"
+            }
+            Self::OomKilled => {
+                "give the task more memory in `isolation.limits`, or make the work smaller"
             }
             Self::BadOutput => "write one valid JSON value to the file $TASKYARD_RESULT",
             Self::WorkerError => "read the worker's log; running the task again may help",
@@ -236,9 +252,10 @@ impl State {
 pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
     match facts.stop_cause {
         Some(StopCause::Canceled) if task.cancel.is_some() => return Verdict::Canceled,
-        Some(StopCause::Canceled | StopCause::WorkerShutdown) => {
+        Some(StopCause::Canceled) => {
             return Verdict::Failed(Failure::retryable(ErrorKind::WorkerError));
         }
+        Some(StopCause::WorkerShutdown) => return Verdict::CutShort,
         Some(StopCause::TimedOut) => {
             return Verdict::Failed(Failure::retryable(ErrorKind::Timeout));
         }
@@ -248,6 +265,10 @@ pub fn judge(task: &Task, facts: &RunFacts) -> Verdict {
     let exited_well = facts
         .exit_code
         .is_some_and(|code| task.policy.success_exit_codes.contains(&code));
+    let failed_itself = facts.signal.is_some() || (facts.exit_code.is_some() && !exited_well);
+    if facts.oom_killed && failed_itself {
+        return Verdict::Failed(Failure::retryable(ErrorKind::OomKilled));
+    }
     if facts.signal.is_some() {
         return Verdict::Failed(Failure::retryable(ErrorKind::Signal));
     }

@@ -58,7 +58,7 @@ impl RetryPolicy {
 }
 
 /// A number in [0, 1) drawn from task and run by the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
-fn unit_interval(task: TaskId, runs: u32) -> f64 {
+pub(super) fn unit_interval(task: TaskId, runs: u32) -> f64 {
     let folded = (task.0 as u64) ^ ((task.0 >> 64) as u64) ^ (u64::from(runs) << 32);
     let mut bits = folded.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

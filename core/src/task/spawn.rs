@@ -138,6 +138,7 @@ mod tests {
             },
             cancel: None,
             run: 0,
+            forgiven: 0,
             attempt: 0,
             generation: 1,
             started_at: None,
@@ -185,6 +186,7 @@ mod tests {
             cancel: Some(Cancel {
                 requested_at: Timestamp(1),
                 grace: None,
+                signal: None,
             }),
             ..parent()
         };

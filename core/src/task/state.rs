@@ -20,6 +20,8 @@ pub struct Task {
     pub cancel: Option<Cancel>,
     /// Starts of its process so far.
     pub run: u32,
+    /// Runs that were cut short by the shutdown of their worker: they do not count against the retry.
+    pub forgiven: u32,
     /// Holds of a worker on it so far.
     pub attempt: u32,
     /// Announced changes so far, counting its creation.
@@ -138,6 +140,8 @@ pub struct Cancel {
     pub requested_at: Timestamp,
     /// Shortest grace that was asked for; none: the spec's.
     pub grace: Option<Duration>,
+    /// Number of the signal to begin with, by the first request that named one; none: TERM.
+    pub signal: Option<i16>,
 }
 
 impl Task {
@@ -156,6 +160,12 @@ impl Task {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self.state, State::Terminal(_))
+    }
+
+    /// Runs that count against the retry.
+    #[must_use]
+    pub fn counted_runs(&self) -> u32 {
+        self.run.saturating_sub(self.forgiven)
     }
 
     pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {

@@ -92,12 +92,58 @@ impl Step {
         match verdict {
             Verdict::Succeeded => self.end(TerminalState::Succeeded, None),
             Verdict::Canceled => self.end(TerminalState::Canceled, None),
+            Verdict::CutShort => self.cut_short(),
             Verdict::Lost => self.lose(Loss::Gone),
             Verdict::Failed(failure) if failure.retryable && self.may_run_again() => {
                 self.back_off(Some(failure))
             }
             Verdict::Failed(failure) => self.fail(failure),
         }
+    }
+
+    /// The worker was shut down and ended the run. Work that may run again does so at once and loses nothing by it; its
+    /// question stays, and the answer queues the next run.
+    fn cut_short(mut self) -> Transition {
+        let failure = Failure::retryable(ErrorKind::WorkerError);
+        if self.task.cancel.is_some() || !self.task.policy.retry.may_retry() {
+            return self.fail(failure);
+        }
+        self.end_attempt(Some(failure), false);
+        self.task.forgiven += 1;
+        self.task.state = match self.task.state {
+            State::AwaitingInput { question, .. } => State::AwaitingInput {
+                question,
+                lease: None,
+            },
+            State::Queued { .. } | State::Running { .. } | State::Terminal(_) => State::Queued {
+                gate: Gate::Open,
+                offer: None,
+            },
+        };
+        self.announce()
+    }
+
+    /// The worker's next boot holds the process: the same run under another lease. What the boot before was told of a
+    /// cancel went with it.
+    pub(super) fn reattach(mut self, next: Lease) -> Transition {
+        self.end_attempt(None, true);
+        self.task.attempt += 1;
+        self.task.state = match self.task.state {
+            State::AwaitingInput { question, .. } => State::AwaitingInput {
+                question,
+                lease: Some(next),
+            },
+            State::Queued { .. } | State::Running { .. } | State::Terminal(_) => {
+                State::Running { lease: next }
+            }
+        };
+        if let Some(cancel) = self.task.cancel {
+            let order = Order::Cancel {
+                grace: cancel.grace,
+            };
+            self.effects.push(Effect::Tell(next, order));
+        }
+        self.announce()
     }
 
     /// The worker of a started attempt is gone. Work that asked a question has run, whatever is said of it.
@@ -113,7 +159,7 @@ impl Step {
         }
         match self.task.state {
             State::AwaitingInput { question, .. } => {
-                self.end_attempt(None);
+                self.end_attempt(None, false);
                 self.task.state = State::AwaitingInput {
                     question,
                     lease: None,
@@ -130,7 +176,7 @@ impl Step {
     pub(super) fn give_back(mut self) -> Transition {
         let is_canceled = self.task.cancel.is_some();
         if !is_canceled {
-            self.end_attempt(None);
+            self.end_attempt(None, false);
         }
         self.task.run = self.task.run.saturating_sub(1);
         if self.task.run == 0 {
@@ -205,25 +251,27 @@ impl Step {
         self.quietly()
     }
 
-    /// Notes a cancel request: the first one's time, the shortest grace.
-    pub(super) fn flag_cancel(mut self, grace: Option<Duration>) -> Self {
+    /// Notes a cancel request: the first one's time, the shortest grace, the first signal that is named.
+    pub(super) fn flag_cancel(mut self, grace: Option<Duration>, signal: Option<i16>) -> Self {
         self.task.cancel = Some(match self.task.cancel {
             None => Cancel {
                 requested_at: self.now,
                 grace,
+                signal,
             },
             Some(earlier) => Cancel {
                 requested_at: earlier.requested_at,
                 grace: shorter(earlier.grace, grace),
+                signal: earlier.signal.or(signal),
             },
         });
         self
     }
 
     /// A worker holds the task: it is told, and how the task ends is its to report.
-    pub(super) fn tell_cancel(self, grace: Option<Duration>) -> Transition {
+    pub(super) fn tell_cancel(self, grace: Option<Duration>, signal: Option<i16>) -> Transition {
         let before = self.task.cancel;
-        let mut step = self.flag_cancel(grace);
+        let mut step = self.flag_cancel(grace, signal);
         let is_first = before.is_none();
         let is_sharper = before.is_some_and(|earlier| Some(earlier) != step.task.cancel);
         if (is_first || is_sharper)
@@ -282,8 +330,12 @@ impl Step {
     }
 
     fn back_off(mut self, failure: Option<Failure>) -> Transition {
-        self.end_attempt(failure);
-        let wait = self.task.policy.retry.backoff(self.task.id, self.task.run);
+        self.end_attempt(failure, false);
+        let wait = self
+            .task
+            .policy
+            .retry
+            .backoff(self.task.id, self.task.counted_runs());
         self.task.state = State::Queued {
             gate: Gate::Until(self.now.plus(wait)),
             offer: None,
@@ -309,13 +361,14 @@ impl Step {
         }
     }
 
-    fn end_attempt(&mut self, failure: Option<Failure>) {
+    fn end_attempt(&mut self, failure: Option<Failure>, goes_on: bool) {
         if let Some(lease) = self.task.lease().copied() {
             self.effects.push(Effect::EndAttempt(AttemptEnd {
                 lease,
                 attempt: self.task.attempt,
                 run: self.task.run,
                 failure,
+                goes_on,
             }));
         }
         self.settle_lease();
@@ -328,7 +381,12 @@ impl Step {
     }
 
     fn may_run_again(&self) -> bool {
-        self.task.cancel.is_none() && self.task.policy.retry.has_run_left(self.task.run)
+        self.task.cancel.is_none()
+            && self
+                .task
+                .policy
+                .retry
+                .has_run_left(self.task.counted_runs())
     }
 }
 

@@ -53,8 +53,10 @@ pub struct AttemptEnd {
     pub attempt: u32,
     /// The run it worked on.
     pub run: u32,
-    /// Why it ended; none: the worker was lost or gave the work back.
+    /// Why it ended; none: the worker was lost, gave the work back, or was restarted.
     pub failure: Option<Failure>,
+    /// The run goes on: the worker's next boot has taken it over.
+    pub goes_on: bool,
 }
 
 /// What a worker must be told about a lease.
@@ -122,9 +124,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
     let step = Step::new(next, now);
     match (&task.state, event) {
         (State::Terminal(_), Event::Enrich) => Ok(step.announce()),
-        (State::Terminal(_), Event::Due | Event::StartDeadline | Event::Lost { .. }) => {
-            Err(Rejected::Moot)
-        }
+        (
+            State::Terminal(_),
+            Event::Due | Event::StartDeadline | Event::Lost { .. } | Event::Reattach { .. },
+        ) => Err(Rejected::Moot),
         (State::Terminal(_), Event::Answer(_) | Event::QuestionExpired(_)) => {
             Err(Rejected::NotPending)
         }
@@ -140,9 +143,9 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
                 epoch, lease_id, ..
             },
         ) if is_lease(offer, epoch, lease_id) => Ok(step.withdraw_offer()),
-        (State::Queued { .. }, Event::Lost { .. }) => Err(Rejected::Moot),
-        (State::Queued { .. }, Event::Cancel { grace }) => {
-            Ok(step.flag_cancel(grace).settle_canceled())
+        (State::Queued { .. }, Event::Lost { .. } | Event::Reattach { .. }) => Err(Rejected::Moot),
+        (State::Queued { .. }, Event::Cancel { grace, signal }) => {
+            Ok(step.flag_cancel(grace, signal).settle_canceled())
         }
         (State::Queued { gate, .. }, Event::SetHold(hold))
             if hold == matches!(gate, Gate::Held { .. }) =>
@@ -216,10 +219,10 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
         ) if is_lease(lease, epoch, lease_id) => Ok(step.lose(loss)),
         (
             State::Running { .. } | State::AwaitingInput { lease: Some(_), .. },
-            Event::Cancel { grace },
-        ) => Ok(step.tell_cancel(grace)),
-        (State::AwaitingInput { lease: None, .. }, Event::Cancel { grace }) => {
-            Ok(step.flag_cancel(grace).settle_canceled())
+            Event::Cancel { grace, signal },
+        ) => Ok(step.tell_cancel(grace, signal)),
+        (State::AwaitingInput { lease: None, .. }, Event::Cancel { grace, signal }) => {
+            Ok(step.flag_cancel(grace, signal).settle_canceled())
         }
         (
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
@@ -232,9 +235,28 @@ pub fn apply(task: &Task, event: Event, now: Timestamp) -> Result<Transition, Re
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
             Event::Note | Event::Deliver,
         ) => Ok(step.quietly()),
+        // the answer to the first time was lost
+        (
+            State::Running { lease }
+            | State::AwaitingInput {
+                lease: Some(lease), ..
+            },
+            Event::Reattach { next, .. },
+        ) if is_lease(lease, next.epoch, next.id) => Err(Rejected::AlreadyApplied),
+        (
+            State::Running { lease }
+            | State::AwaitingInput {
+                lease: Some(lease), ..
+            },
+            Event::Reattach {
+                epoch,
+                lease_id,
+                next,
+            },
+        ) if is_lease(lease, epoch, lease_id) && next.epoch > epoch => Ok(step.reattach(next)),
         (
             State::Running { .. } | State::AwaitingInput { .. },
-            Event::Lost { .. } | Event::Due | Event::StartDeadline,
+            Event::Lost { .. } | Event::Reattach { .. } | Event::Due | Event::StartDeadline,
         ) => Err(Rejected::Moot),
         (
             State::Queued { .. } | State::Running { .. } | State::AwaitingInput { .. },
@@ -315,6 +337,7 @@ impl Event {
             | Self::Note
             | Self::SetHold(_)
             | Self::Lost { .. }
+            | Self::Reattach { .. }
             | Self::Due
             | Self::StartDeadline
             | Self::Complete => None,

@@ -128,6 +128,7 @@ mod tests {
             state,
             cancel: None,
             run: 1,
+            forgiven: 0,
             attempt: 1,
             generation: 1,
             started_at: None,

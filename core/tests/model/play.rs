@@ -32,6 +32,7 @@ pub struct Play {
     pub questions: Vec<u128>,
     pub ends: u32,
     starts: u32,
+    reattached: u32,
 }
 
 impl Play {
@@ -51,6 +52,7 @@ impl Play {
                 state: State::Queued { gate, offer: None },
                 cancel: None,
                 run: 0,
+                forgiven: 0,
                 attempt: 0,
                 generation: 1,
                 started_at: None,
@@ -61,6 +63,7 @@ impl Play {
             questions: Vec::new(),
             ends: 0,
             starts: 0,
+            reattached: 0,
         }
     }
 
@@ -92,9 +95,11 @@ impl Play {
                     .reap(lease.epoch.0, lease.id.0, *has_surely_not_run, now);
                 self.compare(event, said)?;
             }
+            Step::Reattach { pick, again } => self.reattach(*pick, *again)?,
             Step::Cancel(grace) => {
                 let event = Event::Cancel {
                     grace: grace.map(Duration::from_secs),
+                    signal: None,
                 };
                 let said = self.model.cancel(*grace, now);
                 self.compare(event, said)?;
@@ -138,17 +143,53 @@ impl Play {
         if !self.model.is_claimable() {
             return;
         }
-        let number = self.leases.len() as i64 + 1;
-        let lease = Lease {
-            worker: WorkerSessionId(number % 2),
-            epoch: Epoch(number),
-            id: LeaseId(1_000 + number as u128),
-            item_no: 0,
-        };
+        let lease = self.new_lease();
         self.leases.push((lease, 0));
         self.model.offer(lease.epoch.0, lease.id.0);
         if let State::Queued { offer, .. } = &mut self.task.state {
             *offer = Some(lease);
+        }
+    }
+
+    /// The next lease is new, or, of an answer that was lost, one that is there already.
+    fn reattach(&mut self, pick: usize, again: bool) -> Result<(), TestCaseError> {
+        let (Some((old, _)), Some((newest, _))) = (
+            nth_newest(&self.leases, pick + usize::from(again)),
+            nth_newest(&self.leases, pick),
+        ) else {
+            return Ok(());
+        };
+        let next = if again {
+            Lease {
+                item_no: 0,
+                ..newest
+            }
+        } else {
+            self.new_lease()
+        };
+        let said = self
+            .model
+            .reattach((old.epoch.0, old.id.0), (next.epoch.0, next.id.0));
+        if said.is_ok() && !again {
+            self.leases.push((next, 0));
+        }
+        self.reattached += u32::from(said.is_ok());
+        let event = Event::Reattach {
+            epoch: old.epoch,
+            lease_id: old.id,
+            next,
+        };
+        self.compare(event, said)
+    }
+
+    /// Two workers take turns.
+    fn new_lease(&self) -> Lease {
+        let number = self.leases.len() as i64 + 1;
+        Lease {
+            worker: WorkerSessionId(number % 2),
+            epoch: Epoch(number),
+            id: LeaseId(1_000 + number as u128),
+            item_no: 0,
         }
     }
 
@@ -219,7 +260,8 @@ impl Play {
                     match effect {
                         Effect::Announce => follows.is_announced = true,
                         Effect::EndAttempt(end) => {
-                            follows.closes_attempt = Some(end.failure.is_some())
+                            follows.closes_attempt = Some(end.failure.is_some());
+                            follows.goes_on = end.goes_on;
                         }
                         Effect::End { .. } => follows.has_ended = true,
                         Effect::Tell(_, Order::Cancel { .. }) => follows.tells_cancel = true,
@@ -250,12 +292,14 @@ impl Play {
         if !matches!(event, Event::Cancel { .. }) {
             prop_assert_eq!(after.cancel, before.cancel);
         }
-        // A lease comes from an offer only, and none comes back.
+        // A lease comes from an offer or from the one before, and none comes back.
         if let Some(lease) = after.lease() {
+            let held = match &event {
+                Event::Reattach { next, .. } => Some(*next),
+                _ => before.lease().copied(),
+            };
             prop_assert_eq!(
-                before
-                    .lease()
-                    .map(|held| (held.worker, held.epoch, held.id)),
+                held.map(|held| (held.worker, held.epoch, held.id)),
                 Some((lease.worker, lease.epoch, lease.id))
             );
         }
@@ -272,7 +316,7 @@ impl Play {
                 );
             }
         }
-        prop_assert!(after.run <= self.model.max_runs);
+        prop_assert!(after.counted_runs() <= self.model.max_runs);
         self.starts += u32::from(after.run > before.run);
         self.ends += u32::from(
             transition
@@ -281,7 +325,7 @@ impl Play {
                 .any(|effect| matches!(effect, Effect::End { .. })),
         );
         prop_assert_eq!(self.ends, u32::from(after.is_terminal()));
-        prop_assert_eq!(self.starts, after.attempt);
+        prop_assert_eq!(self.starts + self.reattached, after.attempt);
         self.task = after;
         Ok(())
     }
@@ -313,6 +357,7 @@ fn facts(how: How) -> RunFacts {
         How::Timeout => (None, Some(StopCause::TimedOut)),
         How::Canceled => (None, Some(StopCause::Canceled)),
         How::Expired => (None, Some(StopCause::LeaseExpired)),
+        How::Ending => (None, Some(StopCause::WorkerShutdown)),
     };
     RunFacts {
         exit_code,

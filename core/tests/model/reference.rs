@@ -25,6 +25,8 @@ pub struct Model {
     holder: Option<Holder>,
     last_holder: Option<Holder>,
     runs: u32,
+    /// Those of them that the shutdown of a worker cut short.
+    forgiven: u32,
     attempts: u32,
     changes: u64,
 }
@@ -57,6 +59,8 @@ pub struct Follows {
     pub has_ended: bool,
     /// An attempt ended alone; whether its run had failed.
     pub closes_attempt: Option<bool>,
+    /// The run of that attempt goes on.
+    pub goes_on: bool,
     pub tells_cancel: bool,
     pub tells_drop: bool,
 }
@@ -65,6 +69,7 @@ const QUIET: Follows = Follows {
     is_announced: false,
     has_ended: false,
     closes_attempt: None,
+    goes_on: false,
     tells_cancel: false,
     tells_drop: false,
 };
@@ -91,6 +96,7 @@ impl Model {
             holder: None,
             last_holder: None,
             runs: 0,
+            forgiven: 0,
             attempts: 0,
             changes: 1,
         }
@@ -188,13 +194,15 @@ impl Model {
         let (kind, may_help) = match how {
             How::Well => return self.end(Outcome::Succeeded),
             How::Expired => return self.lose(now),
+            How::Ending if !is_canceled && self.max_runs > 1 => return self.cut_short(),
+            How::Ending => return self.end(Outcome::Failed(ErrorKind::WorkerError)),
             How::Canceled if is_canceled => return self.end(Outcome::Canceled),
             How::Canceled => (ErrorKind::WorkerError, true),
             How::Exit => (ErrorKind::Exit, true),
             How::Timeout => (ErrorKind::Timeout, true),
             How::BadOutput => (ErrorKind::BadOutput, false),
         };
-        if may_help && !is_canceled && self.runs < self.max_runs {
+        if may_help && !is_canceled && self.runs - self.forgiven < self.max_runs {
             self.back_off(now, true)
         } else {
             self.end(Outcome::Failed(kind))
@@ -204,7 +212,7 @@ impl Model {
     fn lose(&mut self, now: i64) -> Follows {
         if self.cancel_requested.is_some() || self.max_runs == 1 {
             self.end(Outcome::Failed(ErrorKind::OutcomeUnknown))
-        } else if self.runs == self.max_runs {
+        } else if self.runs - self.forgiven == self.max_runs {
             self.end(Outcome::Failed(ErrorKind::Orphaned))
         } else if self.question.is_some() {
             self.drop_holder();
@@ -214,10 +222,42 @@ impl Model {
         }
     }
 
+    /// The run is over and costs nothing; what it asked stays.
+    fn cut_short(&mut self) -> Follows {
+        self.forgiven += 1;
+        self.drop_holder();
+        self.close_attempt(true)
+    }
+
+    pub fn reattach(&mut self, old: (i64, u128), next: (i64, u128)) -> Said {
+        let Some(holder) = self.holder.filter(|holder| holder.has_started) else {
+            return Err(Rejected::Moot);
+        };
+        if (holder.epoch, holder.id) == next {
+            return Err(Rejected::AlreadyApplied);
+        }
+        if (holder.epoch, holder.id) != old {
+            return Err(Rejected::Moot);
+        }
+        self.drop_holder();
+        self.holder = Some(Holder {
+            epoch: next.0,
+            id: next.1,
+            last_item: 0,
+            has_started: true,
+        });
+        self.attempts += 1;
+        Ok(Follows {
+            goes_on: true,
+            tells_cancel: self.cancel_requested.is_some(),
+            ..self.close_attempt(false)
+        })
+    }
+
     fn back_off(&mut self, now: i64, has_failed: bool) -> Follows {
         self.drop_holder();
         self.question = None;
-        let wait = retry_policy(self.max_runs).backoff(TASK, self.runs);
+        let wait = retry_policy(self.max_runs).backoff(TASK, self.runs - self.forgiven);
         self.waits_until = Some(Timestamp(now).plus(wait).0);
         self.close_attempt(has_failed)
     }
@@ -428,7 +468,10 @@ impl Model {
                 .map(|settled| (settled.epoch.0, settled.id.0, settled.item_no)),
             self.last_holder.map(identity)
         );
-        prop_assert_eq!((task.run, task.attempt), (self.runs, self.attempts));
+        prop_assert_eq!(
+            (task.run, task.forgiven, task.attempt),
+            (self.runs, self.forgiven, self.attempts)
+        );
         prop_assert_eq!(task.started_at.is_some(), self.runs > 0);
         prop_assert_eq!(task.generation, self.changes);
         let cancel = task

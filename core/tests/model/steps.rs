@@ -18,6 +18,11 @@ pub enum Step {
         pick: usize,
         has_surely_not_run: bool,
     },
+    /// A newer boot takes over the process of a lease; again: its answer was lost.
+    Reattach {
+        pick: usize,
+        again: bool,
+    },
     Cancel(Option<u64>),
     Answer {
         pick: usize,
@@ -60,6 +65,7 @@ pub enum How {
     BadOutput,
     Canceled,
     Expired,
+    Ending,
 }
 
 /// Times are multiples of half a second, so that what is due is often due to the microsecond.
@@ -73,6 +79,7 @@ fn how() -> impl Strategy<Value = How> {
         1 => Just(How::BadOutput),
         1 => Just(How::Canceled),
         2 => Just(How::Expired),
+        2 => Just(How::Ending),
     ]
 }
 
@@ -113,6 +120,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Offer),
         20 => report,
         3 => reap,
+        3 => (pick(), prop::bool::weighted(0.3))
+            .prop_map(|(pick, again)| Step::Reattach { pick, again }),
         2 => prop::option::of(1..60u64).prop_map(Step::Cancel),
         3 => pick().prop_map(|pick| Step::Answer { pick }),
         2 => pick().prop_map(|pick| Step::Lapse { pick }),

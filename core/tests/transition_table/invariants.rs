@@ -32,9 +32,18 @@ pub fn check_what_always_holds(
     assert!(announced <= 1, "{context}");
 
     let is_start = before.run < after.run;
+    let next = match event {
+        Event::Reattach { next, .. } => Some(*next),
+        _ => None,
+    };
     assert_eq!(
         after.attempt,
-        before.attempt + u32::from(is_start),
+        before.attempt + u32::from(is_start || next.is_some()),
+        "{context}"
+    );
+    assert!(
+        (before.forgiven..=before.forgiven + 1).contains(&after.forgiven)
+            && after.forgiven <= after.run,
         "{context}"
     );
     let started_at = match after.run {
@@ -45,7 +54,7 @@ pub fn check_what_always_holds(
 
     let requested_at = before.cancel.map(|cancel| cancel.requested_at);
     match event {
-        Event::Cancel { grace } => {
+        Event::Cancel { grace, signal } => {
             let cancel = after.cancel.expect("a cancel that was accepted is noted");
             assert_eq!(
                 cancel.requested_at,
@@ -58,6 +67,8 @@ pub fn check_what_always_holds(
                 shortest.into_iter().flatten().min(),
                 "{context}"
             );
+            let named = before.cancel.and_then(|cancel| cancel.signal).or(*signal);
+            assert_eq!(cancel.signal, named, "{context}");
         }
         _ => assert_eq!(after.cancel, before.cancel, "{context}"),
     }
@@ -79,6 +90,10 @@ pub fn check_what_always_holds(
         ..*lease
     });
     match after.lease() {
+        Some(lease) if next.is_some() => {
+            assert_eq!(Some(*lease), next, "{context}");
+            assert_eq!(after.settled, held.map(|lease| lease.settle()), "{context}");
+        }
         Some(lease) => {
             assert_eq!(Some(*lease), held, "{context}");
             assert_eq!(after.settled, before.settled, "{context}");
@@ -94,7 +109,7 @@ pub fn check_what_always_holds(
         match effect {
             Effect::Announce => {}
             Effect::Tell(lease, Order::Cancel { grace }) => {
-                assert_eq!(Some(*lease), held, "{context}");
+                assert_eq!(Some(*lease), next.or(held), "{context}");
                 assert_eq!(
                     Some(*grace),
                     after.cancel.map(|cancel| cancel.grace),

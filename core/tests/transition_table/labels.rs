@@ -28,6 +28,13 @@ const LEASE: Lease = Lease {
     id: LeaseId(33),
     item_no: 5,
 };
+/// The lease under which a newer boot of the worker goes on.
+const NEXT: Lease = Lease {
+    worker: WorkerSessionId(2),
+    epoch: Epoch(4),
+    id: LeaseId(44),
+    item_no: 0,
+};
 /// The lease before it.
 const OLD: SettledLease = SettledLease {
     epoch: Epoch(2),
@@ -85,8 +92,10 @@ pub fn task_in(label: &str) -> Task {
         cancel: is_canceled.then_some(Cancel {
             requested_at: REQUESTED,
             grace: Some(GRACE),
+            signal: None,
         }),
         run,
+        forgiven: 0,
         attempt: run + 1,
         generation: 10,
         started_at: (run > 0).then_some(STARTED),
@@ -155,6 +164,11 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
         lease_id: fence.lease_id,
         loss,
     };
+    let reattach = |fence: &Fence, next| Event::Reattach {
+        epoch: fence.epoch,
+        lease_id: fence.lease_id,
+        next,
+    };
     let question = match variant {
         "wrong" => QuestionId(8),
         _ => QUESTION.id,
@@ -172,16 +186,24 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
         ("answer", _) => vec![(Event::Answer(question), now)],
         ("deliver", _) => vec![(Event::Deliver, now)],
         ("lapse", _) => vec![(Event::QuestionExpired(question), now)],
-        ("cancel", "") => vec![(Event::Cancel { grace: None }, now)],
+        ("cancel", "") => vec![(
+            Event::Cancel {
+                grace: None,
+                signal: None,
+            },
+            now,
+        )],
         ("cancel", "grace") => vec![(
             Event::Cancel {
                 grace: Some(GRACE / 2),
+                signal: Some(2),
             },
             now,
         )],
         ("cancel", "longer") => vec![(
             Event::Cancel {
                 grace: Some(GRACE * 2),
+                signal: None,
             },
             now,
         )],
@@ -194,6 +216,22 @@ pub fn events(label: &str) -> Vec<(Event, Timestamp)> {
         ("lost", "stale") => fences
             .iter()
             .flat_map(|fence| [Loss::Gone, Loss::NotStarted].map(|loss| (lost(fence, loss), now)))
+            .collect(),
+        ("reattach", "") => vec![(reattach(&right, NEXT), now)],
+        ("reattach", "again") => vec![(
+            Event::Reattach {
+                epoch: OLD.epoch,
+                lease_id: OLD.id,
+                next: Lease {
+                    item_no: 0,
+                    ..LEASE
+                },
+            },
+            now,
+        )],
+        ("reattach", "stale") => fences
+            .iter()
+            .map(|fence| (reattach(fence, NEXT), now))
             .collect(),
         ("due", _) => vec![(Event::Due, now)],
         ("complete", _) => vec![(Event::Complete, now)],

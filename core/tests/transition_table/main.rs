@@ -23,7 +23,7 @@ macro_rules! variants {
 }
 
 variants!(event_name, EVENTS, Event: Start Progress Artifact Ask Post Receive Record Finish Release Answer Deliver
-    QuestionExpired Cancel Enrich Note SetHold Lost Due StartDeadline Complete);
+    QuestionExpired Cancel Enrich Note SetHold Lost Reattach Due StartDeadline Complete);
 variants!(state_name, STATES, State: Queued Running AwaitingInput Terminal);
 variants!(gate_name, GATES, Gate: Open Until Held Monitor);
 variants!(ending_name, ENDINGS, TerminalState: Succeeded Failed Canceled);

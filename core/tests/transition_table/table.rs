@@ -11,7 +11,8 @@
 //!
 //! or the next state (named as in the columns, an offer as `o`, failures with the first letters of their kind), followed
 //! by what follows: `+` / `-` a run was counted / uncounted, `!` announced, `a` / `f` the attempt ended and gets its row,
-//! without / with a failure, `c` the worker is told to cancel, `d` to drop the lease, `.` the task ended.
+//! without / with a failure, `h` it ended and its run goes on under another lease, `c` the worker is told to cancel, `d`
+//! to drop the lease, `.` the task ended, `~` the run does not count against the retry.
 
 use taskyard_core::task::{
     Effect, ErrorKind, Failure, Gate, Order, Rejected, State, Task, TerminalState, Transition,
@@ -24,7 +25,8 @@ use taskyard_core::task::{
 ///
 /// Reports name the held (or last) lease and the next number. `.dup` repeats the last number, `.stale` names another
 /// epoch or another id, `.old` is a repeated report of the lease before. `.late` comes after start deadline and grace
-/// of the question, `.early` before them; all else right at them. `.inside` has no number.
+/// of the question, `.early` before them; all else right at them. `.inside` has no number. `reattach.again` names a lease
+/// before the held one, and the held one as the next.
 const TABLE: &str = "
 event          O     Oo    U     Uo    H     Ho    B     R     Rr    Rs    Rx    A     Ar    As    Ax    N     S     F     C     M     Mh
 start          lost  R+!   lost  R+!   lost  R+!   lost  bad   bad   bad   bad   bad   bad   bad   bad   lost  over  over  over  lost  lost
@@ -61,7 +63,7 @@ finish.timeout lost  bad   lost  bad   lost  bad   lost  Ft!.  U!f   Ft!.  Ft!. 
 finish.lasting lost  bad   lost  bad   lost  bad   lost  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  Fb!.  lost  over  over  over  lost  lost
 finish.cancel  lost  bad   lost  bad   lost  bad   lost  Fw!.  U!f   Fw!.  C!.   Fw!.  U!f   Fw!.  C!.   lost  over  over  over  lost  lost
 finish.expired lost  bad   lost  bad   lost  bad   lost  Fu!.  U!a   Fo!.  Fu!.  Fu!.  N!a   Fo!.  Fu!.  lost  over  over  over  lost  lost
-finish.ending  lost  bad   lost  bad   lost  bad   lost  Fw!.  U!f   Fw!.  Fw!.  Fw!.  U!f   Fw!.  Fw!.  lost  over  over  over  lost  lost
+finish.ending  lost  bad   lost  bad   lost  bad   lost  Fw!.  O!f~  O!f~  Fw!.  Fw!.  N!f~  N!f~  Fw!.  lost  over  over  over  lost  lost
 finish.dup     lost  dup   dup   dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   dup   lost  lost
 finish.stale   lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  lost  over  over  over  lost  lost
 finish.old     lost  dup   lost  dup   lost  dup   lost  dup   dup   dup   dup   dup   dup   dup   dup   lost  over  over  over  lost  lost
@@ -86,6 +88,9 @@ unhold.early   moot  moot  moot  moot  U!    U!d   U!    bad   bad   bad   bad  
 lost.gone      moot  O     moot  U     moot  H     moot  Fu!.  U!a   Fo!.  Fu!.  Fu!.  N!a   Fo!.  Fu!.  moot  moot  moot  moot  moot  moot
 lost.unstarted moot  O     moot  U     moot  H     moot  O-!a  O-!a  O-!a  C-!.  Fu!.  N!a   Fo!.  Fu!.  moot  moot  moot  moot  moot  moot
 lost.stale     moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
+reattach       moot  moot  moot  moot  moot  moot  moot  R!h   R!h   R!h   R!hc  A!h   A!h   A!h   A!hc  moot  moot  moot  moot  moot  moot
+reattach.again moot  moot  moot  moot  moot  moot  moot  dup   dup   dup   dup   dup   dup   dup   dup   moot  moot  moot  moot  moot  moot
+reattach.stale moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
 due            moot  moot  O     Oo    moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
 due.early      moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
 deadline       moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot  moot
@@ -161,11 +166,15 @@ pub fn describe(before: &Task, verdict: &Result<Transition, Rejected>) -> String
         text.push(match effect {
             Effect::Announce => '!',
             Effect::EndAttempt(end) if end.failure.is_some() => 'f',
+            Effect::EndAttempt(end) if end.goes_on => 'h',
             Effect::EndAttempt(_) => 'a',
             Effect::End { .. } => '.',
             Effect::Tell(_, Order::Cancel { .. }) => 'c',
             Effect::Tell(_, Order::Drop) => 'd',
         });
+    }
+    if transition.task.forgiven > before.forgiven {
+        text.push('~');
     }
     text
 }
@@ -181,6 +190,8 @@ fn failure_letter(transition: &Transition) -> &'static str {
         Some(ErrorKind::Signal) => "g",
         Some(ErrorKind::Timeout) => "t",
         Some(ErrorKind::StartFailed) => "f",
+        Some(ErrorKind::IsolationUnavailable) => "i",
+        Some(ErrorKind::OomKilled) => "k",
         Some(ErrorKind::BadOutput) => "b",
         Some(ErrorKind::WorkerError) => "w",
         Some(ErrorKind::Orphaned) => "o",

@@ -233,6 +233,10 @@ pub struct SessionTask {
     /// What is known of its secrets without knowing them.
     #[prost(message, repeated, tag = "60")]
     pub secrets: ::prost::alloc::vec::Vec<SecretReference>,
+    /// Isolation that was really applied to the last run: `none` or `restricted`; empty until a run has ended the task,
+    /// and where nothing was started.
+    #[prost(string, tag = "50")]
+    pub isolation: ::prost::alloc::string::String,
 }
 /// What is to be run: a command, or a payload for the executor that the task names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -266,6 +270,9 @@ pub struct TaskSpec {
     /// does not is refused.
     #[prost(string, tag = "8")]
     pub message_schema_json: ::prost::alloc::string::String,
+    /// What the process may reach; absent: everything that the worker may. For the executor `command` only.
+    #[prost(message, optional, tag = "9")]
+    pub isolation: ::core::option::Option<Isolation>,
     /// Files of the session that a run finds in its working directory; at most 64, and 1,000 files of 1 GiB in all once
     /// folders are opened. Where one is missing or too large the run fails with `start_failed` and is not repeated. For the
     /// executor `command` only, and with a working directory of the task's own.
@@ -307,7 +314,7 @@ pub struct TaskCollect {
 /// A process to run.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CommandSpec {
-    /// Program and arguments; at least the program. Looked up in the PATH of the task's environment.
+    /// Program and arguments; at least the program. Looked up in the PATH of the task's environment. Either this or `shell`.
     #[prost(string, repeated, tag = "1")]
     pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Environment variables to set. Names starting with TASKYARD\_ are refused.
@@ -322,7 +329,8 @@ pub struct CommandSpec {
     /// Working directory: absolute, or relative to the task's own directory. Empty: the task's own directory.
     #[prost(string, tag = "4")]
     pub cwd: ::prost::alloc::string::String,
-    /// Bytes for standard input, followed by end of file; at most 256 KiB. Absent: /dev/null.
+    /// Bytes for standard input, followed by end of file; at most 256 KiB. Absent: /dev/null. At most one of this,
+    /// `stdin_file` and `stdin_live`.
     #[prost(bytes = "bytes", optional, tag = "5")]
     pub stdin: ::core::option::Option<::prost::bytes::Bytes>,
     /// File mode creation mask; absent: the worker's.
@@ -334,6 +342,107 @@ pub struct CommandSpec {
     /// Time between TERM and KILL when the run is cancelled or out of time; absent: 5 s. At most 10 min.
     #[prost(message, optional, tag = "8")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// A script, in place of `argv`: one argument of at most 131,071 bytes behind `interpreter`. With the usual shells the
+    /// last command takes the place of the shell, so that its exit is the run's; signals reach the whole process group in
+    /// any case.
+    #[prost(string, tag = "9")]
+    pub shell: ::prost::alloc::string::String,
+    /// What runs `shell`: a program and the arguments before the script, such as `\[bash, -euc\]` or `\[python3, -c\]`. Empty:
+    /// `/bin/sh -c`.
+    #[prost(string, repeated, tag = "10")]
+    pub interpreter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Files of the session, at most 16, with a line `KEY=VALUE` for each variable; the worker reads them before each run.
+    /// Later ones win over earlier ones, `env` wins over all. Blank lines and lines that begin with `#` are passed over; a
+    /// value is taken as it is, but for one pair of quotes around it. A line that is none of these, a name beginning with
+    /// TASKYARD\_ or a file beyond 256 KiB fails the run with `start_failed`.
+    #[prost(string, repeated, tag = "11")]
+    pub env_files: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Scheduling priority, -20 (most of the processor) to 19; absent: the worker's. Below the worker's own it takes a
+    /// worker with the right to, else the run fails with `start_failed`.
+    #[prost(int32, optional, tag = "12")]
+    pub nice: ::core::option::Option<i32>,
+    /// Limits on resources by name: `as`, `core`, `cpu` (seconds), `data`, `fsize`, `memlock`, `nofile`, `nproc`, `stack`;
+    /// all others in bytes or in numbers of things. What is not named is the worker's. A hard limit above the worker's own
+    /// takes a worker with the right to, else the run fails with `start_failed`.
+    #[prost(btree_map = "string, message", tag = "13")]
+    pub rlimits: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ResourceLimit,
+    >,
+    /// User to run as, a name or a number that the worker's machine knows; empty: the worker's own. The task's own directory
+    /// is handed to that user. A worker that is not root fails the run with `start_failed`, unless it is its own user. A task
+    /// that is created from inside another runs as that one's user and group; others are refused there, unless that one is not
+    /// restricted and runs as the worker's.
+    #[prost(string, tag = "14")]
+    pub user: ::prost::alloc::string::String,
+    /// Group to run as, a name or a number; empty: the user's own. As `user`.
+    #[prost(string, tag = "15")]
+    pub group: ::prost::alloc::string::String,
+    /// File of the session for standard input, at most 1 GiB, as it is when the run starts. Where it is missing the run fails
+    /// with `start_failed`.
+    #[prost(string, tag = "16")]
+    pub stdin_file: ::prost::alloc::string::String,
+    /// Standard input is what WriteInput brings, from the task's creation to the end of its run.
+    #[prost(bool, tag = "17")]
+    pub stdin_live: bool,
+    /// The task becomes due up to so much later than it would, by an amount drawn at its creation, and shown in `not_before`;
+    /// at most 1 h. The start deadline counts as always. Absent: none.
+    #[prost(message, optional, tag = "18")]
+    pub start_jitter: ::core::option::Option<::prost_types::Duration>,
+    /// Whether the process outlives the worker's own process: the next boot of the worker takes it over, as the same run
+    /// and a new attempt, if it comes before the lease is over. Else the process ends with its worker. Not with `stdin_live`,
+    /// of which a part would be lost with the worker.
+    #[prost(bool, tag = "30")]
+    pub survive_worker_restart: bool,
+}
+/// A limit on a resource of each process of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResourceLimit {
+    /// What is enforced; absent: the hard limit.
+    #[prost(uint64, optional, tag = "1")]
+    pub soft: ::core::option::Option<u64>,
+    /// What the process may raise it to; absent: the soft limit. At least one of both is required. The largest number means
+    /// no limit.
+    #[prost(uint64, optional, tag = "2")]
+    pub hard: ::core::option::Option<u64>,
+}
+/// What a process and all that it starts may reach. A task is offered only to workers that can give all of it; one that
+/// finds that it cannot after all fails the run with `isolation_unavailable`, which is not repeated. A task that is created
+/// from inside a `restricted` one is at least as restricted: what it does not say it takes from there, and more is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Isolation {
+    /// How much is out of reach.
+    #[prost(enumeration = "IsolationLevel", tag = "1")]
+    pub level: i32,
+    /// Whether it may use the network. `none` needs the level `restricted`.
+    #[prost(enumeration = "NetworkAccess", tag = "2")]
+    pub network: i32,
+    /// Files and directories, with all that is below, that it may write and read beside its own directory: absolute, they
+    /// exist, and no part of them is a symbolic link; or relative to the working directory, all of which it may write anyway.
+    /// At most 64; only at the level `restricted`. An absolute working directory counts as one.
+    #[prost(string, repeated, tag = "3")]
+    pub writable_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Files and directories, with all that is below, that it may read and execute beside what every restricted task may;
+    /// otherwise as `writable_paths`.
+    #[prost(string, repeated, tag = "4")]
+    pub readable_paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it may use of the worker's machine; absent: no limit. At any level.
+    #[prost(message, optional, tag = "5")]
+    pub limits: ::core::option::Option<ResourceLimits>,
+}
+/// Limits for all processes of a run together, kept by a cgroup. They need a worker with `--cgroup`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResourceLimits {
+    /// Memory in bytes, page cache included; without swap. From 1 MiB on. Beyond it the kernel kills processes of the run,
+    /// and a run that fails then fails with `oom_killed`. Absent: no limit.
+    #[prost(int64, optional, tag = "1")]
+    pub memory_bytes: ::core::option::Option<i64>,
+    /// Processor time in thousandths of one processor, from 10 on. Beyond it the processes wait. Absent: no limit.
+    #[prost(int32, optional, tag = "2")]
+    pub cpu_millis: ::core::option::Option<i32>,
+    /// Processes and threads at a time, from 1 on. Beyond it none can be started. Absent: no limit.
+    #[prost(int32, optional, tag = "3")]
+    pub processes: ::core::option::Option<i32>,
 }
 /// How much of each output stream is kept: two thirds from its head, one third from its tail.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -688,6 +797,73 @@ impl ResultSource {
             "RESULT_SOURCE_UNSPECIFIED" => Some(Self::Unspecified),
             "RESULT_SOURCE_FILE" => Some(Self::File),
             "RESULT_SOURCE_STDOUT" => Some(Self::Stdout),
+            _ => None,
+        }
+    }
+}
+/// How much is out of a process's reach. docs/isolation.md has the whole table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum IsolationLevel {
+    /// In a request: what the task above has, else none.
+    Unspecified = 0,
+    /// It may do whatever the worker's user may.
+    None = 1,
+    /// It writes its own directory and the named paths only, reads the system's programs and libraries and the named paths
+    /// only, and has neither privileges nor a way to the memory, environment and files of the worker and of other tasks.
+    Restricted = 2,
+}
+impl IsolationLevel {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ISOLATION_LEVEL_UNSPECIFIED",
+            Self::None => "ISOLATION_LEVEL_NONE",
+            Self::Restricted => "ISOLATION_LEVEL_RESTRICTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ISOLATION_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
+            "ISOLATION_LEVEL_NONE" => Some(Self::None),
+            "ISOLATION_LEVEL_RESTRICTED" => Some(Self::Restricted),
+            _ => None,
+        }
+    }
+}
+/// Whether a process may use the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NetworkAccess {
+    /// In a request: what the task above has, else allowed.
+    Unspecified = 0,
+    /// It may.
+    Allowed = 1,
+    /// It gets no sockets but unix sockets: no TCP, no UDP, nothing else. $TASKYARD_SOCKET still works.
+    None = 2,
+}
+impl NetworkAccess {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NETWORK_ACCESS_UNSPECIFIED",
+            Self::Allowed => "NETWORK_ACCESS_ALLOWED",
+            Self::None => "NETWORK_ACCESS_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NETWORK_ACCESS_UNSPECIFIED" => Some(Self::Unspecified),
+            "NETWORK_ACCESS_ALLOWED" => Some(Self::Allowed),
+            "NETWORK_ACCESS_NONE" => Some(Self::None),
             _ => None,
         }
     }
@@ -1679,6 +1855,10 @@ pub struct CancelTaskRequest {
     /// How far it reaches.
     #[prost(enumeration = "CancelScope", tag = "5")]
     pub scope: i32,
+    /// Signal in place of TERM: HUP, INT, QUIT, USR1 or USR2, with or without SIG in front; empty: TERM. The first cancel
+    /// that names one decides.
+    #[prost(string, tag = "6")]
+    pub signal: ::prost::alloc::string::String,
 }
 /// Answer of CancelTask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2064,6 +2244,9 @@ pub struct TaskChange {
     /// See SessionTask.
     #[prost(message, optional, tag = "19")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// See SessionTask.
+    #[prost(string, tag = "30")]
+    pub isolation: ::prost::alloc::string::String,
 }
 /// The fields of a task that a listing shows and that never change, as in SessionTask.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2358,6 +2541,81 @@ pub struct ReadOutputResponse {
     #[prost(int64, tag = "25")]
     pub matched_lines: i64,
 }
+/// Request of WriteInput.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteInputRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// Run that is meant; 0: the current one, or the next one of a queued task. Each run has an input of its own, from 0.
+    #[prost(int32, tag = "4")]
+    pub run: i32,
+    /// Bytes of the run's input before `data`. What was accepted before is left out; one beyond what was accepted is refused
+    /// with OUT_OF_RANGE. Absent: behind all that was accepted, which makes a repeated call a second one.
+    #[prost(int64, optional, tag = "5")]
+    pub offset: ::core::option::Option<i64>,
+    /// The next bytes, at most 64 KiB; may be empty.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub data: ::prost::bytes::Bytes,
+    /// End of file follows `data`. Nothing can be written behind it.
+    #[prost(bool, tag = "7")]
+    pub eof: bool,
+}
+/// Answer of WriteInput.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteInputResponse {
+    /// The run.
+    #[prost(int32, tag = "1")]
+    pub run: i32,
+    /// Bytes of its input that were accepted so far: the offset for the next call.
+    #[prost(int64, tag = "2")]
+    pub accepted: i64,
+    /// Of these, bytes that were given to the process. What the process has not read when it ends is dropped.
+    #[prost(int64, tag = "3")]
+    pub delivered: i64,
+    /// Whether the end of file was accepted.
+    #[prost(bool, tag = "4")]
+    pub eof: bool,
+}
+/// Request of SignalTask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalTaskRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// HUP, INT, QUIT, KILL, USR1, USR2, TERM, CONT, STOP, TSTP or WINCH, with or without SIG in front, or the number that
+    /// Linux gives it.
+    #[prost(string, tag = "4")]
+    pub signal: ::prost::alloc::string::String,
+    /// To whom it goes.
+    #[prost(enumeration = "SignalTarget", tag = "5")]
+    pub target: i32,
+}
+/// Answer of SignalTask.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalTaskResponse {
+    /// The run that got it.
+    #[prost(int32, tag = "1")]
+    pub run: i32,
+    /// The signal's number.
+    #[prost(int32, tag = "2")]
+    pub signal: i32,
+    /// The signal's name, such as SIGHUP.
+    #[prost(string, tag = "3")]
+    pub signal_name: ::prost::alloc::string::String,
+}
 /// Order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2630,6 +2888,39 @@ impl OutputView {
             "OUTPUT_VIEW_ERRORS" => Some(Self::Errors),
             "OUTPUT_VIEW_GREP" => Some(Self::Grep),
             "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
+            _ => None,
+        }
+    }
+}
+/// To whom a signal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SignalTarget {
+    /// Treated as SIGNAL_TARGET_GROUP.
+    Unspecified = 0,
+    /// The process group of the run's first process: all that it started and that did not leave the group.
+    Group = 1,
+    /// The run's first process alone.
+    Root = 2,
+}
+impl SignalTarget {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNAL_TARGET_UNSPECIFIED",
+            Self::Group => "SIGNAL_TARGET_GROUP",
+            Self::Root => "SIGNAL_TARGET_ROOT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNAL_TARGET_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNAL_TARGET_GROUP" => Some(Self::Group),
+            "SIGNAL_TARGET_ROOT" => Some(Self::Root),
             _ => None,
         }
     }
@@ -3060,6 +3351,57 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "ReadOutput"));
             self.inner.unary(req, path, codec).await
         }
+        /// Brings bytes to the standard input of a task that was created with `stdin_live`. Repeating a call is harmless.
+        pub async fn write_input(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WriteInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WriteInputResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/WriteInput",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "WriteInput"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends a signal to the process of a running task, and answers once the worker has delivered it. This is no cancel: what
+        /// the process makes of it is its own end, or none.
+        pub async fn signal_task(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignalTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignalTaskResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/SignalTask",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "SignalTask"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Sends a message to the work of a task.
         pub async fn post_message(
             &mut self,
@@ -3313,6 +3655,23 @@ pub mod session_task_service_server {
             request: tonic::Request<super::ReadOutputRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadOutputResponse>,
+            tonic::Status,
+        >;
+        /// Brings bytes to the standard input of a task that was created with `stdin_live`. Repeating a call is harmless.
+        async fn write_input(
+            &self,
+            request: tonic::Request<super::WriteInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WriteInputResponse>,
+            tonic::Status,
+        >;
+        /// Sends a signal to the process of a running task, and answers once the worker has delivered it. This is no cancel: what
+        /// the process makes of it is its own end, or none.
+        async fn signal_task(
+            &self,
+            request: tonic::Request<super::SignalTaskRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignalTaskResponse>,
             tonic::Status,
         >;
         /// Sends a message to the work of a task.
@@ -4020,6 +4379,98 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadOutputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/WriteInput" => {
+                    #[allow(non_camel_case_types)]
+                    struct WriteInputSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::WriteInputRequest>
+                    for WriteInputSvc<T> {
+                        type Response = super::WriteInputResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WriteInputRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::write_input(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WriteInputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/SignalTask" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignalTaskSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::SignalTaskRequest>
+                    for SignalTaskSvc<T> {
+                        type Response = super::SignalTaskResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignalTaskRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::signal_task(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignalTaskSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5379,7 +5830,7 @@ pub struct Hello {
     /// Newest protocol that the worker speaks.
     #[prost(int32, tag = "5")]
     pub protocol_max: i32,
-    /// Optional abilities, by name.
+    /// Optional abilities, by name: `reattach` means that the worker reads `Welcome.resumed`.
     #[prost(string, repeated, tag = "6")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Queues to serve; empty: `default`.
@@ -5391,7 +5842,9 @@ pub struct Hello {
     /// Executors that the worker offers; empty: `command`.
     #[prost(string, repeated, tag = "9")]
     pub executors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Labels that tasks can ask for.
+    /// Labels that tasks can ask for. Those that begin with `taskyard.dev/` say what the worker can give, and a task that
+    /// needs it is offered to no other: `taskyard.dev/isolation` = `restricted`, and `taskyard.dev/limit-memory`,
+    /// `taskyard.dev/limit-cpu`, `taskyard.dev/limit-processes` = `cgroup`. See Isolation.
     #[prost(btree_map = "string, string", tag = "10")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -5419,6 +5872,11 @@ pub struct HeldLease {
     /// What became of its work.
     #[prost(enumeration = "HeldStatus", tag = "2")]
     pub status: i32,
+    /// Of HELD_STATUS_RUNNING: the id that the lease under which it goes on is to have, random, 16 bytes. A worker draws it
+    /// once for each lease and keeps it on its disk before it says it, so that a hello whose answer was lost means the same
+    /// when it is said again, by this boot or the next one.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub next_lease_id: ::prost::bytes::Bytes,
 }
 /// Free slots of the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5463,7 +5921,7 @@ pub struct Goodbye {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AttachResponse {
     /// What it is.
-    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "attach_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 20")]
     pub message: ::core::option::Option<attach_response::Message>,
 }
 /// Nested message and enum types in `AttachResponse`.
@@ -5492,10 +5950,13 @@ pub mod attach_response {
         /// Take no more work from this server; finish what is held, and attach elsewhere.
         #[prost(message, tag = "7")]
         Drain(super::Drain),
+        /// Send a signal to the process of a lease.
+        #[prost(message, tag = "20")]
+        Signal(super::SignalLease),
     }
 }
 /// The worker is attached.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
     /// Id of this boot's worker session.
     #[prost(string, tag = "1")]
@@ -5512,6 +5973,21 @@ pub struct Welcome {
     /// Identity of the store behind the server; it changes with a restore or a failover.
     #[prost(string, tag = "5")]
     pub store_id: ::prost::alloc::string::String,
+    /// What the worker goes on with, of the leases that the hello called HELD_STATUS_RUNNING. Those that are missing here are
+    /// lost: the work is to be killed.
+    #[prost(message, repeated, tag = "6")]
+    pub resumed: ::prost::alloc::vec::Vec<ResumedLease>,
+}
+/// A process that a worker has taken over from its boot before: the same run, the next attempt, under another lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumedLease {
+    /// The lease as the hello named it. It has ended.
+    #[prost(message, optional, tag = "1")]
+    pub earlier: ::core::option::Option<Lease>,
+    /// The lease under which to go on; its reports count from 1, and no start is among them. It lasts as long as the earlier
+    /// one did, from when the hello was sent.
+    #[prost(message, optional, tag = "2")]
+    pub lease: ::core::option::Option<Lease>,
 }
 /// A task to run. Nothing may be started before a `start` was reported and its verdict was APPLIED.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5563,6 +6039,25 @@ pub struct CancelLease {
     /// Time between TERM and KILL; absent: the spec's.
     #[prost(message, optional, tag = "2")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
+    /// Number of the signal in place of TERM; 0: TERM.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+}
+/// Send a signal to the process of a lease, and confirm it. It may come more than once; it is sent once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalLease {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// Which signal to the lease this is; later ones have higher numbers.
+    #[prost(int64, tag = "2")]
+    pub number: i64,
+    /// Number of the signal.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+    /// To whom it goes.
+    #[prost(enumeration = "SignalTarget", tag = "4")]
+    pub target: i32,
 }
 /// A lease that is no longer the worker's.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5586,6 +6081,9 @@ pub struct HeartbeatAck {
     /// True: count or digest differ; send the whole set with the next heartbeat, at once.
     #[prost(bool, tag = "4")]
     pub send_held: bool,
+    /// Signals to send.
+    #[prost(message, repeated, tag = "20")]
+    pub signals: ::prost::alloc::vec::Vec<SignalLease>,
 }
 /// Asks for a pong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5728,7 +6226,7 @@ pub struct FinishReport {
     /// What the run used.
     #[prost(message, optional, tag = "8")]
     pub usage: ::core::option::Option<Usage>,
-    /// Isolation that was really applied, such as `none`.
+    /// Isolation that was really applied: `none` or `restricted`; empty: nothing was started.
     #[prost(string, tag = "9")]
     pub isolation: ::prost::alloc::string::String,
     /// Standard output.
@@ -5845,6 +6343,48 @@ pub struct GetLeaseSecretsResponse {
     #[prost(message, repeated, tag = "1")]
     pub secrets: ::prost::alloc::vec::Vec<TaskSecret>,
 }
+/// Request of ReadInput.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadInputRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The run.
+    #[prost(int32, tag = "2")]
+    pub run: i32,
+    /// First byte to read. All before it was given to the process and is forgotten.
+    #[prost(int64, tag = "3")]
+    pub offset: i64,
+    /// Longest wait for a byte or the end, at most 30 s; absent: do not wait.
+    #[prost(message, optional, tag = "4")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of ReadInput.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadInputResponse {
+    /// The next bytes, at most 64 KiB; empty: none came in time, or the end was reached.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: ::prost::bytes::Bytes,
+    /// End of file follows them.
+    #[prost(bool, tag = "2")]
+    pub eof: bool,
+}
+/// Request of ConfirmSignal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmSignalRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// Number of the signal.
+    #[prost(int64, tag = "2")]
+    pub number: i64,
+    /// What became of it.
+    #[prost(enumeration = "SignalOutcome", tag = "3")]
+    pub outcome: i32,
+}
+/// Answer of ConfirmSignal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfirmSignalResponse {}
 /// Request of ReadFile.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadFileRequest {
@@ -5930,6 +6470,10 @@ pub enum HeldStatus {
     Finished = 2,
     /// It was started and nothing more is known.
     Unknown = 3,
+    /// Its process outlived the worker, and the worker has it in its hands again: it runs, or it ended meanwhile and how is
+    /// known. It goes on under the lease that `Welcome.resumed` gives. Treated as HELD_STATUS_UNKNOWN where `features` has
+    /// no `reattach` or `next_lease_id` is missing.
+    Running = 4,
 }
 impl HeldStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -5942,6 +6486,7 @@ impl HeldStatus {
             Self::NotStarted => "HELD_STATUS_NOT_STARTED",
             Self::Finished => "HELD_STATUS_FINISHED",
             Self::Unknown => "HELD_STATUS_UNKNOWN",
+            Self::Running => "HELD_STATUS_RUNNING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -5951,6 +6496,7 @@ impl HeldStatus {
             "HELD_STATUS_NOT_STARTED" => Some(Self::NotStarted),
             "HELD_STATUS_FINISHED" => Some(Self::Finished),
             "HELD_STATUS_UNKNOWN" => Some(Self::Unknown),
+            "HELD_STATUS_RUNNING" => Some(Self::Running),
             _ => None,
         }
     }
@@ -6045,6 +6591,39 @@ impl Verdict {
             "VERDICT_OUTPUT_PENDING" => Some(Self::OutputPending),
             "VERDICT_REJECTED" => Some(Self::Rejected),
             "VERDICT_CANCELED" => Some(Self::Canceled),
+            _ => None,
+        }
+    }
+}
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SignalOutcome {
+    /// Treated as SIGNAL_OUTCOME_NOT_RUNNING.
+    Unspecified = 0,
+    /// It was sent to the process.
+    Delivered = 1,
+    /// There is no process, not yet or no more.
+    NotRunning = 2,
+}
+impl SignalOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIGNAL_OUTCOME_UNSPECIFIED",
+            Self::Delivered => "SIGNAL_OUTCOME_DELIVERED",
+            Self::NotRunning => "SIGNAL_OUTCOME_NOT_RUNNING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIGNAL_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIGNAL_OUTCOME_DELIVERED" => Some(Self::Delivered),
+            "SIGNAL_OUTCOME_NOT_RUNNING" => Some(Self::NotRunning),
             _ => None,
         }
     }
@@ -6293,6 +6872,56 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "GetLeaseSecrets"));
             self.inner.unary(req, path, codec).await
         }
+        /// The next bytes for the standard input of a run with `stdin_live`; waits for them a while.
+        pub async fn read_input(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadInputResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ReadInput",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ReadInput"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says what became of a signal.
+        pub async fn confirm_signal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ConfirmSignalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmSignalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ConfirmSignal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ConfirmSignal"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Reads a file of the lease's session.
         pub async fn read_file(
             &mut self,
@@ -6436,6 +7065,22 @@ pub mod worker_service_server {
             request: tonic::Request<super::GetLeaseSecretsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetLeaseSecretsResponse>,
+            tonic::Status,
+        >;
+        /// The next bytes for the standard input of a run with `stdin_live`; waits for them a while.
+        async fn read_input(
+            &self,
+            request: tonic::Request<super::ReadInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadInputResponse>,
+            tonic::Status,
+        >;
+        /// Says what became of a signal.
+        async fn confirm_signal(
+            &self,
+            request: tonic::Request<super::ConfirmSignalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ConfirmSignalResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the ReadFile method.
@@ -6808,6 +7453,96 @@ pub mod worker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetLeaseSecretsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ReadInput" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadInputSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ReadInputRequest>
+                    for ReadInputSvc<T> {
+                        type Response = super::ReadInputResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadInputRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::read_input(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadInputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ConfirmSignal" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmSignalSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ConfirmSignalRequest>
+                    for ConfirmSignalSvc<T> {
+                        type Response = super::ConfirmSignalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ConfirmSignalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::confirm_signal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmSignalSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -234,7 +234,14 @@ async fn complete(app: &App) -> Result<(), Refusal> {
 /// Cancels the firings of monitors that have ended, and what is below them.
 async fn cancel_left_behind(app: &App) -> Result<(), Refusal> {
     for (task, session) in monitors::list_left_behind(app.store.pool(), PAGE).await? {
-        let change = Change::new(task, Event::Cancel { grace: None }, Content::None);
+        let change = Change::new(
+            task,
+            Event::Cancel {
+                grace: None,
+                signal: None,
+            },
+            Content::None,
+        );
         settle(app.commits.change(session, change).await)?;
     }
     Ok(())

@@ -1,6 +1,10 @@
-//! Telling workers of cancels at once. A push that is lost is repaired by the next heartbeat.
+//! Telling workers of cancels and signals at once. A push that is lost is repaired by the next heartbeat.
 
-use crate::{app::App, control::heartbeat, events::Touched};
+use crate::{
+    app::App,
+    control::{attach::Attachment, heartbeat, refusal::Refusal},
+    events::Touched,
+};
 use taskyard_core::id::WorkerSessionId;
 use taskyard_proto::v1::{AttachResponse, attach_response};
 use tracing::warn;
@@ -28,11 +32,11 @@ async fn tell(app: &App, worker: WorkerSessionId) {
     let Some((stream, downlink)) = app.registry.downlink(worker) else {
         return;
     };
-    match heartbeat::pending_cancels(app, stream).await {
-        Ok(cancels) => {
-            for cancel in cancels {
+    match orders(app, stream).await {
+        Ok(orders) => {
+            for order in orders {
                 let message = AttachResponse {
-                    message: Some(attach_response::Message::Cancel(cancel)),
+                    message: Some(order),
                 };
                 if downlink.try_send(message).is_err() {
                     return;
@@ -41,7 +45,15 @@ async fn tell(app: &App, worker: WorkerSessionId) {
         }
         Err(error) => warn!(
             error = &error as &dyn std::error::Error,
-            "a worker could not be told of its cancels"
+            "a worker could not be told of its orders"
         ),
     }
+}
+
+async fn orders(app: &App, stream: Attachment) -> Result<Vec<attach_response::Message>, Refusal> {
+    let cancels = heartbeat::pending_cancels(app, stream).await?;
+    let signals = heartbeat::pending_signals(app, stream).await?;
+    let cancels = cancels.into_iter().map(attach_response::Message::Cancel);
+    let signals = signals.into_iter().map(attach_response::Message::Signal);
+    Ok(cancels.chain(signals).collect())
 }

@@ -5,7 +5,10 @@ use crate::{
     app::App,
     commit::{Change, CommitError, Content},
     control::{attach, refusal::Refusal},
-    store::{StoreError, claim, creates, due, wakes, webhook_deliveries, webhooks, workers},
+    store::{
+        StoreError, claim, creates, due, task_input, task_signals, wakes, webhook_deliveries,
+        webhooks, workers,
+    },
 };
 use std::time::Duration;
 use taskyard_core::{
@@ -112,5 +115,7 @@ async fn forget(app: &App) -> Result<(), StoreError> {
     webhook_deliveries::forget_old(app.store.pool(), DELIVERY_AGE, 10 * FORGET_PAGE).await?;
     webhooks::forget_ended(app.store.pool(), FORGET_PAGE).await?;
     wakes::forget_orphans(app.store.pool(), ORPHANED_WAKE_AGE, 10 * FORGET_PAGE).await?;
+    task_input::forget_inputs(app.store.pool(), FORGET_PAGE).await?;
+    task_signals::forget_signals(app.store.pool(), FORGET_EVERY, FORGET_PAGE).await?;
     Ok(())
 }

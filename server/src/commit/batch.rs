@@ -422,6 +422,7 @@ fn is_gone(event: &Event) -> bool {
         | Event::Enrich
         | Event::Note
         | Event::SetHold(_)
+        | Event::Reattach { .. }
         | Event::Due
         | Event::StartDeadline
         | Event::Complete => false,

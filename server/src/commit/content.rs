@@ -43,6 +43,7 @@ pub(super) fn carry(row: &mut TaskRow, change: &Change, now: Timestamp) -> Resul
         }
         Content::Artifact(artifact) => add_artifacts(row, std::slice::from_ref(artifact))?,
         Content::Patch(patch) => patch_body(row, patch, now)?,
+        Content::Holder(name) => row.body.worker_name = Some(name.clone()),
         Content::RetriedAs(task) => {
             row.body.content.links.get_or_insert_default().retried_as = task.to_string();
         }

@@ -239,6 +239,7 @@ fn newborn(task: &NewTask) -> Task {
         cancel: None,
         run: 0,
         attempt: 0,
+        forgiven: 0,
         generation: 1,
         started_at: None,
         settled: None,

@@ -161,6 +161,7 @@ pub(super) fn stored_error(
         ),
         ErrorKind::Timeout => "the run took longer than its timeout and was ended".to_owned(),
         ErrorKind::StartFailed
+        | ErrorKind::IsolationUnavailable
         | ErrorKind::BadOutput
         | ErrorKind::WorkerError
         | ErrorKind::SchemaMismatch
@@ -169,6 +170,12 @@ pub(super) fn stored_error(
             reported.to_owned()
         }
         ErrorKind::StartFailed => "the process could not be started".to_owned(),
+        ErrorKind::IsolationUnavailable => {
+            "the worker cannot give the isolation that the task asks for".to_owned()
+        }
+        ErrorKind::OomKilled => {
+            "the run used more memory than it may, and the kernel killed it".to_owned()
+        }
         ErrorKind::BadOutput => "the structured result is no valid JSON".to_owned(),
         ErrorKind::WorkerError => "the worker could not do its part".to_owned(),
         ErrorKind::Orphaned => "the worker was lost and no run is left".to_owned(),

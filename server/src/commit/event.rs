@@ -114,6 +114,11 @@ fn change(row: &TaskRow) -> TaskChange {
             None => String::new(),
         },
         updated_at: Some(times::to_proto(body.updated_at)),
+        isolation: row
+            .end
+            .as_ref()
+            .map(|end| end.run_end.isolation.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -99,6 +99,8 @@ pub enum Content {
     Patch(Box<Patch>),
     /// The task that repeats this one.
     RetriedAs(TaskId),
+    /// Name of the worker that holds the task from now on.
+    Holder(String),
     /// How a firing of this monitor ended.
     Judged(Box<Judged>),
 }
@@ -118,6 +120,7 @@ impl Content {
             | Self::Report(_)
             | Self::Finish(_)
             | Self::RetriedAs(_)
+            | Self::Holder(_)
             | Self::Judged(_) => None,
         }
     }

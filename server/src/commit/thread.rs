@@ -107,6 +107,7 @@ impl Threads {
             | Content::Finish(_)
             | Content::Patch(_)
             | Content::RetriedAs(_)
+            | Content::Holder(_)
             | Content::Judged(_) => None,
         };
         match &change.event {
@@ -142,6 +143,7 @@ impl Threads {
             | Event::Note
             | Event::SetHold(_)
             | Event::Lost { .. }
+            | Event::Reattach { .. }
             | Event::Due
             | Event::StartDeadline
             | Event::Complete => {}

@@ -11,10 +11,13 @@ use crate::{
     dispatch::{DOWNLINK_CAPACITY, Registry},
     store::workers::Attachment,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 use taskyard_proto::v1::{
     AcquireLeasesRequest, AcquireLeasesResponse, AttachResponse, CancelLease, Heartbeat, Offer,
-    attach_response,
+    SignalLease, attach_response,
 };
 use tokio::{
     sync::mpsc,
@@ -63,18 +66,20 @@ pub async fn acquire_leases(
         };
         let mut cancels = Cancels::default();
         let until = Instant::now() + wait;
-        while offers.is_empty() && cancels.is_empty() {
+        let mut signals = Signals::default();
+        while offers.is_empty() && cancels.is_empty() && signals.is_empty() {
             let message = tokio::select! {
                 () = app.shutdown.cancelled() => return Err(Refusal::ShuttingDown),
                 message = timeout_at(until, messages.recv()) => message,
             };
             let Ok(Some(message)) = message else { break };
-            sort(message, &mut offers, &mut cancels);
+            sort(message, &mut offers, &mut cancels, &mut signals);
             while let Ok(message) = messages.try_recv() {
-                sort(message, &mut offers, &mut cancels);
+                sort(message, &mut offers, &mut cancels, &mut signals);
             }
         }
         heartbeat_ack.cancels.extend(cancels.into_values());
+        heartbeat_ack.signals.extend(signals.into_values());
     }
     Ok(AcquireLeasesResponse {
         welcome: Some(admitted.welcome),
@@ -86,12 +91,23 @@ pub async fn acquire_leases(
 /// Cancels that came during the wait, by lease.
 type Cancels = HashMap<Vec<u8>, CancelLease>;
 
-fn sort(message: AttachResponse, offers: &mut Vec<Offer>, cancels: &mut Cancels) {
+/// Signals that came during the wait, by number.
+type Signals = BTreeMap<i64, SignalLease>;
+
+fn sort(
+    message: AttachResponse,
+    offers: &mut Vec<Offer>,
+    cancels: &mut Cancels,
+    signals: &mut Signals,
+) {
     match message.message {
         Some(attach_response::Message::Offer(offer)) => offers.push(offer),
         Some(attach_response::Message::Cancel(cancel)) => {
             let lease_id = cancel.lease.as_ref().map(|lease| lease.lease_id.to_vec());
             cancels.insert(lease_id.unwrap_or_default(), cancel);
+        }
+        Some(attach_response::Message::Signal(signal)) => {
+            signals.insert(signal.number, signal);
         }
         Some(
             attach_response::Message::Welcome(_)

@@ -1,6 +1,6 @@
 //! A worker attaches: who it is, and what became of the leases of its earlier boots.
 
-use super::{definition, lease_ref::LeaseRef, refusal::Refusal};
+use super::{definition, lease_ref::LeaseRef, reattach::Survivors, refusal::Refusal};
 use crate::{
     app::App,
     commit::{Change, CommitError, Content},
@@ -55,14 +55,17 @@ pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admit
     }
     let boot = read_boot(&hello)?;
     let held = read_held(&hello)?;
+    let survivors = Survivors::of(&hello)?;
     let mut connection = app.store.open().await?;
     let stream = workers::attach(&mut connection, &boot).await?;
     let earlier = workers::list_earlier_boots(&mut connection, boot.state, boot.instance).await?;
     if !earlier.is_empty() {
         let leases = claim::list_leases(&mut connection, &earlier).await?;
+        let leases = survivors.take_over(app, stream, &boot.name, leases).await?;
         settle(app, stream, &leases, &held).await?;
         workers::end_workers(&mut connection, &earlier, WorkerEnd::Gone).await?;
     }
+    let resumed = survivors.resumed(app, stream).await?;
     let lease = app.lease.retryable.min(app.lease.other);
     let needs = Needs {
         queues: boot.queues,
@@ -78,6 +81,7 @@ pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admit
             protocol: PROTOCOL,
             heartbeat_interval: prost_types::Duration::try_from(lease / HEARTBEATS_PER_LEASE).ok(),
             store_id: app.events.identity().borrow().clone(),
+            resumed,
         },
         worker: AttachedWorker {
             stream,
@@ -106,7 +110,8 @@ async fn settle(
                 continue;
             }
             Some(HeldStatus::NotStarted) => Loss::NotStarted,
-            Some(HeldStatus::Unknown | HeldStatus::Unspecified) => Loss::Gone,
+            // a process that goes on was picked out before; this one cannot
+            Some(HeldStatus::Unknown | HeldStatus::Unspecified | HeldStatus::Running) => Loss::Gone,
             None if lease.is_offered => Loss::NotStarted,
             None => Loss::Gone,
         };

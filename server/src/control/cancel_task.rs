@@ -5,6 +5,7 @@ use super::{
     get_task,
     refusal::Refusal,
     resolve,
+    signal_name::Signal,
     wire_time::duration_field,
 };
 use crate::{
@@ -27,6 +28,7 @@ pub async fn cancel_task(
     request: CancelTaskRequest,
 ) -> Result<CancelTaskResponse, Refusal> {
     let grace = read_grace(request.grace.as_ref())?;
+    let signal = Signal::parse_first_of_a_cancel(&request.signal)?.map(Signal::number);
     let is_tree = match CancelScope::try_from(request.scope) {
         Ok(CancelScope::Tree) => true,
         Ok(CancelScope::Task | CancelScope::Unspecified) => false,
@@ -34,7 +36,7 @@ pub async fn cancel_task(
     };
     let found =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
-    let change = Change::new(found.id, Event::Cancel { grace }, Content::None);
+    let change = Change::new(found.id, Event::Cancel { grace, signal }, Content::None);
     let outcome = match app.commits.change(found.session, change).await {
         Ok(changed) if changed.after.task.is_terminal() => CancelOutcome::Canceled,
         Ok(changed) if changed.before.cancel.is_some() => CancelOutcome::AlreadyRequested,
@@ -47,7 +49,7 @@ pub async fn cancel_task(
     };
     let descendants = if is_tree {
         let below = Reach::Below(found.id);
-        let tally = cancel_walk::cancel_all(app, found.session, &below, grace).await?;
+        let tally = cancel_walk::cancel_all(app, found.session, &below, grace, signal).await?;
         tally.canceled + tally.requested
     } else {
         0

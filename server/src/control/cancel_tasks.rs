@@ -30,7 +30,7 @@ pub async fn cancel_tasks(
         "" => Reach::Session { up_to },
         group => Reach::Group { group, up_to },
     };
-    let tally = cancel_walk::cancel_all(app, session, &reach, grace).await?;
+    let tally = cancel_walk::cancel_all(app, session, &reach, grace, None).await?;
     if let Reach::Group { group, up_to } = reach
         && tally == Tally::default()
         && !trees::is_group_live(app.store.pool(), session, group, up_to).await?

@@ -58,6 +58,7 @@ pub(super) async fn cancel_all(
     session: SessionUid,
     reach: &Reach<'_>,
     grace: Option<Duration>,
+    signal: Option<i16>,
 ) -> Result<Tally, Refusal> {
     let mut tally = Tally::default();
     for _ in 0..MAX_PAGES {
@@ -65,7 +66,7 @@ pub(super) async fn cancel_all(
         if page.is_empty() {
             return Ok(tally);
         }
-        tell(app, session, page, grace, &mut tally).await?;
+        tell(app, session, page, (grace, signal), &mut tally).await?;
     }
     Err(Refusal::Overloaded {
         what: "tasks to cancel",
@@ -87,11 +88,11 @@ async fn tell(
     app: &App,
     session: SessionUid,
     tasks: Vec<TaskId>,
-    grace: Option<Duration>,
+    (grace, signal): (Option<Duration>, Option<i16>),
     tally: &mut Tally,
 ) -> Result<(), Refusal> {
     let changes = tasks.into_iter().map(|task| {
-        let change = Change::new(task, Event::Cancel { grace }, Content::None);
+        let change = Change::new(task, Event::Cancel { grace, signal }, Content::None);
         app.commits.change(session, change)
     });
     for outcome in join_all(changes).await {

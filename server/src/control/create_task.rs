@@ -3,7 +3,7 @@
 use super::{
     agent::Caller,
     definition::{self, Definition},
-    get_task, namespace,
+    get_task, isolation, namespace,
     refusal::{Refusal, Resource, StoreError},
     resolve, result_json, task_secrets, wait_tasks,
     wire_time::duration_field,
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
 use taskyard_core::{
     id::{SessionUid, TaskId},
-    task::{Fence, Gate},
+    task::{Fence, Gate, jittered},
 };
 use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState,
@@ -190,7 +190,7 @@ pub async fn store_task(
 pub(super) async fn prepare(
     app: &App,
     owner: &Owner<'_>,
-    definition: Definition,
+    mut definition: Definition,
     origin: Origin,
     request: Option<(RequestKey, [u8; 32])>,
     fingerprint: [u8; 32],
@@ -204,21 +204,38 @@ pub(super) async fn prepare(
         queue: definition.queue.clone(),
         kind: definition.kind.clone(),
         executor: definition.executor.clone(),
-        worker_labels: definition.spec.worker_labels.clone(),
+        worker_labels: isolation::required_labels(&definition.spec),
     };
     let route_id = app.routes.ensure(&app.store, &route).await?;
+    let id = TaskId(Uuid::now_v7().as_u128());
+    // a monitor never starts itself; its firings are jittered one by one
+    if let (Some(most), false) = (definition.start_jitter, definition.policy.is_monitor) {
+        let now = creates::now(app.store.pool()).await?;
+        let not_before = definition.policy.not_before;
+        definition.policy.not_before = Some(jittered(id, not_before, now, most));
+    }
     let gate = match definition.policy.not_before {
         until if definition.hold => Gate::Held { until },
         _ if definition.policy.is_monitor => Gate::Monitor,
         Some(due) => Gate::Until(due),
         None => Gate::Open,
     };
-    let id = TaskId(Uuid::now_v7().as_u128());
     let secrets = task_secrets::seal(&app.secret_keys, owner.namespace_id, id, definition.secrets)?;
     let monitor = match (origin.firing, definition.monitor) {
         (Some(firing), _) => Some(MonitorPart::Firing(firing)),
         (None, Some(monitor)) => Some(MonitorPart::Monitor(Box::new(monitor.plan(app, id).await?))),
         (None, None) => None,
+    };
+    let survives = definition
+        .spec
+        .command
+        .as_ref()
+        .is_some_and(|command| command.survive_worker_restart);
+    // A process that outlives its worker has this time for the worker to come back, whether it may run again or not.
+    let lease = match definition.policy.retry.may_retry() {
+        _ if survives => app.lease.retryable.max(app.lease.other),
+        true => app.lease.retryable,
+        false => app.lease.other,
     };
     let task = NewTask {
         id,
@@ -246,11 +263,7 @@ pub(super) async fn prepare(
         wake_policy: definition.wake_policy as i16,
         group_wake: definition.group_wake as i16,
         retry_of: origin.retry_of,
-        lease: if definition.policy.retry.may_retry() {
-            app.lease.retryable
-        } else {
-            app.lease.other
-        },
+        lease,
         policy: definition.policy,
         fingerprint,
         monitor,

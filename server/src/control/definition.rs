@@ -2,6 +2,7 @@
 
 mod secrets;
 mod spec;
+mod start;
 mod working_files;
 
 use super::{
@@ -71,6 +72,8 @@ pub struct Definition {
     pub timeout: Option<Duration>,
     /// What the state machine needs.
     pub policy: Policy,
+    /// Longest time by which it becomes due later than it would.
+    pub start_jitter: Option<Duration>,
     /// Created but held.
     pub hold: bool,
     /// When to wake the owner.
@@ -200,7 +203,12 @@ pub fn parse(mut definition: TaskDefinition) -> Result<Definition, Refusal> {
             "must not be before `not_before`",
         ));
     }
+    let start_jitter = match &spec.command {
+        Some(command) => start::start_jitter(command)?.filter(|jitter| !jitter.is_zero()),
+        None => None,
+    };
     Ok(Definition {
+        start_jitter,
         name,
         key,
         kind,

@@ -62,7 +62,14 @@ pub async fn cancel_open(
         }
         let mut answers = Vec::with_capacity(open.len());
         for task in open {
-            let change = Change::new(task, Event::Cancel { grace }, Content::None);
+            let change = Change::new(
+                task,
+                Event::Cancel {
+                    grace,
+                    signal: None,
+                },
+                Content::None,
+            );
             answers.push(app.commits.change_later(session, change)?);
         }
         for answer in answers {

@@ -6,12 +6,21 @@ use crate::{
     store::{
         claim::{self, HeldLease},
         records::duration_from_ms,
+        task_signals,
         workers::{self, Attachment},
     },
 };
 use std::collections::HashSet;
+use std::time::Duration;
 use taskyard_core::{id::LeaseId, task::Loss};
-use taskyard_proto::v1::{CancelLease, DropLease, Heartbeat, HeartbeatAck};
+use taskyard_proto::v1::{
+    CancelLease, DropLease, Heartbeat, HeartbeatAck, SignalLease, SignalTarget,
+};
+
+/// How long whoever sends a signal waits for its outcome; after that it is not sent any more.
+pub(super) const SIGNAL_AGE: Duration = Duration::from_secs(10);
+/// Signals that one worker is told of at once; the others come when these are confirmed.
+const MAX_SIGNALS: i64 = 256;
 
 /// Running leases of a worker that the last complete set on its stream did not name.
 ///
@@ -38,6 +47,7 @@ pub async fn heartbeat(
     let mut ack = HeartbeatAck {
         number: heartbeat.number,
         cancels: cancels(&leases),
+        signals: pending_signals(app, stream).await?,
         ..HeartbeatAck::default()
     };
     if heartbeat.held_is_complete {
@@ -79,6 +89,34 @@ pub async fn pending_cancels(app: &App, stream: Attachment) -> Result<Vec<Cancel
     Ok(cancels(&leases))
 }
 
+/// Signals for the processes of the leases that it holds.
+///
+/// # Errors
+/// What the store says.
+pub async fn pending_signals(app: &App, stream: Attachment) -> Result<Vec<SignalLease>, Refusal> {
+    let pending =
+        task_signals::list_signals(app.store.pool(), stream.worker, SIGNAL_AGE, MAX_SIGNALS);
+    let signals = pending.await?.into_iter().map(|signal| {
+        let lease = LeaseRef {
+            task: signal.task,
+            epoch: signal.epoch,
+            lease_id: signal.lease_id,
+        };
+        let target = if signal.root_only {
+            SignalTarget::Root
+        } else {
+            SignalTarget::Group
+        };
+        SignalLease {
+            lease: Some(lease.into()),
+            number: signal.number,
+            signal: i32::from(signal.signal),
+            target: target.into(),
+        }
+    });
+    Ok(signals.collect())
+}
+
 fn cancels(leases: &[HeldLease]) -> Vec<CancelLease> {
     leases
         .iter()
@@ -94,6 +132,7 @@ fn cancels(leases: &[HeldLease]) -> Vec<CancelLease> {
                     .into(),
                 ),
                 grace: grace.map(duration_from_ms),
+                signal: lease.cancel_signal.map_or(0, i32::from),
             })
         })
         .collect()

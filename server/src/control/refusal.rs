@@ -117,6 +117,44 @@ pub enum Refusal {
          monitor again with other words"
     )]
     MonitorNeverRuns,
+    /// The task takes no live input.
+    #[error("the task takes no live input; create it with `stdin_live`")]
+    InputNotLive,
+    /// The run that is meant is not the current one.
+    #[error(
+        "run {run} is not the current one, which is {current}; each run has an input of its own"
+    )]
+    WrongRun {
+        /// The run that was named.
+        run: i32,
+        /// The current one, or the next one of a queued task.
+        current: i32,
+    },
+    /// Input does not go on where it was accepted to.
+    #[error("offset {offset} does not fit: {accepted} bytes were accepted; go on from there")]
+    InputGap {
+        /// Where it begins.
+        offset: i64,
+        /// Bytes that were accepted.
+        accepted: i64,
+    },
+    /// The end of the input was accepted.
+    #[error("the input has ended after {accepted} bytes")]
+    InputEnded {
+        /// Bytes that were accepted.
+        accepted: i64,
+    },
+    /// The process takes its input too slowly.
+    #[error("{limit} bytes wait for the process, which is the most; write again in a moment")]
+    InputFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// The worker did not say what became of a signal.
+    #[error(
+        "the worker did not confirm the signal within 10 s; it was withdrawn, but may have been sent"
+    )]
+    SignalNotDelivered,
     /// No such question is pending.
     #[error("no such question is pending; read the task again")]
     QuestionNotPending,

@@ -7,7 +7,8 @@ use crate::{
         batch_create_tasks::{self, BatchOutcome},
         cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks,
         outbox::Outgoing,
-        read_output, retry_task, tail_output, take_wakes, thread, update_task, wait_tasks, watch,
+        read_output, retry_task, signal_task, tail_output, take_wakes, thread, update_task,
+        wait_tasks, watch, write_input,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -19,10 +20,10 @@ use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
     GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
     ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
-    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, TailOutputRequest, TailOutputResponse,
-    TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest,
-    WaitTasksResponse, WatchRequest, WatchResponse,
-    session_task_service_server::SessionTaskService,
+    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, SignalTaskRequest, SignalTaskResponse,
+    TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest,
+    UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse,
+    WriteInputRequest, WriteInputResponse, session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
@@ -171,6 +172,26 @@ impl SessionTaskService for TaskService {
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             read_output::read_output(&self.app, request).await?,
+        ))
+    }
+
+    async fn write_input(
+        &self,
+        request: Request<WriteInputRequest>,
+    ) -> Result<Response<WriteInputResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            write_input::write_input(&self.app, request).await?,
+        ))
+    }
+
+    async fn signal_task(
+        &self,
+        request: Request<SignalTaskRequest>,
+    ) -> Result<Response<SignalTaskResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            signal_task::signal_task(&self.app, request).await?,
         ))
     }
 

@@ -196,6 +196,36 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "MONITOR_NEVER_RUNS",
             precondition("TASK_STATE", "task"),
         ),
+        Refusal::InputNotLive => (
+            Code::FailedPrecondition,
+            "INPUT_NOT_LIVE",
+            precondition("TASK_SPEC", "stdin_live"),
+        ),
+        Refusal::WrongRun { current, .. } => (
+            Code::FailedPrecondition,
+            "WRONG_RUN",
+            Detail::Facts(vec![("current", current.to_string())]),
+        ),
+        Refusal::InputGap { accepted, .. } => (
+            Code::OutOfRange,
+            "INPUT_GAP",
+            Detail::Facts(vec![("accepted", accepted.to_string())]),
+        ),
+        Refusal::InputEnded { accepted } => (
+            Code::FailedPrecondition,
+            "INPUT_ENDED",
+            Detail::Facts(vec![("accepted", accepted.to_string())]),
+        ),
+        Refusal::InputFull { .. } => (
+            Code::ResourceExhausted,
+            "INPUT_FULL",
+            Detail::Retry(RETRY_BUSY),
+        ),
+        Refusal::SignalNotDelivered => (
+            Code::DeadlineExceeded,
+            "SIGNAL_NOT_DELIVERED",
+            Detail::Nothing,
+        ),
         Refusal::QuestionNotPending => (
             Code::FailedPrecondition,
             "NOT_PENDING",

@@ -6,9 +6,11 @@ use crate::{
     control::{
         acquire_leases,
         attach::{self},
+        confirm_signal,
         lease_ref::LeaseRef,
         lease_spec,
         push_output::{self, Pushed},
+        read_input,
         refusal::Refusal,
         report, task_secrets, worker_files,
     },
@@ -19,9 +21,10 @@ use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
     AcquireLeasesRequest, AcquireLeasesResponse, AttachRequest, AttachResponse,
-    GetLeaseSecretsRequest, GetLeaseSecretsResponse, GetLeaseSpecRequest, GetLeaseSpecResponse,
-    ListFilesRequest, ListFilesResponse, PushOutputRequest, PushOutputResponse, ReadFileRequest,
-    ReadFileResponse, ReportRequest, ReportResponse, WriteFileRequest, WriteFileResponse,
+    ConfirmSignalRequest, ConfirmSignalResponse, GetLeaseSecretsRequest, GetLeaseSecretsResponse,
+    GetLeaseSpecRequest, GetLeaseSpecResponse, ListFilesRequest, ListFilesResponse,
+    PushOutputRequest, PushOutputResponse, ReadFileRequest, ReadFileResponse, ReadInputRequest,
+    ReadInputResponse, ReportRequest, ReportResponse, WriteFileRequest, WriteFileResponse,
     attach_request, worker_service_server::WorkerService,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -130,6 +133,23 @@ impl WorkerService for WorkerServiceServer {
         Ok(Response::new(
             task_secrets::get_lease_secrets(&self.app, &request.into_inner()).await?,
         ))
+    }
+
+    async fn read_input(
+        &self,
+        request: Request<ReadInputRequest>,
+    ) -> Result<Response<ReadInputResponse>, Status> {
+        Ok(Response::new(
+            read_input::read_input(&self.app, &request.into_inner()).await?,
+        ))
+    }
+
+    async fn confirm_signal(
+        &self,
+        request: Request<ConfirmSignalRequest>,
+    ) -> Result<Response<ConfirmSignalResponse>, Status> {
+        confirm_signal::confirm_signal(&self.app, &request.into_inner()).await?;
+        Ok(Response::new(ConfirmSignalResponse {}))
     }
 
     async fn read_file(

@@ -212,7 +212,10 @@ pub async fn insert_attempt(
         body.worker_name,
         ended_at,
         end.failure.map(|failure| failure.kind.as_str()),
-        end.failure.and(body.error.as_ref()).map(|error| error.message.as_str()),
+        match end.goes_on {
+            true => Some("the worker was restarted; the run went on"),
+            false => end.failure.and(body.error.as_ref()).map(|error| error.message.as_str()),
+        },
         encode(exit)
     )
     .execute(db)

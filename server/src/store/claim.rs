@@ -83,6 +83,8 @@ pub struct HeldLease {
     pub is_offered: bool,
     /// The grace of a cancel request, in milliseconds; the outer none: no request, the inner: the spec's grace.
     pub cancel: Option<Option<i64>>,
+    /// The signal that a cancel begins with; none: TERM.
+    pub cancel_signal: Option<i16>,
 }
 
 /// All routes, or those made after `after`.
@@ -208,6 +210,7 @@ pub async fn list_leases(
             lease_id: LeaseId(row.lease_id.as_u128()),
             is_offered: row.is_offered,
             cancel: row.is_canceled.then_some(row.cancel_grace_ms),
+            cancel_signal: row.cancel_signal,
         })
         .collect())
 }
@@ -265,6 +268,7 @@ pub async fn list_stale_offers(
             lease_id: LeaseId(row.lease_id.as_u128()),
             is_offered: true,
             cancel: None,
+            cancel_signal: None,
         })
         .collect())
 }
@@ -285,6 +289,23 @@ pub async fn find_sessions(
         .into_iter()
         .map(|row| (TaskId(row.id.as_u128()), SessionUid(row.session_uid)))
         .collect())
+}
+
+/// The spec of a task.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_spec(
+    db: impl PgExecutor<'_>,
+    task: TaskId,
+) -> Result<Option<TaskSpec>, StoreError> {
+    let spec = sqlx::query_scalar!(
+        "select spec from task where id = $1",
+        Uuid::from_u128(task.0)
+    )
+    .fetch_optional(db)
+    .await?;
+    decode("spec", spec.as_deref())
 }
 
 /// The spec of a task whose lease is held under this epoch and id.

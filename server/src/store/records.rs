@@ -194,6 +194,10 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         generation: row.generation,
         group_wake: i32::from(row.group_wake),
         secrets: secrets::references(row.secrets.as_deref())?,
+        isolation: run_end
+            .as_ref()
+            .map(|end| end.isolation.clone())
+            .unwrap_or_default(),
     };
     Ok(TaskRecord {
         id,

@@ -41,8 +41,8 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
     let wanted: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let live = sqlx::query!(
         r#"select l.id, l.session_uid, t.ordinal, l.state, l.gate, l.not_before, t.not_before as first_not_before,
-             l.start_deadline, l.run, l.attempt, l.generation, l.epoch, l.lease_id, l.item_no, l.worker_session,
-             l.offered_at, l.worker_name, l.cancel_requested_at, l.cancel_grace_ms, l.started_at, l.updated_at,
+             l.start_deadline, l.run, l.forgiven_runs, l.attempt, l.generation, l.epoch, l.lease_id, l.item_no, l.worker_session,
+             l.offered_at, l.worker_name, l.cancel_requested_at, l.cancel_grace_ms, l.cancel_signal, l.started_at, l.updated_at,
              l.state_detail, l.summary, l.progress, l.progress_at, l.content, l.error_kind, l.error_message, l.last_exit,
              l.question_id, l.question, l.question_expires_at, t.max_runs, t.initial_backoff_ms, t.max_backoff_ms,
              t.backoff_multiplier, t.spec, t.retry_of, t.namespace_id, t.wake_policy, t.group_wake, t.group_name,
@@ -123,8 +123,10 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                 cancel: row.cancel_requested_at.map(|at| Cancel {
                     requested_at: times::to_core(at),
                     grace: row.cancel_grace_ms.map(from_ms),
+                    signal: row.cancel_signal,
                 }),
                 run: counter(row.run)?,
+                forgiven: counter(row.forgiven_runs)?,
                 attempt: counter(row.attempt)?,
                 generation: u64::try_from(row.generation)
                     .map_err(|error| StoreError::corrupt("generation", error))?,
@@ -217,8 +219,10 @@ async fn lock_ended(
                 cancel: row.cancel_requested_at.map(|at| Cancel {
                     requested_at: times::to_core(at),
                     grace: None,
+                    signal: None,
                 }),
                 run: counter(row.run)?,
+                forgiven: 0,
                 attempt: counter(row.attempt)?,
                 generation: u64::try_from(row.generation)
                     .map_err(|error| StoreError::corrupt("generation", error))?,

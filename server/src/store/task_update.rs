@@ -23,8 +23,14 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
         r#"update task_live l set
              state = v.state, gate = v.gate, not_before = v.not_before, run = v.run, attempt = v.attempt,
              generation = v.generation, item_no = v.item_no, worker_session = v.worker_session,
-             attach_no = case when v.worker_session is null then null else l.attach_no end, offered_at = v.offered_at,
+             attach_no = case when v.worker_session is null then null
+               when v.worker_session = l.worker_session then l.attach_no
+               -- taken over by the worker's next boot
+               else (select w.attach_no from worker_session w where w.id = v.worker_session) end,
+             epoch = coalesce(v.epoch, l.epoch), lease_id = coalesce(v.lease_id, l.lease_id),
+             forgiven_runs = v.forgiven_runs, offered_at = v.offered_at,
              worker_name = v.worker_name, cancel_requested_at = v.cancel_requested_at, cancel_grace_ms = v.cancel_grace_ms,
+             cancel_signal = v.cancel_signal,
              started_at = v.started_at, updated_at = v.updated_at, state_detail = v.state_detail, summary = v.summary,
              progress = v.progress, progress_at = v.progress_at, content = v.content, error_kind = v.error_kind,
              error_message = v.error_message, last_exit = v.last_exit, question_id = v.question_id, question = v.question,
@@ -34,11 +40,11 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
              $8::bigint[], $9::bigint[], $10::timestamptz[], $11::text[], $12::timestamptz[], $13::bigint[],
              $14::timestamptz[], $15::timestamptz[], $16::text[], $17::text[], $18::bytea[], $19::timestamptz[],
              $20::bytea[], $21::text[], $22::text[], $23::bytea[], $24::uuid[], $25::bytea[], $26::timestamptz[],
-             $27::bigint[], $28::bigint[], $29::int[])
+             $27::bigint[], $28::bigint[], $29::int[], $30::bigint[], $31::uuid[], $32::int[], $33::smallint[])
              as v(id, state, gate, not_before, run, attempt, generation, item_no, worker_session, offered_at, worker_name,
                cancel_requested_at, cancel_grace_ms, started_at, updated_at, state_detail, summary, progress, progress_at,
                content, error_kind, error_message, last_exit, question_id, question, question_expires_at, messages, delivered,
-               delivered_run)
+               delivered_run, epoch, lease_id, forgiven_runs, cancel_signal)
            where l.id = v.id"#,
         &columns.id,
         &columns.state,
@@ -68,7 +74,11 @@ pub async fn update_live(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(),
         &columns.question_expires_at as _,
         &columns.messages,
         &columns.delivered,
-        &columns.delivered_run
+        &columns.delivered_run,
+        &columns.epoch as _,
+        &columns.lease_id as _,
+        &columns.forgiven_runs,
+        &columns.cancel_signal as _
     )
     .execute(db)
     .await?;
@@ -91,6 +101,7 @@ struct LiveColumns {
     worker_name: Vec<Option<String>>,
     cancel_requested_at: Vec<Option<DateTime<Utc>>>,
     cancel_grace_ms: Vec<Option<i64>>,
+    cancel_signal: Vec<Option<i16>>,
     started_at: Vec<Option<DateTime<Utc>>>,
     updated_at: Vec<DateTime<Utc>>,
     state_detail: Vec<String>,
@@ -107,6 +118,9 @@ struct LiveColumns {
     messages: Vec<i64>,
     delivered: Vec<i64>,
     delivered_run: Vec<i32>,
+    epoch: Vec<Option<i64>>,
+    lease_id: Vec<Option<Uuid>>,
+    forgiven_runs: Vec<i32>,
 }
 
 impl LiveColumns {
@@ -136,6 +150,10 @@ impl LiveColumns {
         self.generation.push(task.generation.cast_signed());
         self.item_no.push(last_item_no(task));
         self.worker_session.push(lease.map(|lease| lease.worker.0));
+        self.epoch.push(lease.map(|lease| lease.epoch.0));
+        self.lease_id
+            .push(lease.map(|lease| Uuid::from_u128(lease.id.0)));
+        self.forgiven_runs.push(column(task.forgiven));
         self.offered_at.push(row.offered_at.filter(|_| is_offered));
         self.worker_name.push(row.body.worker_name.clone());
         self.cancel_requested_at.push(
@@ -144,6 +162,8 @@ impl LiveColumns {
         );
         self.cancel_grace_ms
             .push(task.cancel.and_then(|cancel| cancel.grace).map(to_ms));
+        self.cancel_signal
+            .push(task.cancel.and_then(|cancel| cancel.signal));
         self.started_at
             .push(task.started_at.map(times::to_database));
         self.updated_at.push(row.body.updated_at);

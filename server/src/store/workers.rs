@@ -195,6 +195,7 @@ pub async fn list_expired(
                 lease_id: LeaseId(row.lease_id.as_u128()),
                 is_offered: row.is_offered,
                 cancel: None,
+                cancel_signal: None,
             },
             renewed_before: times::to_core(row.renewed_before),
         })

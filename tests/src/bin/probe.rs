@@ -3,6 +3,8 @@
 
 #[path = "../pattern.rs"]
 mod pattern;
+#[path = "../reach.rs"]
+mod reach;
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -26,8 +28,13 @@ const USAGE: &str = "probe VERB, one of:
   grandchild-holds-stdout FILE  like daemon, but in the same session
   close-stdout-then-hang        closes stdout and stderr
   fork-bomb-on-term [--setsid]  ever new processes after TERM
+  catch                         prints the number of each signal that comes; ends well at TERM
+  closes-stdin                  closes stdin, then hangs
+  limits                        soft and hard limits of descriptors and core files, the priority, user and groups
   stdin-echo | env | cwd | umask | signals | fds
-  touch FILE                    creates FILE, then hangs";
+  touch FILE                    creates FILE, then hangs
+  try KIND=ARGUMENT ...         what is within reach: a line for each, with ok or the error; kinds are in reach.rs
+  status NAME ...               lines of /proc/self/status";
 
 /// An upper bound for everything that goes on for ever.
 const LIFE: Duration = Duration::from_secs(120);
@@ -76,6 +83,13 @@ pub fn main() {
             hang();
         }
         "fork-bomb-on-term" => fork_bomb_on_term(words.has("--setsid")),
+        "catch" => catch(),
+        "closes-stdin" => {
+            // SAFETY: nothing is read afterwards.
+            unsafe { libc::close(0) };
+            ready_and_hang();
+        }
+        "limits" => print_limits(),
         "stdin-echo" => {
             let mut input = Vec::new();
             std::io::stdin()
@@ -102,6 +116,17 @@ pub fn main() {
         "touch" => {
             write_whole(words.at(1), "");
             ready_and_hang();
+        }
+        "try" => {
+            for attempt in words.0.iter().skip(1) {
+                let (kind, argument) = attempt.split_once('=').unwrap_or((attempt, ""));
+                let outcome = reach::word(&reach::try_out(kind, argument));
+                print_bytes(format!("{attempt} {outcome}\n").as_bytes());
+            }
+        }
+        "status" => {
+            let names: Vec<&str> = words.0.iter().skip(1).map(String::as_str).collect();
+            print_status_lines(&names);
         }
         _ => fail(USAGE),
     }
@@ -261,6 +286,68 @@ fn fork_bomb_on_term(detach: bool) -> ! {
         }
     }
     hang()
+}
+
+fn catch() -> ! {
+    const CAUGHT: [i32; 9] = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGTERM,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGWINCH,
+    ];
+    // SAFETY: both are initialised before they are read; a set of signals is plain data.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in CAUGHT {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        set
+    };
+    print_bytes(b"ready\n");
+    let life = libc::timespec {
+        tv_sec: libc::time_t::try_from(LIFE.as_secs()).unwrap_or(60),
+        tv_nsec: 0,
+    };
+    loop {
+        // SAFETY: the set and the time are valid.
+        let caught = unsafe { libc::sigtimedwait(&set, std::ptr::null_mut(), &life) };
+        if caught < 0 {
+            exit(4);
+        }
+        print_bytes(format!("{caught}\n").as_bytes());
+        if caught == libc::SIGTERM {
+            exit(0);
+        }
+    }
+}
+
+fn print_limits() {
+    for (name, resource) in [("nofile", libc::RLIMIT_NOFILE), ("core", libc::RLIMIT_CORE)] {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the place is valid.
+        unsafe { libc::getrlimit(resource, &mut limit) };
+        print_bytes(format!("{name}={}:{}\n", limit.rlim_cur, limit.rlim_max).as_bytes());
+    }
+    // SAFETY: plain calls.
+    let (nice, uid, gid) = unsafe {
+        (
+            libc::getpriority(libc::PRIO_PROCESS, 0),
+            libc::geteuid(),
+            libc::getegid(),
+        )
+    };
+    print_bytes(format!("nice={nice}\nuid={uid}\ngid={gid}\n").as_bytes());
+    print_status_lines(&["Groups:"]);
 }
 
 fn print_status_lines(names: &[&str]) {

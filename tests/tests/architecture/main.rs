@@ -158,6 +158,18 @@ const RULES: &[Rule] = &[
         forbidden: &["tokio", "taskyard_proto", "tonic", "crate::link"],
         reason: "the shim is one thread that must outlive its worker",
     },
+    Rule {
+        folder: "worker/src/isolation",
+        except: &[],
+        forbidden: &[
+            "tokio",
+            "taskyard_proto",
+            "tonic",
+            "crate::link",
+            "crate::process",
+        ],
+        reason: "isolation is put on by the shim, between fork and exec",
+    },
 ];
 
 /// Where Rust is written by hand.

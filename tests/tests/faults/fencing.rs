@@ -361,6 +361,7 @@ async fn a_hello_says_what_became_of_earlier_leases() {
     let held = |lease: &Lease, status: HeldStatus| HeldLease {
         lease: Some(lease.clone()),
         status: status.into(),
+        ..HeldLease::default()
     };
     let mut second_boot = first_boot.clone();
     second_boot.instance_id = random_id();

@@ -1,5 +1,4 @@
 //! The product through its public entry points: gRPC, the command line, and the files that it leaves.
-
 mod bad_definition;
 mod bad_endpoints;
 mod bad_input;
@@ -25,14 +24,19 @@ mod inside_questions;
 mod inside_reports;
 mod inside_socket;
 mod interop;
+mod isolation;
+mod isolation_support;
+mod isolation_workers;
 mod limits;
 mod list_filters;
+mod live_input;
 mod monitor_verbs;
 mod monitors;
 mod object_store;
 mod output;
 mod output_views;
 mod parent_agent;
+mod process_start;
 mod python;
 mod questions;
 mod queues;
@@ -44,6 +48,7 @@ mod secret_masks;
 mod secret_references;
 mod secrets;
 mod secrets_cli;
+mod signals;
 mod steering;
 mod task_inputs;
 mod threads;

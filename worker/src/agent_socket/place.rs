@@ -69,6 +69,11 @@ impl SocketPlace {
         }
     }
 
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The path of an attempt's socket, short enough for every program.
     pub fn of(&self, lease: &Lease) -> PathBuf {
         let id = lease.id.to_string();

@@ -48,7 +48,9 @@ pub enum Abandoned {
 pub async fn deliver_earlier(services: &Services, lease: &Lease, mut record: FinishedRecord) {
     // Only the verdict on the finish itself decides what becomes of it.
     let lost = CancellationToken::new();
-    let workspace = services.workspaces.of(lease);
+    let workspace = services
+        .workspaces
+        .of(record.home.as_ref().unwrap_or(lease));
     let delivered = async {
         let files = deliver_files(services, lease, &workspace, &mut record, &lost).await;
         let output = upload_again(services, lease, &workspace, &record, &lost).await;

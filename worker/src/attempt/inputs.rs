@@ -174,7 +174,7 @@ async fn fetch_one(
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work)
@@ -196,7 +196,7 @@ fn cannot_write(fetch: &Fetch, error: &std::io::Error, storage: &StorageHealth) 
     start_failed(message)
 }
 
-fn refused(path: &str, error: FileError) -> InputFailure {
+pub(super) fn refused(path: &str, error: FileError) -> InputFailure {
     match error {
         FileError::LeaseLost => InputFailure::LeaseLost,
         FileError::Refused { message } => {
@@ -205,7 +205,7 @@ fn refused(path: &str, error: FileError) -> InputFailure {
     }
 }
 
-fn start_failed(message: String) -> InputFailure {
+pub(super) fn start_failed(message: String) -> InputFailure {
     InputFailure::Failed(ErrorFacts::start_failed(message))
 }
 

@@ -1,25 +1,35 @@
 //! One attempt at a task, from its offer to the acknowledged finish.
 //!
-//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`inputs`] fetches the task's files and [`secrets`] its
-//! secrets, [`supervise`] watches the process, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control plane, with what
-//! [`collect`] says of the working directory, in this boot or a later one.
+//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`isolate`] says what it may reach, [`inputs`] fetches
+//! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`supervise`] watches the process,
+//! [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control
+//! plane, with what [`collect`] says of the working directory, in this boot or a later one. [`resume`] goes on with a run
+//! that outlived the boot before.
 
 mod collect;
 mod deliver;
+mod env_file;
 mod inputs;
+mod isolate;
+mod live_input;
 mod orders;
 mod outcome;
 mod prepare;
+mod resume;
 mod run;
 mod run_clock;
 mod search_path;
 mod secrets;
 mod services;
+mod start_files;
 mod supervise;
+mod surviving;
 
 pub use deliver::deliver_earlier;
 pub use orders::Orders;
-pub use run::Attempt;
+pub use resume::{Survivor, next_lease_id};
+pub use run::{Attempt, Source};
 pub use secrets::SecretPolicy;
 pub use services::{Services, StorageHealth};
 pub use supervise::ENDING_GRACE;
+pub use surviving::SurvivingAttempts;

@@ -11,6 +11,8 @@ pub struct Orders {
     canceled_with_default_grace_at: Option<Instant>,
     /// The earliest end of the graces of other cancels.
     canceled_until: Option<Instant>,
+    /// Number of the signal to begin with, by the first cancel that named one; absent: TERM.
+    pub cancel_signal: Option<i32>,
     /// The worker leaves: do not start.
     pub leaving: bool,
     /// The worker ends: kill what runs.
@@ -19,8 +21,9 @@ pub struct Orders {
 
 impl Orders {
     /// Takes in a cancel that came `now`. Repeated, it can only bring the kill forward. True when it changed anything.
-    pub fn cancel(&mut self, now: Instant, grace: Option<Duration>) -> bool {
+    pub fn cancel(&mut self, now: Instant, grace: Option<Duration>, signal: Option<i32>) -> bool {
         let before = *self;
+        self.cancel_signal = self.cancel_signal.or(signal);
         match grace {
             None => {
                 self.canceled_with_default_grace_at.get_or_insert(now);
@@ -63,15 +66,15 @@ mod tests {
         let later = start + Duration::from_secs(1);
         let mut orders = Orders::default();
         assert_eq!(orders.kill_at(grace), None);
-        assert!(orders.cancel(start, None));
+        assert!(orders.cancel(start, None, None));
         assert!(
-            !orders.cancel(later, None),
+            !orders.cancel(later, None, None),
             "a repeated cancel changes nothing"
         );
         assert_eq!(orders.kill_at(grace), Some(start + grace));
-        assert!(orders.cancel(later, Some(Duration::from_secs(60))));
+        assert!(orders.cancel(later, Some(Duration::from_secs(60)), None));
         assert_eq!(orders.kill_at(grace), Some(start + grace));
-        assert!(orders.cancel(later, Some(Duration::ZERO)));
+        assert!(orders.cancel(later, Some(Duration::ZERO), None));
         assert_eq!(orders.kill_at(grace), Some(later));
     }
 }

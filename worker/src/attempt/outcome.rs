@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::prepare::ledger_failed;
 use super::services::{StorageHealth, chain};
 use super::supervise::{Stop, Supervised};
+use crate::isolation::RunIsolation;
 use crate::lease::{
     CaptureFacts, Collection, CommandWork, ErrorFacts, ExitFacts, Finish, ResultSource, StopCause,
     StreamFacts, StructuredOutput,
@@ -32,6 +33,7 @@ pub fn conclude(
     masks: &Masks,
     workspace: &Workspace,
     storage: &StorageHealth,
+    isolation: RunIsolation,
 ) -> FinishedRecord {
     let duration_ms = u64::try_from(supervised.duration.as_millis()).ok();
     let mut finish = match supervised.end {
@@ -45,6 +47,13 @@ pub fn conclude(
         }
     };
     finish.duration_ms = duration_ms;
+    finish.isolation = isolation.level;
+    finish.oom_killed = isolation
+        .group
+        .as_ref()
+        .is_some_and(|group| group.was_out_of_memory());
+    // With it goes the run's cgroup, which may take a moment.
+    drop(isolation);
     if supervised.stop == Some(Stop::Ending) {
         let facts =
             ErrorFacts::of_worker("the worker was shut down while the task ran".to_owned(), "");
@@ -69,6 +78,7 @@ pub fn conclude(
     }
     FinishedRecord {
         run,
+        home: None,
         finish,
         artifacts: listing.names,
         collection: select(work, masks, workspace),

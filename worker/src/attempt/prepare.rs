@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lease::{CommandWork, ErrorFacts, Offer};
-use crate::workspace::{Workspace, WorkspaceError};
+use crate::workspace::{Workspace, WorkspaceError, hand_over};
 use crate::{
     boot_time::BootTime,
-    process::{Launch, SpoolSpec, StartError, Stdin},
+    process::{
+        Identity, IdentityError, Launch, LimitedResource, Rlimit, SpoolSpec, StartError, Stdin,
+        errno_name, resolve_identity,
+    },
 };
 
+use super::isolate::isolation_failed;
 use super::search_path::with_own_program;
 use super::secrets::ResolvedSecrets;
 use super::services::{StorageHealth, chain, is_trouble_of_the_disk};
@@ -57,34 +61,135 @@ pub async fn prepare(
         head_cap: work.head_cap,
         tail_cap: work.tail_cap,
     };
+    let identity = find_identity(work).await?;
+    let rlimits = find_rlimits(work)?;
+    let stdin = if work.stdin_live {
+        Stdin::Live
+    } else if work.stdin.is_some() || !work.stdin_file.is_empty() {
+        Stdin::File(workspace.stdin())
+    } else {
+        Stdin::Null
+    };
     Ok(Launch {
         argv: work.argv.clone(),
-        env: environment(offer, work, secret_variables, workspace, socket),
+        env: environment(
+            offer,
+            work,
+            secret_variables,
+            workspace,
+            socket,
+            identity.as_ref(),
+        ),
         cwd,
         umask: work.umask,
-        stdin: if work.stdin.is_some() {
-            Stdin::File(workspace.stdin())
-        } else {
-            Stdin::Null
-        },
+        nice: work.nice,
+        rlimits,
+        identity,
+        stdin,
         secrets: masked,
         stdout: spool(stdout),
         stderr: spool(stderr),
         drain: PIPE_DRAIN,
         deadline,
+        survival: None,
+        confinement: None,
+        group: None,
     })
 }
 
-/// The facts about a launch that failed.
+/// Variables that the work finds beside those of its spec, which win over them.
+pub fn add_variables(launch: &mut Launch, variables: Vec<(String, String)>, work: &CommandWork) {
+    let variables = variables
+        .into_iter()
+        .filter(|(name, _)| !is_ours(name) && !work.env.contains_key(name));
+    for (name, value) in variables {
+        match launch.env.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, earlier)) => *earlier = value,
+            None => launch.env.push((name, value)),
+        }
+    }
+}
+
+/// Gives the directories of the run to the user that it runs as, if that is not the worker's own.
+pub async fn hand_over_to_user(
+    launch: &Launch,
+    workspace: &Workspace,
+    socket: &Path,
+) -> Result<(), ErrorFacts> {
+    let Some(identity) = launch.identity.clone() else {
+        return Ok(());
+    };
+    let (workspace, socket) = (workspace.clone(), socket.to_owned());
+    let given =
+        tokio::task::spawn_blocking(move || hand_over(&workspace, &socket, &identity)).await;
+    given
+        .unwrap_or_else(|join_error| Err(std::io::Error::other(join_error)))
+        .map_err(|error| {
+            let message = format!(
+                "the task's directory cannot be handed to its user: {}",
+                chain(&error)
+            );
+            ErrorFacts::of_worker(message, DISK_HINT)
+        })
+}
+
+/// The facts about a launch that failed. The message of what is the work's own fault ends with the name of the operating
+/// system's error, where there was one.
 pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
     if error.is_fault_of_the_work() {
-        return ErrorFacts::start_failed(chain(error));
+        return ErrorFacts::start_failed(with_errno(error, error.errno()));
+    }
+    if let StartError::Isolation { .. } = error {
+        return isolation_failed(chain(error));
     }
     if let StartError::Spool { source, .. } = error {
         storage.report_failure(source);
         return ErrorFacts::of_worker(chain(error), DISK_HINT);
     }
-    ErrorFacts::of_worker(chain(error), "")
+    ErrorFacts::of_worker(with_errno(error, error.errno()), "")
+}
+
+fn find_rlimits(work: &CommandWork) -> Result<Vec<Rlimit>, ErrorFacts> {
+    let limits = work.rlimits.iter().map(|(name, (soft, hard))| {
+        let resource = LimitedResource::from_name(name).ok_or_else(|| {
+            ErrorFacts::start_failed(format!("this worker knows no limit on {name:?}"))
+        })?;
+        Ok(Rlimit {
+            resource,
+            soft: *soft,
+            hard: *hard,
+        })
+    });
+    limits.collect()
+}
+
+async fn find_identity(work: &CommandWork) -> Result<Option<Identity>, ErrorFacts> {
+    if work.user.is_empty() && work.group.is_empty() {
+        return Ok(None);
+    }
+    let (user, group) = (work.user.clone(), work.group.clone());
+    let found = tokio::task::spawn_blocking(move || resolve_identity(&user, &group)).await;
+    match found {
+        Ok(found) => found.map_err(|error| match &error {
+            IdentityError::NoUser { .. }
+            | IdentityError::NoGroup { .. }
+            | IdentityError::NotPermitted { .. } => {
+                ErrorFacts::start_failed(with_errno(&error, error.errno()))
+            }
+            IdentityError::Database(_) => ErrorFacts::of_worker(chain(&error), ""),
+        }),
+        Err(join_error) => Err(ErrorFacts::of_worker(
+            format!("the worker failed to look up the task's user: {join_error}"),
+            "",
+        )),
+    }
+}
+
+fn with_errno(error: &dyn std::error::Error, errno: Option<i32>) -> String {
+    match errno.and_then(errno_name) {
+        Some(name) => format!("{} ({name})", chain(error)),
+        None => chain(error),
+    }
 }
 
 /// The facts about a socket that cannot be made.
@@ -129,6 +234,7 @@ fn environment(
     secrets: Vec<(String, String)>,
     workspace: &Workspace,
     socket: &Path,
+    identity: Option<&Identity>,
 ) -> Vec<(String, String)> {
     let mut env = std::collections::BTreeMap::new();
     for (name, fallback) in BASE_ENV {
@@ -136,6 +242,11 @@ fn environment(
             name.to_owned(),
             std::env::var(name).unwrap_or_else(|_| fallback.to_owned()),
         );
+    }
+    if let Some(account) = identity.and_then(|identity| identity.account.as_ref()) {
+        env.insert("HOME".to_owned(), account.home.clone());
+        env.insert("USER".to_owned(), account.name.clone());
+        env.insert("LOGNAME".to_owned(), account.name.clone());
     }
     env.insert("TMPDIR".to_owned(), path_text(workspace.temporary()));
     for name in work

@@ -2,20 +2,29 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
+use super::isolate::isolate;
+use super::live_input::live_input;
 use super::orders::Orders;
 use super::outcome::conclude;
-use super::prepare::{ledger_failed, prepare, socket_failed, start_failed};
+use super::prepare::{
+    add_variables, hand_over_to_user, ledger_failed, prepare, socket_failed, start_failed,
+};
+use super::resume::{self, Survivor};
 use super::secrets::{ResolvedSecrets, SecretFailure, fetch_secrets};
 use super::services::Services;
-use super::supervise::{Bounds, Ears, shim_deadline, supervise};
+use super::start_files::fetch_start_files;
+use super::supervise::{
+    Bounds, Ears, Resumed, SignalEar, SignalOutcome, Supervised, shim_deadline, supervise,
+};
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
-use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, StopCause, Work};
-use crate::ledger::{FinishedRecord, LedgerEntry};
+use crate::isolation::RunIsolation;
+use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StopCause, Work};
+use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
 use crate::link::lease_calls::LeaseCalls;
 use crate::link::reports::{Report, ReportError, Verdict};
@@ -26,20 +35,42 @@ use crate::{boot_time::BootTime, process::Process};
 
 const START_ITEM_NO: i64 = 1;
 const RELEASE_ITEM_NO: i64 = 1;
+/// Of a lease that was started.
+const LATE_RELEASE_ITEM_NO: i64 = 2;
 
-/// One offer that a slot was found for.
+/// One offer that a slot was found for, or a run of the boot before.
 pub struct Attempt {
     pub services: Arc<Services>,
     pub offer: Offer,
     pub orders: watch::Receiver<Orders>,
+    pub signals: mpsc::Receiver<SignalOrder>,
     /// Cancelled when the lease is lost, by whoever learns it first.
     pub lost: CancellationToken,
     /// An attempt at the same task under an older lease; cancelled when nothing is left of it.
     pub predecessor: Option<CancellationToken>,
+    pub source: Source,
+    /// The lease that names the run's directory.
+    pub home: Lease,
+}
+
+/// Where the work of an attempt comes from.
+pub enum Source {
+    /// It is to be started.
+    Offered,
+    /// It has outlived the boot before.
+    Survived(Box<Survivor>),
+}
+
+/// A process and what is needed to hold it.
+pub(super) struct Hold {
+    pub(super) process: Process,
+    /// Absent: it could not be made again.
+    pub(super) socket: Option<AgentSocket>,
+    pub(super) resumed: Option<Resumed>,
 }
 
 /// A finished run whose finish is noted but not yet acknowledged.
-struct Concluded {
+pub(super) struct Concluded {
     record: FinishedRecord,
     output: UploadEnd,
 }
@@ -48,7 +79,12 @@ impl Attempt {
     /// Takes the attempt to its acknowledged finish, or to the point where nobody wants it any more.
     pub async fn run(mut self) {
         let lease = self.offer.lease.clone();
-        match self.carry_out().await {
+        let source = std::mem::replace(&mut self.source, Source::Offered);
+        let earlier = match &source {
+            Source::Offered => None,
+            Source::Survived(survivor) => Some(survivor.earlier.clone()),
+        };
+        match self.carry_out(source).await {
             Ok(()) => {
                 tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished")
             }
@@ -64,14 +100,16 @@ impl Attempt {
         }
         self.workspace().remove().await;
         self.services.ledger.forget(&lease).await;
+        if let Some(earlier) = earlier {
+            self.services.ledger.forget(&earlier).await;
+        }
     }
 
-    async fn carry_out(&mut self) -> Result<(), Abandoned> {
-        self.wait_for_predecessor().await?;
-        self.note_pending().await?;
-        let work = self.fetch_work().await?;
-        self.report_start().await?;
-        let concluded = self.launch_and_conclude(work).await?;
+    async fn carry_out(&mut self, source: Source) -> Result<(), Abandoned> {
+        let concluded = match source {
+            Source::Offered => self.begin().await?,
+            Source::Survived(survivor) => self.go_on(*survivor).await?,
+        };
         let workspace = self.workspace();
         let Concluded { record, output } = concluded;
         report_finish(
@@ -83,6 +121,14 @@ impl Attempt {
             &self.lost,
         )
         .await
+    }
+
+    async fn begin(&mut self) -> Result<Concluded, Abandoned> {
+        self.wait_for_predecessor().await?;
+        self.note_pending().await?;
+        let work = self.fetch_work().await?;
+        self.report_start().await?;
+        self.launch_and_conclude(work).await
     }
 
     /// Two attempts at one task never overlap on one worker.
@@ -161,13 +207,7 @@ impl Attempt {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         };
-        if let Err(error) = self
-            .services
-            .ledger
-            .note(self.lease(), LedgerEntry::Launching)
-            .await
-        {
-            let facts = ledger_failed(&error, &self.services.storage);
+        if let Err(facts) = self.note_launch(LedgerEntry::Launching).await {
             return self.conclude_without_process(None, Some(facts)).await;
         }
         let (secrets, masks) = match self.fetch_secrets().await? {
@@ -198,10 +238,40 @@ impl Attempt {
             Ok(launch) => launch,
             Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
         };
+        let isolated = isolate(
+            &self.services.isolation,
+            self.lease(),
+            &work,
+            &workspace,
+            &mut launch,
+        )
+        .await;
+        let mut isolation = match isolated {
+            Ok(isolation) => isolation,
+            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+        };
         match self.fetch_inputs(&work, &launch.cwd).await? {
             Ok(()) => {}
             Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
             Err(InputFailure::Failed(facts)) => {
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        }
+        match self.fetch_start_files(&work).await? {
+            Ok(variables) => add_variables(&mut launch, variables, &work),
+            Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
+            Err(InputFailure::Failed(facts)) => {
+                return self.conclude_without_process(None, Some(facts)).await;
+            }
+        }
+        if let Err(facts) = hand_over_to_user(&launch, &workspace, socket.path()).await {
+            return self.conclude_without_process(None, Some(facts)).await;
+        }
+        if work.survives {
+            let record = SurvivingRecord::new(&self.offer, &work, &isolation, resume::token());
+            launch.survival = Some(resume::survival(&self.services.workspaces, &record));
+            let entry = LedgerEntry::Surviving(Box::new(record));
+            if let Err(facts) = self.note_launch(entry).await {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         }
@@ -214,11 +284,8 @@ impl Attempt {
                 .await;
         }
         if self.orders.borrow().ending {
-            let facts = ErrorFacts::of_worker(
-                "the worker was shut down before the task was launched".to_owned(),
-                "",
-            );
-            return self.conclude_without_process(None, Some(facts)).await;
+            let reason = "the worker was shut down before the task was launched";
+            return Err(self.give_back(reason, LATE_RELEASE_ITEM_NO).await);
         }
         if deadline <= BootTime::now() {
             return self
@@ -231,7 +298,17 @@ impl Attempt {
         )
         .await?;
         match spawned {
-            Ok(process) => self.watch(process, socket, &work, masks).await,
+            Ok(process) => {
+                let hold = Hold {
+                    process,
+                    socket: Some(socket),
+                    resumed: None,
+                };
+                if work.survives {
+                    isolation.leave();
+                }
+                self.watch(hold, &work, masks, isolation).await
+            }
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
                 self.conclude_without_process(None, Some(facts)).await
@@ -254,6 +331,11 @@ impl Attempt {
         }
     }
 
+    async fn note_launch(&self, entry: LedgerEntry) -> Result<(), ErrorFacts> {
+        let noted = self.services.ledger.note(self.lease(), entry).await;
+        noted.map_err(|error| ledger_failed(&error, &self.services.storage))
+    }
+
     /// All files, unless a cancel or the worker's end comes first, which is heeded by whoever asks for them.
     async fn fetch_inputs(
         &self,
@@ -270,18 +352,37 @@ impl Attempt {
         self.while_leased(fetching).await
     }
 
+    /// As [`Self::fetch_inputs`], for the files that the command is started with.
+    async fn fetch_start_files(
+        &self,
+        work: &CommandWork,
+    ) -> Result<Result<Vec<(String, String)>, InputFailure>, Abandoned> {
+        if work.env_files.is_empty() && work.stdin_file.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let mut orders = self.orders.clone();
+        let workspace = self.workspace();
+        let fetching = async {
+            tokio::select! {
+                fetched = fetch_start_files(&self.services, self.lease(), work, &workspace) => fetched,
+                Ok(_) = orders.wait_for(|orders| orders.is_canceled() || orders.ending) => Ok(Vec::new()),
+            }
+        };
+        self.while_leased(fetching).await
+    }
+
     /// Watches the process, and pushes its output all the while.
-    async fn watch(
+    pub(super) async fn watch(
         &mut self,
-        process: Process,
-        socket: AgentSocket,
+        hold: Hold,
         work: &CommandWork,
         masks: Masks,
+        isolation: RunIsolation,
     ) -> Result<Concluded, Abandoned> {
         tracing::info!(
             task.id = self.offer.lease.task_id,
             run = self.offer.run,
-            pid = process.pid(),
+            pid = hold.process.pid(),
             "the task is running"
         );
         let services = self.services.clone();
@@ -292,7 +393,8 @@ impl Attempt {
             .open(&lease, self.offer.run, work.head_cap, work.tail_cap);
         let plan = UploadPlan {
             spools: workspace.spools(),
-            resumed: false,
+            // Something may have been pushed by the boot before.
+            resumed: hold.resumed.is_some(),
         };
         let pushing = async {
             let pushed = upload(plan, totals, &mut port, services.output_window.clone());
@@ -302,7 +404,7 @@ impl Attempt {
             }
             end
         };
-        let watching = self.watch_to_the_end(process, socket, work, masks, totals_sender);
+        let watching = self.watch_to_the_end(hold, work, masks, totals_sender, isolation);
         let (record, output) = tokio::join!(watching, pushing);
         Ok(Concluded {
             record: record?,
@@ -312,16 +414,23 @@ impl Attempt {
 
     async fn watch_to_the_end(
         &mut self,
-        process: Process,
-        socket: AgentSocket,
+        hold: Hold,
         work: &CommandWork,
         masks: Masks,
         totals: watch::Sender<Totals>,
+        mut isolation: RunIsolation,
     ) -> Result<FinishedRecord, Abandoned> {
+        let Hold {
+            process,
+            socket,
+            resumed,
+        } = hold;
         let bounds = Bounds {
             grace: work.grace,
             timeout: self.offer.timeout,
             lease_duration: self.offer.lease_duration,
+            survives: work.survives.then(|| self.services.surviving.clone()),
+            resumed,
         };
         let mut renewed = self.services.renewed.clone();
         let waits = Waits::new(self.services.waiting.clone());
@@ -333,30 +442,71 @@ impl Attempt {
             waits,
             masks: masks.clone(),
         };
+        let interaction = self.services.interaction.clone();
+        let (run, lease) = (self.offer.run, self.offer.lease.clone());
+        let (feed, input) = live_input();
+        let confirm = |outcome: SignalOutcome| {
+            // By itself, since the process may end by the signal, and the attempt with it.
+            let (interaction, lease) = (interaction.clone(), lease.clone());
+            tokio::spawn(async move {
+                let SignalOutcome {
+                    number,
+                    was_delivered,
+                } = outcome;
+                interaction
+                    .confirm_signal(&lease, number, was_delivered)
+                    .await;
+            });
+        };
         let ears = Ears {
             orders: &mut self.orders,
             renewed: &mut renewed,
             waiting: &mut waiting,
+            input,
+            signals: SignalEar {
+                orders: &mut self.signals,
+                confirm: &confirm,
+            },
             lost: &self.lost,
         };
         let supervising = supervise(process, &bounds, ears, &totals);
-        let supervised = socket.serve_while(socket_use, supervising).await;
+        let feeding = async {
+            if work.stdin_live {
+                feed.run(&interaction, &lease, run).await;
+            }
+            std::future::pending::<Supervised>().await
+        };
+        let serving = async {
+            match socket {
+                Some(socket) => socket.serve_while(socket_use, supervising).await,
+                None => supervising.await,
+            }
+        };
+        let supervised = tokio::select! {
+            supervised = serving => supervised,
+            never = feeding => never,
+        };
+        isolation.reclaim();
         if self.offer.has_secrets {
             self.workspace().remove_secrets().await;
         }
         if self.lost.is_cancelled() {
             return Err(Abandoned::Lost);
         }
-        let (run, work, workspace, storage) = (
+        let (run, home, work, workspace, storage) = (
             self.offer.run,
+            self.home.clone(),
             work.clone(),
             self.workspace(),
             self.services.storage.clone(),
         );
         // It is never closed; without a permit the conclusion is only less frugal.
         let permit = self.services.conclusions.acquire().await;
-        let concluding = tokio::task::spawn_blocking(move || {
-            conclude(supervised, run, &work, &masks, &workspace, &storage)
+        let concluding = tokio::task::spawn_blocking(move || FinishedRecord {
+            home: Some(home),
+            ..conclude(
+                supervised, run, &work, &masks, &workspace, &storage, isolation,
+            )
         })
         .await;
         let record = concluding.unwrap_or_else(|join_error| {
@@ -409,13 +559,14 @@ impl Attempt {
 
     /// Gives the lease back. The reason to abandon the attempt.
     async fn release(&mut self, reason: &str) -> Abandoned {
+        self.give_back(reason, RELEASE_ITEM_NO).await
+    }
+
+    async fn give_back(&mut self, reason: &str, item_no: i64) -> Abandoned {
         let report = Report::Release {
             reason: reason.to_owned(),
         };
-        let released = self
-            .services
-            .reporter
-            .report(self.lease(), RELEASE_ITEM_NO, report);
+        let released = self.services.reporter.report(self.lease(), item_no, report);
         match self.while_leased(released).await {
             // Whatever the verdict, the lease is not used.
             Ok(_) => Abandoned::Released {
@@ -461,6 +612,7 @@ impl Attempt {
     fn record(&self, finish: Finish) -> FinishedRecord {
         FinishedRecord {
             run: self.offer.run,
+            home: Some(self.home.clone()),
             finish,
             artifacts: Vec::new(),
             collection: None,
@@ -474,6 +626,6 @@ impl Attempt {
     }
 
     fn workspace(&self) -> Workspace {
-        self.services.workspaces.of(&self.offer.lease)
+        self.services.workspaces.of(&self.home)
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::boot_time::BootTime;
+
 /// The time that a run has left.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunClock {
     /// When the time is up, if it does not stand still before; absent: never, or it stands still.
     runs_out_at: Option<Instant>,
@@ -20,6 +22,24 @@ impl RunClock {
             runs_out_at: timeout.and_then(|timeout| now.checked_add(timeout)),
             left: None,
         }
+    }
+
+    /// As a shim has kept it: when the time is up, or what was left when it came to stand still.
+    pub fn resume(runs_out_at: Option<BootTime>, left: Option<Duration>, now: Instant) -> RunClock {
+        let runs_out_in = runs_out_at.map(|at| at.saturating_since(BootTime::now()));
+        RunClock {
+            runs_out_at: runs_out_in.and_then(|left| now.checked_add(left)),
+            left,
+        }
+    }
+
+    /// What [`RunClock::resume`] takes.
+    pub fn keep(&self, now: Instant) -> (Option<BootTime>, Option<Duration>) {
+        let runs_out_in = self.runs_out_at.map(|at| at.saturating_duration_since(now));
+        (
+            runs_out_in.map(|left| BootTime::now().plus(left)),
+            self.left,
+        )
     }
 
     /// Takes in whether the work waits `now`.

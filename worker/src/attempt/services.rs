@@ -9,11 +9,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use super::secrets::SecretPolicy;
+use super::surviving::SurvivingAttempts;
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::boot_time::BootTime;
+use crate::isolation::Isolation;
 use crate::ledger::Ledger;
 use crate::link::Endpoint;
 use crate::link::files::LeaseFiles;
+use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::Reporter;
 use crate::workspace::Workspaces;
@@ -25,6 +28,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Services {
     pub reporter: Reporter,
     pub files: LeaseFiles,
+    pub interaction: Interaction,
     pub output: OutputLink,
     /// Bytes of output on their way, of all attempts.
     pub output_window: Arc<Semaphore>,
@@ -38,12 +42,16 @@ pub struct Services {
     /// Which of the worker's own variables and files tasks may have.
     pub secret_policy: SecretPolicy,
     pub shim_program: PathBuf,
+    /// What tasks may reach and use.
+    pub isolation: Arc<Isolation>,
     /// Where attempts have their sockets.
     pub sockets: SocketPlace,
     /// Where calls from those sockets go.
     pub endpoint: Endpoint,
     /// How many attempts have given back their slot.
     pub waiting: WaitingAttempts,
+    /// How many attempts could be left to their shims.
+    pub surviving: SurvivingAttempts,
     /// When the newest acknowledged heartbeat was sent.
     pub renewed: watch::Receiver<Option<BootTime>>,
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::id::Lease;
+use crate::isolation::IsolationRequest;
 
 /// One task that the worker may run, once a start was applied.
 #[derive(Debug, Clone)]
@@ -36,8 +38,9 @@ pub enum Work {
 }
 
 /// A process to run and what is done around it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct CommandWork {
+    /// The program and its arguments, or an interpreter with its script.
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
     /// Names of variables to copy from the worker's environment.
@@ -45,7 +48,22 @@ pub struct CommandWork {
     /// Absolute, or relative to the task's own directory; empty: that directory.
     pub cwd: String,
     pub stdin: Option<Bytes>,
+    /// File of the session for standard input; empty: none.
+    pub stdin_file: String,
+    /// Standard input is what the control plane brings while the process runs.
+    pub stdin_live: bool,
+    /// Files of the session with variables.
+    pub env_files: Vec<String>,
+    pub nice: Option<i32>,
+    /// Soft and hard limits by the names of resources.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+    /// Name or number; empty: the worker's own.
+    pub user: String,
+    /// Name or number; empty: the user's own.
+    pub group: String,
     pub umask: Option<u32>,
+    /// Whether it outlives the worker's process.
+    pub survives: bool,
     /// Never empty.
     pub success_exit_codes: Vec<i32>,
     /// Time between TERM and KILL.
@@ -57,6 +75,8 @@ pub struct CommandWork {
     pub files: Vec<InputFile>,
     /// What of its working directory is stored afterwards.
     pub collect: Vec<CollectRule>,
+    /// What it may reach and use.
+    pub isolation: IsolationRequest,
     /// Bytes kept from the head of each stream.
     pub head_cap: u64,
     /// Bytes kept from the tail of each stream.
@@ -74,7 +94,7 @@ pub struct InputFile {
 }
 
 /// Files of the working directory that are stored in the session's files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectRule {
     /// Over paths relative to the working directory.
     pub glob: String,
@@ -83,9 +103,10 @@ pub struct CollectRule {
 }
 
 /// Where the structured result comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResultSource {
     /// The file named by `$TASKYARD_RESULT`, if it was written.
+    #[default]
     File,
     /// All of standard output.
     Stdout,

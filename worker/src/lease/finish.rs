@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::IsolationLevel;
+
 /// Everything that is told about the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finish {
@@ -17,6 +19,12 @@ pub struct Finish {
     pub max_rss_bytes: u64,
     pub stdout: StreamFacts,
     pub stderr: StreamFacts,
+    /// What was really put on the process.
+    #[serde(default)]
+    pub isolation: IsolationLevel,
+    /// The kernel killed a process of the run for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
     /// The worker gave up pushing the retained output.
     pub accept_incomplete: bool,
 }
@@ -52,6 +60,7 @@ pub struct ErrorFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     StartFailed,
+    IsolationUnavailable,
     BadOutput,
     WorkerError,
 }
@@ -128,6 +137,8 @@ impl Finish {
             max_rss_bytes: 0,
             stdout: StreamFacts::default(),
             stderr: StreamFacts::default(),
+            isolation: IsolationLevel::None,
+            oom_killed: false,
             accept_incomplete: false,
         }
     }
@@ -162,6 +173,16 @@ impl ErrorFacts {
             message,
             retryable: false,
             hint: String::new(),
+        }
+    }
+
+    /// Work that asks for more isolation than this worker can give.
+    pub fn isolation_unavailable(message: String, hint: &str) -> ErrorFacts {
+        ErrorFacts {
+            kind: ErrorKind::IsolationUnavailable,
+            message,
+            retryable: false,
+            hint: hint.to_owned(),
         }
     }
 

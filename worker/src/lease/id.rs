@@ -86,6 +86,10 @@ impl Lease {
 }
 
 impl LeaseId {
+    pub fn random() -> LeaseId {
+        LeaseId(uuid::Uuid::new_v4().into_bytes())
+    }
+
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

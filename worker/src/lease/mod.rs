@@ -5,6 +5,7 @@ mod finish;
 mod held;
 mod id;
 mod secret;
+mod signal_order;
 
 pub use assignment::{CollectRule, CommandWork, InputFile, Offer, ResultSource, Work};
 pub use finish::{
@@ -14,3 +15,4 @@ pub use finish::{
 pub use held::HeldLeases;
 pub use id::{Lease, LeaseId, MalformedLease};
 pub use secret::{Secret, SecretSource};
+pub use signal_order::SignalOrder;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::survivor::SurvivingRecord;
 use crate::lease::{Collection, Finish, Lease};
 
 /// How far the work under a lease has come. It only moves down this list.
@@ -12,6 +13,8 @@ pub enum LedgerEntry {
     Pending,
     /// The start was applied: from here on it may have run.
     Launching,
+    /// As launching, of work that outlives the worker: a later boot may find it running.
+    Surviving(Box<SurvivingRecord>),
     /// It ended; the report is on its way.
     Finished(Box<FinishedRecord>),
 }
@@ -20,6 +23,9 @@ pub enum LedgerEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishedRecord {
     pub run: i32,
+    /// The lease that names the run's directory, where it is another one: of a run that outlived a worker.
+    #[serde(default)]
+    pub home: Option<Lease>,
     pub finish: Finish,
     /// Artifacts to deliver before the finish, as names below the artifacts directory, in order.
     pub artifacts: Vec<String>,
@@ -62,5 +68,7 @@ pub struct EarlierLease {
 pub enum EarlierStatus {
     NotStarted,
     Unknown,
+    /// It may run, or have ended by itself: its shim knows.
+    Surviving(Box<SurvivingRecord>),
     Finished(Box<FinishedRecord>),
 }

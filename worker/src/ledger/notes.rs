@@ -1,12 +1,13 @@
 //! The ledger: one small file per lease, replaced whole.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use super::entry::{EarlierLease, EarlierStatus, LedgerEntry};
 use super::state_directory::write_durably;
-use crate::lease::Lease;
+use crate::lease::{Lease, LeaseId};
 
 /// Notes on leases, on disk. Clones are the same ledger.
 #[derive(Debug, Clone)]
@@ -58,11 +59,30 @@ impl Ledger {
             let status = match serde_json::from_slice(&content) {
                 Ok(LedgerEntry::Pending) => EarlierStatus::NotStarted,
                 Ok(LedgerEntry::Launching) | Err(_) => EarlierStatus::Unknown,
+                Ok(LedgerEntry::Surviving(record)) => EarlierStatus::Surviving(record),
                 Ok(LedgerEntry::Finished(record)) => EarlierStatus::Finished(record),
             };
             earlier.push(EarlierLease { lease, status });
         }
+        self.drop_superseded(&mut earlier)?;
         Ok(earlier)
+    }
+
+    /// A boot that ended between the note on the next lease of a run and the removal of the one before left both.
+    fn drop_superseded(&self, earlier: &mut Vec<EarlierLease>) -> io::Result<()> {
+        let known: HashSet<LeaseId> = earlier.iter().map(|earlier| earlier.lease.id).collect();
+        let is_superseded = |earlier: &EarlierLease| match &earlier.status {
+            EarlierStatus::Surviving(record) => {
+                record.next.is_some_and(|next| known.contains(&next))
+            }
+            EarlierStatus::NotStarted | EarlierStatus::Unknown | EarlierStatus::Finished(_) => {
+                false
+            }
+        };
+        for superseded in earlier.extract_if(.., |earlier| is_superseded(earlier)) {
+            fs::remove_file(self.directory.join(superseded.lease.file_name()))?;
+        }
+        Ok(())
     }
 
     /// True when a file can be created, filled and removed.
@@ -87,7 +107,12 @@ async fn in_background<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::isolation::IsolationLevel;
+    use crate::lease::ResultSource;
+    use crate::ledger::SurvivingRecord;
 
     fn lease(byte: u8) -> Lease {
         Lease::new("task_1", i64::from(byte), &[byte; 16]).expect("a good lease")
@@ -129,5 +154,44 @@ mod tests {
         ];
         assert_eq!(statuses, expected);
         assert!(!directory.path().join("left.json.tmp").exists());
+    }
+
+    #[tokio::test]
+    async fn of_two_notes_on_one_run_the_newer_one_counts() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ledger = Ledger::new(directory.path().to_owned());
+        let note = |next: Option<Lease>| {
+            LedgerEntry::Surviving(Box::new(SurvivingRecord {
+                home: lease(1),
+                token: "word".to_owned(),
+                next: next.map(|lease| lease.id),
+                run: 1,
+                lease_duration: Duration::from_secs(30),
+                grace: Duration::ZERO,
+                cwd: String::new(),
+                success_exit_codes: vec![0],
+                result_source: ResultSource::File,
+                collect: Vec::new(),
+                head_cap: 2,
+                tail_cap: 1,
+                isolation: IsolationLevel::None,
+                group: None,
+            }))
+        };
+        let pairs = [
+            (lease(1), Some(lease(2))),
+            (lease(2), None),
+            // Nothing has come of this proposal yet.
+            (lease(3), Some(lease(4))),
+        ];
+        for (lease, next) in pairs {
+            ledger.note(&lease, note(next)).await.expect("noted");
+        }
+        for _ in 0..2 {
+            let mut found = ledger.earlier().expect("readable");
+            found.sort_by_key(|earlier| earlier.lease.epoch);
+            let epochs: Vec<i64> = found.iter().map(|earlier| earlier.lease.epoch).collect();
+            assert_eq!(epochs, [2, 3], "the other is gone from the disk");
+        }
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::error::WorkerError;
 
 const STATE_ID_BYTES: usize = 16;
+const STATE_ID_FILE: &str = "state_id";
 
 /// A data directory that belongs to this process until it is dropped.
 #[derive(Debug)]
@@ -67,6 +68,11 @@ impl StateDirectory {
         &self.root
     }
 
+    /// The file with [`StateDirectory::state_id`].
+    pub fn state_id_file(&self) -> PathBuf {
+        self.root.join(STATE_ID_FILE)
+    }
+
     /// Where the ledger keeps one file per lease.
     pub fn ledger(&self) -> PathBuf {
         self.root.join("ledger")
@@ -118,7 +124,7 @@ fn create_private_directory(path: &Path) -> io::Result<()> {
 }
 
 fn read_or_create_state_id(root: &Path) -> io::Result<[u8; STATE_ID_BYTES]> {
-    let path = root.join("state_id");
+    let path = root.join(STATE_ID_FILE);
     match fs::read(&path) {
         Ok(content) => {
             if let Ok(state_id) = <[u8; STATE_ID_BYTES]>::try_from(content.as_slice()) {

@@ -15,13 +15,15 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::backoff::Backoff;
-use super::convert::duration_from_wire;
-use super::earlier::EarlierLeases;
+use super::convert::{duration_from_wire, lease_from_wire};
+use super::earlier::{EarlierLeases, ResumedLease};
 use super::stream::AttachedStream;
 use crate::boot_time::BootTime;
-use crate::lease::{HeldLeases, Lease, Offer};
+use crate::lease::{HeldLeases, Lease, Offer, SignalOrder};
 
 const PROTOCOL: i32 = 1;
+/// What this worker can beyond the protocol: it reads what goes on from the welcome.
+const FEATURES: [&str; 1] = ["reattach"];
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const UP_MESSAGES_MAX: usize = 32;
 const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
@@ -44,17 +46,20 @@ pub struct Identity {
 /// What comes down the link. Renewals come by their own way, see [`ControlLink::renewed`].
 #[derive(Debug)]
 pub enum ControlEvent {
-    /// A hello was accepted.
-    Attached,
+    /// A hello was accepted. What goes on is counted among the held leases; other runs of the boot before are lost.
+    Attached { resumed: Vec<ResumedLease> },
     /// Already counted among the held leases.
     Offer(Box<Offer>),
     /// An offer of what is held already, or one that cannot be understood. Nothing is to be done but to count it.
     IdleOffer,
-    /// Stop the work of a lease; without a grace, with that of its spec.
+    /// Stop the work of a lease; without a grace, with that of its spec; without a signal, by TERM.
     Cancel {
         lease: Lease,
         grace: Option<Duration>,
+        signal: Option<i32>,
     },
+    /// Send a signal to the process of a lease.
+    Signal { lease: Lease, order: SignalOrder },
     /// The lease is lost.
     Drop(Lease),
 }
@@ -116,6 +121,16 @@ impl ControlLink {
             if let StreamEnd::Abandoned = end {
                 return;
             }
+            let is_refused = matches!(
+                &end,
+                StreamEnd::Failed {
+                    code: tonic::Code::InvalidArgument,
+                    ..
+                }
+            );
+            if is_refused && welcomed.is_none() {
+                self.earlier.forsake_running();
+            }
             if let Some(heartbeat_interval) = welcomed {
                 // Leases run on while nothing is attached: a wait must not cost them more than a heartbeat.
                 backoff.limit(heartbeat_interval);
@@ -161,7 +176,9 @@ impl ControlLink {
             .unwrap_or(HEARTBEAT_INTERVAL_DEFAULT)
             .clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);
         *welcomed = Some(interval);
-        self.tell(ControlEvent::Attached).await?;
+        // Before the first heartbeat: what that does not name is lost.
+        let resumed = self.resumed(&welcome);
+        self.tell(ControlEvent::Attached { resumed }).await?;
         let offers_before = self.offers_received;
         let sent = VecDeque::new();
         AttachedStream {
@@ -175,6 +192,22 @@ impl ControlLink {
         }
         .serve()
         .await
+    }
+
+    fn resumed(&self, welcome: &v1::Welcome) -> Vec<ResumedLease> {
+        let mut resumed = Vec::new();
+        for entry in &welcome.resumed {
+            let leases = lease_from_wire(entry.earlier.as_ref())
+                .and_then(|earlier| Ok((earlier, lease_from_wire(entry.lease.as_ref())?)));
+            match leases {
+                Ok((earlier, lease)) => {
+                    self.held.insert(&lease);
+                    resumed.push(ResumedLease { earlier, lease });
+                }
+                Err(error) => tracing::warn!(%error, "a run that goes on cannot be understood"),
+            }
+        }
+        resumed
     }
 
     async fn say_hello(
@@ -212,6 +245,7 @@ impl ControlLink {
                 Down::Offer(_)
                 | Down::Cancel(_)
                 | Down::Drop(_)
+                | Down::Signal(_)
                 | Down::HeartbeatAck(_)
                 | Down::Ping(_),
             )
@@ -227,7 +261,7 @@ impl ControlLink {
             state_id: Bytes::copy_from_slice(&identity.state_id),
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
-            features: Vec::new(),
+            features: FEATURES.map(str::to_owned).to_vec(),
             queues: identity.queues.clone(),
             kinds: identity.kinds.clone(),
             executors: Vec::new(),

@@ -1,9 +1,11 @@
 //! Wire to words and back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use taskyard_proto::v1;
 
+use super::isolation::isolation_from_wire;
 use super::reports::{Report, Verdict};
 use crate::lease::{
     CaptureFacts, CollectRule, CommandWork, ErrorFacts, ErrorKind, ExitFacts, Finish, InputFile,
@@ -15,6 +17,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_OUTPUT_BYTES: i64 = 16 * 1024 * 1024;
 const OUTPUT_BYTES_MAX: i64 = 256 * 1024 * 1024;
 const EXECUTOR: &str = "command";
+/// What runs a script where the spec does not say.
+const DEFAULT_INTERPRETER: [&str; 2] = ["/bin/sh", "-c"];
 /// A lease shorter than this could not be kept up; one without a duration is treated like it.
 const LEASE_DURATION_MIN: Duration = Duration::from_millis(100);
 
@@ -79,6 +83,7 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         v1::ResultSource::Unspecified | v1::ResultSource::File => ResultSource::File,
         v1::ResultSource::Stdout => ResultSource::Stdout,
     };
+    let isolation = spec.isolation.map(isolation_from_wire).unwrap_or_default();
     let Some(command) = spec.command else {
         return Work::Unsupported {
             reason: "the spec has no command".to_owned(),
@@ -103,26 +108,54 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         glob: rule.glob,
         to: rule.to,
     });
+    let argv = if command.shell.is_empty() {
+        command.argv
+    } else {
+        let mut argv = command.interpreter;
+        if argv.is_empty() {
+            argv = DEFAULT_INTERPRETER.map(str::to_owned).to_vec();
+        }
+        argv.push(command.shell);
+        argv
+    };
     Work::Command(Box::new(CommandWork {
+        stdin_file: command.stdin_file,
+        stdin_live: command.stdin_live,
+        env_files: command.env_files,
+        nice: command.nice,
+        rlimits: rlimits_from_wire(command.rlimits),
+        user: command.user,
+        group: command.group,
         files: files.collect(),
         collect: collect.collect(),
-        argv: command.argv,
+        argv,
         env: command.env.into_iter().collect(),
         inherit_env: command.inherit_env,
         cwd: command.cwd,
         stdin: command.stdin,
         umask: command.umask,
+        survives: command.survive_worker_restart,
         success_exit_codes,
         grace: command
             .grace
             .as_ref()
             .and_then(duration_from_wire)
             .unwrap_or(DEFAULT_GRACE),
+        isolation,
         input_json: spec.input_json,
         result_source,
         head_cap: kept - tail_cap,
         tail_cap,
     }))
+}
+
+/// Where one of both is not said, it is the other.
+fn rlimits_from_wire(limits: BTreeMap<String, v1::ResourceLimit>) -> BTreeMap<String, (u64, u64)> {
+    let limits = limits.into_iter().filter_map(|(name, limit)| {
+        let soft = limit.soft.or(limit.hard)?;
+        Some((name, (soft, limit.hard.unwrap_or(soft))))
+    });
+    limits.collect()
 }
 
 /// Absent for negative durations.
@@ -190,7 +223,9 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
         reported_json: String::new(),
     };
     v1::FinishReport {
-        exit: finish.exit.map(|exit| exit_to_wire(exit, timed_out)),
+        exit: finish
+            .exit
+            .map(|exit| exit_to_wire(exit, timed_out, finish.oom_killed)),
         stop_cause: stop_cause_to_wire(finish.stop_cause).into(),
         error: finish.error.map(error_to_wire),
         duration: finish
@@ -201,7 +236,7 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
         summary: String::new(),
         usage: ran.then_some(usage),
         isolation: if ran {
-            "none".to_owned()
+            finish.isolation.as_str().to_owned()
         } else {
             String::new()
         },
@@ -211,7 +246,7 @@ fn finish_to_wire(finish: Finish) -> v1::FinishReport {
     }
 }
 
-fn exit_to_wire(exit: ExitFacts, timed_out: bool) -> v1::Exit {
+fn exit_to_wire(exit: ExitFacts, timed_out: bool, oom_killed: bool) -> v1::Exit {
     let (exit_code, signal, signal_name) = match exit {
         ExitFacts::Code(code) => (Some(code), None, String::new()),
         ExitFacts::Signal { number, name } => (None, Some(number), name),
@@ -221,7 +256,7 @@ fn exit_to_wire(exit: ExitFacts, timed_out: bool) -> v1::Exit {
         signal,
         signal_name,
         timed_out,
-        oom_killed: false,
+        oom_killed,
     }
 }
 
@@ -238,6 +273,7 @@ fn stop_cause_to_wire(stop_cause: Option<StopCause>) -> v1::StopCause {
 fn error_to_wire(error: ErrorFacts) -> v1::TaskError {
     let kind = match error.kind {
         ErrorKind::StartFailed => "start_failed",
+        ErrorKind::IsolationUnavailable => "isolation_unavailable",
         ErrorKind::BadOutput => "bad_output",
         ErrorKind::WorkerError => "worker_error",
     };

@@ -5,8 +5,9 @@
 //! - [`reports`] sends reports in batches and brings each its verdict;
 //! - [`output`] pushes output on a connection of its own;
 //! - [`files`] fetches large specs and writes files of a lease;
+//! - [`interaction`] fetches live input and confirms signals;
 //! - [`lease_calls`] passes on what the work itself says;
-//! - `convert` is where wire and words meet.
+//! - `convert` is where wire and words meet, `isolation` those about what a task may reach.
 
 pub mod control;
 mod convert;
@@ -14,6 +15,8 @@ pub mod earlier;
 mod endpoint;
 pub mod file_reading;
 pub mod files;
+pub mod interaction;
+mod isolation;
 pub mod lease_calls;
 pub mod output;
 pub mod reports;

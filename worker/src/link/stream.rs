@@ -14,6 +14,7 @@ use tonic::Streaming;
 use super::control::{ControlEvent, ControlLink, StreamEnd, failed, slots_to_wire};
 use super::convert::{duration_from_wire, lease_from_wire, lease_to_wire, offer_from_wire, signed};
 use crate::boot_time::BootTime;
+use crate::lease::SignalOrder;
 
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 const HEARTBEATS_REMEMBERED_MAX: usize = 16;
@@ -98,6 +99,7 @@ impl AttachedStream<'_> {
         match message.message {
             Some(Down::Offer(offer)) => self.receive_offer(offer).await,
             Some(Down::Cancel(cancel)) => self.cancel(cancel).await,
+            Some(Down::Signal(signal)) => self.signal(signal).await,
             Some(Down::Drop(drop)) => self.drop_lease(drop).await,
             Some(Down::HeartbeatAck(ack)) => self.acknowledged(ack).await,
             Some(Down::Ping(ping)) => {
@@ -148,6 +150,9 @@ impl AttachedStream<'_> {
         for cancel in ack.cancels {
             self.cancel(cancel).await?;
         }
+        for signal in ack.signals {
+            self.signal(signal).await?;
+        }
         let Some(place) = self.sent.iter().position(|sent| sent.number == ack.number) else {
             return Ok(());
         };
@@ -175,10 +180,34 @@ impl AttachedStream<'_> {
         match lease_from_wire(cancel.lease.as_ref()) {
             Ok(lease) => {
                 let grace = cancel.grace.as_ref().and_then(duration_from_wire);
-                self.link.tell(ControlEvent::Cancel { lease, grace }).await
+                let signal = (cancel.signal != 0).then_some(cancel.signal);
+                let event = ControlEvent::Cancel {
+                    lease,
+                    grace,
+                    signal,
+                };
+                self.link.tell(event).await
             }
             Err(error) => {
                 tracing::warn!(%error, "a cancel cannot be understood");
+                Ok(())
+            }
+        }
+    }
+
+    async fn signal(&mut self, signal: v1::SignalLease) -> Result<(), StreamEnd> {
+        match lease_from_wire(signal.lease.as_ref()) {
+            Ok(lease) => {
+                let order = SignalOrder {
+                    number: signal.number,
+                    signal: signal.signal,
+                    received_at: Instant::now(),
+                    root_only: signal.target() == v1::SignalTarget::Root,
+                };
+                self.link.tell(ControlEvent::Signal { lease, order }).await
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a signal cannot be understood");
                 Ok(())
             }
         }

@@ -38,12 +38,27 @@ pub enum StartError {
     ArgumentsTooLong,
     #[error("cannot enter the working directory {path}")]
     WorkingDirectory { path: PathBuf, source: io::Error },
+    #[error(
+        "the limit {name} cannot be set: it is above what the worker may give; ask for less, or run the worker with the right to"
+    )]
+    Rlimit { name: String, source: io::Error },
+    #[error(
+        "the priority cannot be set: below the worker's own it takes a worker with the right to"
+    )]
+    Nice { source: io::Error },
+    #[error("cannot become the user {uid}")]
+    Identity { uid: u32, source: io::Error },
     #[error("cannot open {path} as standard input")]
     StdinFile { path: PathBuf, source: io::Error },
     #[error("cannot execute {program:?}")]
     Execute { program: String, source: io::Error },
     #[error("the deadline passed before the program was started")]
     DeadlinePassed,
+    #[error("the isolation that the task asks for cannot be given: {what}")]
+    Isolation {
+        what: &'static str,
+        source: io::Error,
+    },
     #[error("cannot create the spool {path}")]
     Spool { path: PathBuf, source: io::Error },
     #[error("cannot prepare the process ({step})")]
@@ -74,8 +89,12 @@ impl StartError {
             | StartError::NotAnExecutableFormat { .. }
             | StartError::ArgumentsTooLong
             | StartError::WorkingDirectory { .. }
+            | StartError::Rlimit { .. }
+            | StartError::Nice { .. }
+            | StartError::Identity { .. }
             | StartError::StdinFile { .. } => true,
             StartError::Execute { .. }
+            | StartError::Isolation { .. }
             | StartError::DeadlinePassed
             | StartError::Spool { .. }
             | StartError::Prepare { .. }
@@ -83,6 +102,39 @@ impl StartError {
             | StartError::ShimGone
             | StartError::ShimProtocol { .. }
             | StartError::TimedOut(_) => false,
+        }
+    }
+}
+
+impl StartError {
+    /// The operating system's number of what went wrong, where it said one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            StartError::ProgramNotFound { .. } | StartError::InterpreterNotFound { .. } => {
+                Some(libc::ENOENT)
+            }
+            StartError::ProgramNotExecutable { .. } => Some(libc::EACCES),
+            StartError::NotAnExecutableFormat { .. } => Some(libc::ENOEXEC),
+            StartError::ArgumentsTooLong | StartError::LaunchTooLarge { .. } => Some(libc::E2BIG),
+            StartError::WorkingDirectory { source, .. }
+            | StartError::Rlimit { source, .. }
+            | StartError::Nice { source }
+            | StartError::Identity { source, .. }
+            | StartError::Isolation { source, .. }
+            | StartError::StdinFile { source, .. }
+            | StartError::Execute { source, .. }
+            | StartError::Spool { source, .. }
+            | StartError::Prepare { source, .. }
+            | StartError::Shim { source, .. } => source.raw_os_error(),
+            StartError::EmptyProgram
+            | StartError::NulByte { .. }
+            | StartError::BadEnvName { .. }
+            | StartError::PathNotUtf8 { .. }
+            | StartError::SpoolTooLarge { .. }
+            | StartError::DeadlinePassed
+            | StartError::ShimGone
+            | StartError::ShimProtocol { .. }
+            | StartError::TimedOut(_) => None,
         }
     }
 }

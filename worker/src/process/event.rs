@@ -16,6 +16,9 @@ pub enum ProcessEvent {
         stdout_total: u64,
         stderr_total: u64,
     },
+    /// So many bytes of live input in all were written to the process, or dropped because it reads no more. It follows
+    /// each call of [`super::Process::write_input`] once all of its bytes are.
+    InputTaken { total: u64 },
     /// The root process is over. Descendants and output may still follow.
     Exited(ExitStatus),
     /// Nothing of the process is left, or what is left cannot be killed.

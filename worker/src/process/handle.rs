@@ -11,42 +11,54 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::process::Child;
 use tokio::task::JoinHandle;
 
 use super::error::{CommandError, ProcessError, StartError};
 use super::event::ProcessEvent;
+use super::keeping::Kept;
 use super::launch::{LAUNCH_BYTES_MAX, Launch, Stdin};
 use super::lost::{LostProcess, Remains};
+use super::shim_handle::ShimHandle;
 use super::signal::Signal;
 use crate::boot_time::BootTime;
 use crate::shim::message::{
-    Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode,
+    Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode, to_hex,
 };
 
 /// How long the shim may take from its start to the program's.
 const START_BOUND: Duration = Duration::from_secs(30);
 /// Commands that a shim has not taken yet, in bytes; beyond it the shim counts as frozen.
-const UNSENT_BYTES_MAX: usize = 16 * 1024;
+const UNSENT_BYTES_MAX: usize = 16 * 1024 + 2 * INPUT_BYTES_MAX;
+/// Bytes of live input that may be written at once.
+pub const INPUT_BYTES_MAX: usize = 16 * 1024;
 const READ_BYTES: usize = 4096;
 
-/// A running process and its shim. Dropping it kills the process's whole tree.
+/// A running process and its shim. Dropping it kills the process's whole tree, unless it is kept ([`Process::keep`]).
 #[derive(Debug)]
 pub struct Process {
-    control: UnixStream,
-    inbox: Inbox,
+    pub(super) control: UnixStream,
+    pub(super) inbox: Inbox,
     /// Commands that did not fit into the socket yet.
-    unsent: Mutex<Vec<u8>>,
-    /// The shim. The runtime reaps it, also when this is dropped first.
-    shim: Child,
-    pid: u32,
-    events: VecDeque<ProcessEvent>,
-    lost: LostProcess,
-    phase: Phase,
+    pub(super) unsent: Mutex<Vec<u8>>,
+    pub(super) shim: ShimHandle,
+    pub(super) pid: u32,
+    pub(super) events: VecDeque<ProcessEvent>,
+    pub(super) lost: LostProcess,
+    pub(super) phase: Phase,
+}
+
+/// A bug must not leave a process to run on without a lease.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // One that is gone is what was asked for.
+            let _ = self.kill();
+        }
+    }
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     Running,
     /// The shim is gone; what it left is being killed.
     Clearing(JoinHandle<Remains>),
@@ -73,10 +85,10 @@ impl Process {
             control,
             inbox: Inbox::new(MESSAGE_BYTES_MAX),
             unsent: Mutex::new(Vec::new()),
-            shim,
+            shim: ShimHandle::Child(shim),
             pid: 0,
             events: VecDeque::new(),
-            lost: LostProcess::of(&launch.env),
+            lost: LostProcess::of(&launch.env, launch.group.clone()),
             phase: Phase::Running,
         };
         let started = tokio::time::timeout(START_BOUND, process.start(launch, &frame)).await;
@@ -91,7 +103,7 @@ impl Process {
 
     /// The shim: the parent of the tree, and of every process that left its place in it.
     pub fn shim_pid(&self) -> Option<u32> {
-        self.shim.id()
+        self.shim.pid()
     }
 
     /// The next event. It may be dropped at any time without losing one, so it suits `select!`.
@@ -134,6 +146,24 @@ impl Process {
         self.tell(&Command::Terminate { signal, grace_ms })
     }
 
+    /// Lets a process that was launched with a [`super::Survival`] outlive this worker from now on, and says what its
+    /// shim is to keep for the next boot.
+    pub fn keep(&self, kept: Kept) -> Result<(), CommandError> {
+        self.tell(&Command::Keep(kept))
+    }
+
+    /// Sends a signal to the root's process group, or to the root alone. That the process ends by it is no cancel.
+    pub fn signal(&self, signal: Signal, root_only: bool) -> Result<(), CommandError> {
+        self.tell(&Command::Signal { signal, root_only })
+    }
+
+    /// Brings at most [`INPUT_BYTES_MAX`] bytes to the standard input of a process that was launched with
+    /// [`Stdin::Live`]; `ends`: and nothing more. Not again before [`ProcessEvent::InputTaken`] told that all is taken.
+    pub fn write_input(&self, data: &[u8], ends: bool) -> Result<(), CommandError> {
+        let data = to_hex(data);
+        self.tell(&Command::Input { data, ends })
+    }
+
     /// Kills the whole tree at once.
     pub fn kill(&self) -> Result<(), CommandError> {
         self.tell(&Command::Kill)
@@ -142,8 +172,7 @@ impl Process {
     /// The last resort against a shim that does nothing (frozen, or stuck in the kernel): kills the shim itself, with it
     /// the root, and lets [`Process::next_event`] search for the rest and answer [`ProcessError::ShimLost`].
     pub fn force_end(&mut self) {
-        // An error means that the shim is gone already, which is what was asked for.
-        let _ = self.shim.start_kill();
+        self.shim.kill();
         if let Phase::Running = self.phase {
             self.clear_up();
         }
@@ -161,11 +190,15 @@ impl Process {
                 Ok(())
             }
             Ok(Report::StartFailed(failure)) => Err(start_error(launch, failure)),
-            Ok(Report::Output { .. } | Report::Exited(_) | Report::Ended(_)) => {
-                Err(StartError::ShimProtocol {
-                    what: "events before the start".to_owned(),
-                })
-            }
+            Ok(
+                Report::Output { .. }
+                | Report::InputTaken { .. }
+                | Report::Exited(_)
+                | Report::Ended(_)
+                | Report::Attached(_),
+            ) => Err(StartError::ShimProtocol {
+                what: "events before the start".to_owned(),
+            }),
             Err(ReportError::Gone) => Err(StartError::ShimGone),
             Err(ReportError::Protocol(what)) => Err(StartError::ShimProtocol { what }),
         }
@@ -182,24 +215,29 @@ impl Process {
                     stderr_total,
                 });
             }
+            Report::InputTaken { total } => {
+                self.events.push_back(ProcessEvent::InputTaken { total });
+            }
             Report::Exited(status) => self.events.push_back(ProcessEvent::Exited(status)),
             Report::Ended(end) => {
                 self.events.push_back(ProcessEvent::Ended(end));
                 self.phase = Phase::Over;
             }
             // A second start makes no sense: such a shim is not trusted any further.
-            Report::Started { .. } | Report::StartFailed(_) => self.clear_up(),
+            Report::Started { .. } | Report::StartFailed(_) | Report::Attached(_) => {
+                self.clear_up();
+            }
         }
     }
 
     fn clear_up(&mut self) {
-        let _ = self.shim.start_kill();
+        self.shim.kill();
         let lost = self.lost.clone();
         self.phase = Phase::Clearing(tokio::task::spawn_blocking(move || lost.kill_remains()));
     }
 
     /// Everything that was received stays in the inbox when this is dropped while it waits.
-    async fn next_report(&mut self) -> Result<Report, ReportError> {
+    pub(super) async fn next_report(&mut self) -> Result<Report, ReportError> {
         loop {
             if let Some(report) = self
                 .inbox
@@ -264,33 +302,36 @@ enum Sending {
     Blocked,
 }
 
-enum ReportError {
+pub(super) enum ReportError {
     Gone,
     Protocol(String),
 }
 
 /// Starts the shim program with one end of a socket pair as its standard input. Nothing runs between fork and exec, so
 /// the standard library uses `posix_spawn`, which is fast whatever the size of the worker.
-async fn start_shim(shim_program: &Path) -> Result<(Child, UnixStream), StartError> {
+async fn start_shim(
+    shim_program: &Path,
+) -> Result<(tokio::process::Child, UnixStream), StartError> {
     let program = shim_program.to_owned();
     let shim_error = |source| StartError::Shim {
         program: shim_program.to_owned(),
         source,
     };
-    let spawning = tokio::task::spawn_blocking(move || -> io::Result<(Child, UnixStream)> {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let control = UnixStream::from_std(ours)?;
-        let shim = tokio::process::Command::new(program)
-            .arg(crate::shim::ARGUMENT)
-            .env_clear()
-            .process_group(0)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        Ok((shim, control))
-    });
+    let spawning =
+        tokio::task::spawn_blocking(move || -> io::Result<(tokio::process::Child, UnixStream)> {
+            let (ours, theirs) = StdUnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            let control = UnixStream::from_std(ours)?;
+            let shim = tokio::process::Command::new(program)
+                .arg(crate::shim::ARGUMENT)
+                .env_clear()
+                .process_group(0)
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::inherit())
+                .spawn()?;
+            Ok((shim, control))
+        });
     match spawning.await {
         Ok(spawned) => spawned.map_err(shim_error),
         Err(join_error) => Err(shim_error(io::Error::other(join_error))),
@@ -319,11 +360,32 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
                 path: path.clone(),
                 source,
             },
-            Stdin::Null => prepare("standard input", source),
+            Stdin::Null | Stdin::Live => prepare("standard input", source),
         },
         StartStep::Descriptors => prepare("descriptors", source),
         StartStep::Fork => prepare("fork", source),
         StartStep::Session => prepare("session", source),
+        StartStep::Group => StartError::Isolation {
+            what: "its cgroup does not take the process",
+            source,
+        },
+        StartStep::Isolation => StartError::Isolation {
+            what: "the confinement cannot be put on",
+            source,
+        },
+        StartStep::Nice => StartError::Nice { source },
+        StartStep::Rlimit => StartError::Rlimit {
+            name: launch
+                .rlimits
+                .get(usize::from(failure.index))
+                .map_or("?", |limit| limit.resource.name())
+                .to_owned(),
+            source,
+        },
+        StartStep::Identity => StartError::Identity {
+            uid: launch.identity.as_ref().map_or(0, |identity| identity.uid),
+            source,
+        },
         StartStep::WorkingDirectory => StartError::WorkingDirectory {
             path: launch.cwd.clone(),
             source,

@@ -6,7 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::StartError;
+use super::identity::Identity;
+use super::keeping::Survival;
+use super::rlimit::Rlimit;
 use crate::boot_time::BootTime;
+use crate::isolation::Confinement;
 
 /// The largest encoded launch, in bytes.
 pub const LAUNCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -22,6 +26,11 @@ pub struct Launch {
     pub cwd: PathBuf,
     /// The file mode creation mask; absent means that of the worker.
     pub umask: Option<u32>,
+    /// Scheduling priority; absent means that of the worker.
+    pub nice: Option<i32>,
+    pub rlimits: Vec<Rlimit>,
+    /// Whom it runs as; absent means the worker's own user.
+    pub identity: Option<Identity>,
     pub stdin: Stdin,
     /// What is masked in both streams before it is kept anywhere.
     pub secrets: Vec<Vec<u8>>,
@@ -31,6 +40,14 @@ pub struct Launch {
     pub drain: Duration,
     /// When the tree is killed unless [`super::Process::extend`] comes first.
     pub deadline: BootTime,
+    /// Whether it may outlive its worker; absent: it ends with it.
+    pub survival: Option<Survival>,
+    /// What it can reach; absent: whatever this user may.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
+    /// The cgroup that it starts in; absent: the worker's.
+    #[serde(default)]
+    pub group: Option<PathBuf>,
 }
 
 /// Where standard input comes from.
@@ -41,6 +58,8 @@ pub enum Stdin {
     Null,
     /// The content of an existing file.
     File(PathBuf),
+    /// What [`super::Process::write_input`] brings.
+    Live,
 }
 
 /// Where one output stream is kept, and how much of it.
@@ -79,7 +98,7 @@ impl Launch {
             return Err(StartError::BadEnvName { name: name.clone() });
         }
         let stdin_path = match &self.stdin {
-            Stdin::Null => None,
+            Stdin::Null | Stdin::Live => None,
             Stdin::File(path) => Some(("stdin", path)),
         };
         let paths = [
@@ -120,11 +139,17 @@ impl std::fmt::Debug for Launch {
             .field("env_names", &env_names)
             .field("cwd", &self.cwd)
             .field("umask", &self.umask)
+            .field("nice", &self.nice)
+            .field("rlimits", &self.rlimits)
+            .field("identity", &self.identity)
             .field("stdin", &self.stdin)
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)
             .field("drain", &self.drain)
             .field("deadline", &self.deadline)
+            .field("survival", &self.survival)
+            .field("confinement", &self.confinement)
+            .field("group", &self.group)
             .finish()
     }
 }

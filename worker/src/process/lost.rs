@@ -1,9 +1,11 @@
 //! Clearing up after a shim that vanished: its root dies with it, but descendants that left the root's session may not.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::boot_time::BootTime;
+use crate::isolation::cgroup;
 use crate::shim::tree;
 
 /// How long the search goes on.
@@ -19,6 +21,8 @@ pub(super) struct LostProcess {
     pub(super) root: Option<i32>,
     /// `NAME=value` of each marker; empty unless all were set.
     markers: Vec<Vec<u8>>,
+    /// The cgroup that nothing of it can have left.
+    group: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,7 +32,7 @@ pub(super) struct Remains {
 }
 
 impl LostProcess {
-    pub(super) fn of(env: &[(String, String)]) -> LostProcess {
+    pub(super) fn of(env: &[(String, String)], group: Option<PathBuf>) -> LostProcess {
         let marker = |wanted: &str| {
             let found = env.iter().rfind(|(name, _)| name == wanted);
             found.map(|(name, value)| format!("{name}={value}").into_bytes())
@@ -37,6 +41,7 @@ impl LostProcess {
         LostProcess {
             root: None,
             markers: markers.unwrap_or_default(),
+            group,
         }
     }
 
@@ -45,6 +50,9 @@ impl LostProcess {
         let end = BootTime::now().plus(SEARCH_BOUND);
         let mut killed = HashSet::new();
         loop {
+            if let Some(group) = &self.group {
+                cgroup::kill_group(group);
+            }
             let mut living = 0;
             for pid in tree::all_pids() {
                 if self.owns(pid) {

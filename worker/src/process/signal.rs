@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The signals that a task may be asked to end with.
+/// The signals that a task can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Signal {
@@ -16,19 +16,23 @@ pub enum Signal {
     Quit,
     Usr1,
     Usr2,
+    Cont,
+    Stop,
+    Tstp,
+    Winch,
 }
 
 /// A name that [`Signal`] does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown signal {name:?}: use TERM, INT, KILL, HUP, QUIT, USR1 or USR2, with or without SIG in front"
+    "unknown signal {name:?}: use TERM, INT, KILL, HUP, QUIT, USR1, USR2, CONT, STOP, TSTP or WINCH, with or without SIG in front"
 )]
 pub struct UnknownSignal {
     pub name: String,
 }
 
 impl Signal {
-    pub const ALL: [Signal; 7] = [
+    pub const ALL: [Signal; 11] = [
         Signal::Term,
         Signal::Int,
         Signal::Kill,
@@ -36,6 +40,10 @@ impl Signal {
         Signal::Quit,
         Signal::Usr1,
         Signal::Usr2,
+        Signal::Cont,
+        Signal::Stop,
+        Signal::Tstp,
+        Signal::Winch,
     ];
 
     /// The name without `SIG`, such as `TERM`.
@@ -48,6 +56,10 @@ impl Signal {
             Signal::Quit => "QUIT",
             Signal::Usr1 => "USR1",
             Signal::Usr2 => "USR2",
+            Signal::Cont => "CONT",
+            Signal::Stop => "STOP",
+            Signal::Tstp => "TSTP",
+            Signal::Winch => "WINCH",
         }
     }
 
@@ -61,7 +73,18 @@ impl Signal {
             Signal::Quit => libc::SIGQUIT,
             Signal::Usr1 => libc::SIGUSR1,
             Signal::Usr2 => libc::SIGUSR2,
+            Signal::Cont => libc::SIGCONT,
+            Signal::Stop => libc::SIGSTOP,
+            Signal::Tstp => libc::SIGTSTP,
+            Signal::Winch => libc::SIGWINCH,
         }
+    }
+
+    /// The signal with this number; nothing for one that a task cannot be sent.
+    pub fn from_number(number: i32) -> Option<Signal> {
+        Signal::ALL
+            .into_iter()
+            .find(|signal| signal.number() == number)
     }
 }
 
@@ -146,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_an_error_and_never_kill() {
-        for name in ["", "SIG", "9", "STOP", "SIGSIGTERM", "TERM ", "KILLL"] {
+        for name in ["", "SIG", "9", "SEGV", "SIGSIGTERM", "TERM ", "KILLL"] {
             assert_eq!(
                 name.parse::<Signal>(),
                 Err(UnknownSignal {

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Attempt, Orders, Services};
-use crate::lease::{HeldLeases, Lease, LeaseId, Offer};
+use crate::attempt::{Attempt, Orders, Services, Source, Survivor};
+use crate::lease::{HeldLeases, Lease, LeaseId, Offer, SignalOrder};
+
+/// Signals to one attempt that wait.
+const SIGNALS_MAX: usize = 64;
 
 /// Attempts by lease. Dropping it aborts them all, which kills their processes.
 pub struct Attempts {
@@ -19,11 +22,14 @@ pub struct Attempts {
     running: HashMap<LeaseId, RunningAttempt>,
     tasks: JoinSet<()>,
     leases_of_tasks: HashMap<Id, LeaseId>,
+    /// By task: processes of the boot before that nobody wants.
+    dying: HashMap<String, CancellationToken>,
 }
 
 struct RunningAttempt {
     lease: Lease,
     orders: watch::Sender<Orders>,
+    signals: mpsc::Sender<SignalOrder>,
     lost: CancellationToken,
     /// Cancelled when nothing is left of the attempt.
     gone: CancellationToken,
@@ -37,6 +43,7 @@ impl Attempts {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             leases_of_tasks: HashMap::new(),
+            dying: HashMap::new(),
         }
     }
 
@@ -44,12 +51,39 @@ impl Attempts {
         self.running.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
+    /// A process of an older lease is being killed; `gone` is cancelled when nothing is left of it.
+    pub fn note_dying(&mut self, lease: &Lease, gone: CancellationToken) {
+        self.dying.retain(|_, gone| !gone.is_cancelled());
+        self.dying.insert(lease.task_id.clone(), gone);
     }
 
     /// Begins an attempt. A newer lease on a task proves that an older one is lost.
     pub fn begin(&mut self, offer: Offer) {
+        let home = offer.lease.clone();
+        self.start(offer, Source::Offered, home);
+    }
+
+    /// Goes on with a run of the boot before.
+    pub fn go_on(&mut self, lease: Lease, survivor: Survivor) {
+        let record = &survivor.record;
+        let offer = Offer {
+            lease,
+            session_id: String::new(),
+            namespace: String::new(),
+            attempt: 0,
+            run: record.run,
+            lease_duration: record.lease_duration,
+            // The shim has kept what is left of it.
+            timeout: None,
+            work: None,
+            // What has secrets ends with its worker.
+            has_secrets: false,
+        };
+        let home = record.home.clone();
+        self.start(offer, Source::Survived(Box::new(survivor)), home);
+    }
+
+    fn start(&mut self, offer: Offer, source: Source, home: Lease) {
         let lease = offer.lease.clone();
         let older = self
             .running
@@ -60,15 +94,20 @@ impl Attempts {
             .map(|attempt| {
                 attempt.lost.cancel();
                 attempt.gone.clone()
-            });
+            })
+            .or_else(|| self.dying.remove(&lease.task_id));
         let (orders, orders_of_attempt) = watch::channel(Orders::default());
+        let (signals, signals_of_attempt) = mpsc::channel(SIGNALS_MAX);
         let lost = CancellationToken::new();
         let attempt = Attempt {
+            signals: signals_of_attempt,
             services: self.services.clone(),
             offer,
             orders: orders_of_attempt,
             lost: lost.clone(),
             predecessor,
+            source,
+            home,
         };
         let task = self.tasks.spawn(attempt.run());
         self.leases_of_tasks.insert(task.id(), lease.id);
@@ -77,6 +116,7 @@ impl Attempts {
             RunningAttempt {
                 lease,
                 orders,
+                signals,
                 lost,
                 gone: CancellationToken::new(),
             },
@@ -104,11 +144,18 @@ impl Attempts {
         }
     }
 
-    pub fn cancel(&self, lease: &Lease, grace: Option<Duration>) {
+    pub fn cancel(&self, lease: &Lease, grace: Option<Duration>, signal: Option<i32>) {
         if let Some(attempt) = self.find(lease) {
             attempt
                 .orders
-                .send_if_modified(|orders| orders.cancel(Instant::now(), grace));
+                .send_if_modified(|orders| orders.cancel(Instant::now(), grace, signal));
+        }
+    }
+
+    /// One that does not fit comes again for as long as somebody wants it sent.
+    pub fn signal(&self, lease: &Lease, order: SignalOrder) {
+        if let Some(attempt) = self.find(lease) {
+            let _ = attempt.signals.try_send(order);
         }
     }
 

@@ -1,6 +1,8 @@
 //! The worker as a whole: offers into slots, orders to attempts, and an orderly end.
 
 mod attempts;
+mod isolation;
+mod survivors;
 mod worker;
 
 pub use worker::{PreparedWorker, prepare, run};

@@ -13,16 +13,22 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
+use super::isolation::{labels_of, open_isolation};
+use super::survivors::{Survivors, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
-use crate::attempt::{ENDING_GRACE, SecretPolicy, Services, StorageHealth, deliver_earlier};
+use crate::attempt::{
+    ENDING_GRACE, SecretPolicy, Services, StorageHealth, SurvivingAttempts, deliver_earlier,
+};
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
-use crate::lease::{HeldLeases, Lease, Offer};
+use crate::isolation::Isolation;
+use crate::lease::{HeldLeases, Lease, LeaseId, Offer};
 use crate::ledger::{EarlierLease, EarlierStatus, Ledger, StateDirectory};
 use crate::link::Endpoint;
 use crate::link::control::{ControlEvent, ControlLink, Identity, SlotsState};
-use crate::link::earlier::{EarlierFate, EarlierLeases};
+use crate::link::earlier::{EarlierFate, EarlierLeases, ResumedLease};
 use crate::link::files::LeaseFiles;
+use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::{Report, Reporter};
 use crate::output::upload::WORKER_WINDOW_BYTES;
@@ -75,12 +81,9 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     let ledger = Ledger::new(state.ledger());
     let workspaces = Workspaces::new(state.tasks());
     let earlier = ledger.earlier().map_err(unusable)?;
-    let kept: Vec<Lease> = earlier
-        .iter()
-        .filter(|earlier| is_finished(earlier))
-        .map(|e| e.lease.clone())
-        .collect();
+    let kept: Vec<Lease> = earlier.iter().filter_map(home).collect();
     workspaces.remove_leftovers(&kept).map_err(unusable)?;
+    let isolation = open_isolation(&config, &state, &sockets, &shim_program, &kept).await?;
     ledger.probe().await.map_err(unusable)?;
     let disk = Disk {
         state,
@@ -89,6 +92,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         sockets,
         shim_program,
         secret_policy,
+        isolation,
     };
     Ok(PreparedWorker {
         config,
@@ -112,7 +116,9 @@ impl PreparedWorker {
     /// # Errors
     /// [`WorkerError::PartEnded`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
-        let served = Runtime::start(&self.config, &self.endpoint, &self.disk, self.earlier)
+        let (earlier, survivors) =
+            find_survivors(&self.disk.ledger, &self.disk.workspaces, self.earlier).await;
+        let served = Runtime::start(&self.config, &self.endpoint, &self.disk, earlier, survivors)
             .serve(self.config.drain, shutdown)
             .await;
         self.disk.sockets.leave();
@@ -139,10 +145,25 @@ fn is_finished(earlier: &EarlierLease) -> bool {
     fate(&earlier.status) == EarlierFate::Finished
 }
 
+/// The lease that names the directory of a run that is not over with.
+fn home(earlier: &EarlierLease) -> Option<Lease> {
+    match &earlier.status {
+        EarlierStatus::NotStarted | EarlierStatus::Unknown => None,
+        EarlierStatus::Surviving(record) => Some(record.home.clone()),
+        EarlierStatus::Finished(record) => {
+            Some(record.home.clone().unwrap_or(earlier.lease.clone()))
+        }
+    }
+}
+
 fn fate(status: &EarlierStatus) -> EarlierFate {
     match status {
         EarlierStatus::NotStarted => EarlierFate::NotStarted,
         EarlierStatus::Unknown => EarlierFate::Unknown,
+        EarlierStatus::Surviving(record) => match record.next {
+            Some(next) => EarlierFate::Running { next },
+            None => EarlierFate::Unknown,
+        },
         EarlierStatus::Finished(_) => EarlierFate::Finished,
     }
 }
@@ -155,6 +176,7 @@ struct Disk {
     sockets: SocketPlace,
     shim_program: PathBuf,
     secret_policy: SecretPolicy,
+    isolation: Arc<Isolation>,
 }
 
 struct Runtime {
@@ -170,10 +192,14 @@ struct Runtime {
     /// Leases of earlier boots, until the first hello was accepted.
     unsettled: Vec<EarlierLease>,
     earlier: EarlierLeases,
+    /// Those of them that still run, or ended by themselves; they take slots.
+    survivors: Survivors,
     events: mpsc::Receiver<ControlEvent>,
     storage_is_good: watch::Receiver<bool>,
     /// Attempts that have given back their slot.
     waiting: watch::Receiver<usize>,
+    /// Attempts that can be left to their shims.
+    surviving: watch::Receiver<usize>,
     leaving: CancellationToken,
     /// Links; they end with this.
     parts: JoinSet<&'static str>,
@@ -185,6 +211,7 @@ impl Runtime {
         endpoint: &Endpoint,
         disk: &Disk,
         unsettled: Vec<EarlierLease>,
+        survivors: Survivors,
     ) -> Runtime {
         let control = endpoint.connect();
         let bulk = endpoint.connect();
@@ -193,7 +220,9 @@ impl Runtime {
         let (events_sender, events) = mpsc::channel(EVENTS_MAX);
         let renewed = watch::Sender::new(None);
         let free = watch::Sender::new(SlotsState {
-            free: config.slots,
+            free: config
+                .slots
+                .saturating_sub(u32::try_from(survivors.len()).unwrap_or(u32::MAX)),
             offers_counted: 0,
         });
         let held = HeldLeases::default();
@@ -202,6 +231,7 @@ impl Runtime {
             held.insert(&earlier.lease);
         }
         let waiting = WaitingAttempts::new();
+        let surviving = SurvivingAttempts::new();
         let leaving = CancellationToken::new();
         let storage = StorageHealth::new();
         let fates = unsettled
@@ -211,6 +241,7 @@ impl Runtime {
         let services = Arc::new(Services {
             reporter,
             files: LeaseFiles::new(control.clone(), bulk),
+            interaction: Interaction::new(control.clone()),
             output,
             output_window: Arc::new(Semaphore::new(WORKER_WINDOW_BYTES)),
             transfers: Semaphore::new(TRANSFERS_MAX),
@@ -220,9 +251,11 @@ impl Runtime {
             storage: storage.clone(),
             secret_policy: disk.secret_policy.clone(),
             shim_program: disk.shim_program.clone(),
+            isolation: disk.isolation.clone(),
             sockets: disk.sockets.clone(),
             endpoint: endpoint.clone(),
             waiting: waiting.clone(),
+            surviving: surviving.clone(),
             renewed: renewed.subscribe(),
         });
         let link = ControlLink {
@@ -233,7 +266,7 @@ impl Runtime {
                 state_id: disk.state.state_id(),
                 queues: config.queues.clone(),
                 kinds: config.kinds.clone(),
-                labels: config.labels.clone(),
+                labels: labels_of(config, &disk.isolation),
                 slots: config.slots,
             },
             earlier: earlier.clone(),
@@ -264,9 +297,11 @@ impl Runtime {
             leases_of_deliveries: HashMap::new(),
             unsettled,
             earlier,
+            survivors,
             events,
             storage_is_good,
             waiting: waiting.subscribe(),
+            surviving: surviving.subscribe(),
             leaving,
             parts,
         }
@@ -283,7 +318,11 @@ impl Runtime {
                 stepped = self.step() => stepped?,
             }
         }
-        tracing::info!(running = self.attempts.count(), "the worker leaves");
+        tracing::info!(
+            running = self.attempts.count(),
+            surviving = *self.surviving.borrow(),
+            "the worker leaves"
+        );
         self.leaving.cancel();
         self.attempts.leave();
         self.offer_free_slots();
@@ -291,9 +330,10 @@ impl Runtime {
         self.attempts.end();
         self.step_until_idle(Instant::now() + ENDING_GRACE + FLUSH_BOUND)
             .await?;
-        if !self.attempts.is_empty() {
+        let unfinished = self.unfinished();
+        if unfinished > 0 {
             tracing::warn!(
-                count = self.attempts.count(),
+                count = unfinished,
                 "some finishes are not acknowledged; the next boot reports them"
             );
         }
@@ -311,13 +351,20 @@ impl Runtime {
     }
 
     async fn step_until_idle(&mut self, until: Instant) -> Result<(), WorkerError> {
-        while !self.attempts.is_empty() || !self.deliveries.is_empty() {
+        while self.unfinished() > 0 || !self.deliveries.is_empty() {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return Ok(()),
                 stepped = self.step() => stepped?,
             }
         }
         Ok(())
+    }
+
+    /// Attempts that have to end before the worker does. Others are left to their shims, for the next boot.
+    fn unfinished(&self) -> usize {
+        self.attempts
+            .count()
+            .saturating_sub(*self.surviving.borrow())
     }
 
     /// One thing that happens. It may be dropped while it waits.
@@ -341,6 +388,7 @@ impl Runtime {
             // The sender lives in the services.
             _ = self.storage_is_good.changed() => {}
             _ = self.waiting.changed() => {}
+            _ = self.surviving.changed() => {}
             Some(ended) = self.parts.join_next() => {
                 return Err(WorkerError::PartEnded { part: ended.unwrap_or("a link that panicked") });
             }
@@ -351,25 +399,51 @@ impl Runtime {
 
     fn handle(&mut self, event: ControlEvent) {
         match event {
-            ControlEvent::Attached => self.settle_earlier(),
+            ControlEvent::Attached { resumed } => self.settle_earlier(resumed),
             ControlEvent::Offer(offer) => {
                 self.offers_counted += 1;
                 self.take_or_release(*offer);
             }
             ControlEvent::IdleOffer => self.offers_counted += 1,
-            ControlEvent::Cancel { lease, grace } => self.attempts.cancel(&lease, grace),
+            ControlEvent::Cancel {
+                lease,
+                grace,
+                signal,
+            } => self.attempts.cancel(&lease, grace, signal),
+            ControlEvent::Signal { lease, order } => self.attempts.signal(&lease, order),
             ControlEvent::Drop(lease) => self.attempts.drop_lease(&lease),
         }
     }
 
     /// The accepted hello settled what an earlier boot left; its finishes are delivered now.
-    fn settle_earlier(&mut self) {
+    fn settle_earlier(&mut self, resumed: Vec<ResumedLease>) {
+        let mut next: HashMap<LeaseId, Lease> = resumed
+            .into_iter()
+            .map(|resumed| (resumed.earlier.id, resumed.lease))
+            .collect();
         for EarlierLease { lease, status } in std::mem::take(&mut self.unsettled) {
             match status {
                 EarlierStatus::NotStarted | EarlierStatus::Unknown => {
                     let ledger = self.services.ledger.clone();
                     let settled = lease.clone();
                     self.deliver(lease, async move { ledger.forget(&settled).await });
+                }
+                EarlierStatus::Surviving(_) => {
+                    let Some(survivor) = self.survivors.remove(&lease.id) else {
+                        continue;
+                    };
+                    match next.remove(&lease.id) {
+                        Some(next) => self.attempts.go_on(next, survivor),
+                        None => {
+                            let services = self.services.clone();
+                            let gone = CancellationToken::new();
+                            self.attempts.note_dying(&lease, gone.clone());
+                            self.deliver(lease, async move {
+                                let _gone = gone.drop_guard();
+                                survivor.put_down(&services).await;
+                            });
+                        }
+                    }
                 }
                 EarlierStatus::Finished(record) => {
                     let services = self.services.clone();
@@ -417,7 +491,7 @@ impl Runtime {
     /// attempts than slots, until some end.
     fn slots_taken(&self) -> usize {
         let waiting = (*self.waiting.borrow()).min(WAITING_MAX);
-        self.attempts.count().saturating_sub(waiting)
+        (self.attempts.count() + self.survivors.len()).saturating_sub(waiting)
     }
 
     fn offer_free_slots(&self) {

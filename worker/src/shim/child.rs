@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::message::{StartFailure, StartStep};
-use crate::process::{Launch, Stdin};
+use crate::isolation::cgroup;
+use crate::isolation::confinement::PreparedConfinement;
+use crate::process::{Identity, Launch, Rlimit, Stdin};
 
 const KEEPER_STACK_BYTES: usize = 256 * 1024;
 /// Where programs are looked for when the task's environment has no `PATH`.
@@ -28,6 +30,8 @@ pub(super) struct Forked {
     pub(super) pid: i32,
     /// Ends without a byte when the program was executed; else [`read_failure`] tells why not.
     pub(super) verdict: OwnedFd,
+    /// The writing end of live input.
+    pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
@@ -53,10 +57,9 @@ pub(super) fn fork_root(launch: &Launch) -> Result<Forked, StartFailure> {
         }
     });
     spawned.map_err(|error| failure(StartStep::Fork, &error))?;
-    receiver.recv().map_err(|_| StartFailure {
-        step: StartStep::Fork,
-        errno: libc::ECHILD,
-    })?
+    receiver
+        .recv()
+        .map_err(|_| StartFailure::new(StartStep::Fork, libc::ECHILD))?
 }
 
 /// Reads the verdict after it became readable: nothing means that the program runs.
@@ -64,7 +67,7 @@ pub(super) fn read_failure(verdict: &OwnedFd) -> Option<StartFailure> {
     let mut raw = [0; FAILURE_BYTES];
     match rustix::io::read(verdict, &mut raw) {
         Ok(FAILURE_BYTES) => {
-            let [step, _, _, _, errno @ ..] = raw;
+            let [step, index, _, _, errno @ ..] = raw;
             let step = StartStep::ALL
                 .get(usize::from(step))
                 .copied()
@@ -72,6 +75,7 @@ pub(super) fn read_failure(verdict: &OwnedFd) -> Option<StartFailure> {
             Some(StartFailure {
                 step,
                 errno: i32::from_ne_bytes(errno),
+                index,
             })
         }
         Ok(_) | Err(_) => None,
@@ -85,7 +89,14 @@ struct Plan {
     envp: PointerList,
     cwd: CString,
     umask: Option<u32>,
+    /// Where the child writes itself into its cgroup.
+    group_door: Option<OwnedFd>,
+    confinement: Option<PreparedConfinement>,
+    nice: Option<i32>,
+    rlimits: Vec<Rlimit>,
+    identity: Option<Identity>,
     stdin: OwnedFd,
+    stdin_ours: Option<OwnedFd>,
     stdout_ours: OwnedFd,
     stdout_theirs: OwnedFd,
     stderr_ours: OwnedFd,
@@ -96,10 +107,7 @@ struct Plan {
 
 impl Plan {
     fn new(launch: &Launch) -> Result<Plan, StartFailure> {
-        let no_nul = |_: NulError| StartFailure {
-            step: StartStep::Execute,
-            errno: libc::EINVAL,
-        };
+        let no_nul = |_: NulError| StartFailure::new(StartStep::Execute, libc::EINVAL);
         let program = launch.argv.first().map_or("", String::as_str);
         let path = launch
             .env
@@ -121,28 +129,50 @@ impl Plan {
         let environment: Result<Vec<CString>, NulError> = environment.collect();
         let cwd = CString::new(launch.cwd.as_os_str().as_bytes()).map_err(no_nul)?;
 
-        let stdin = match &launch.stdin {
-            Stdin::Null => open_stdin(Path::new("/dev/null")),
-            Stdin::File(path) => open_stdin(path),
-        };
-        let stdin = stdin.map_err(|error| failure(StartStep::Stdin, &error))?;
+        let group_door = launch.group.as_deref().map(cgroup::open_door).transpose();
+        let group_door = group_door.map_err(|error| failure(StartStep::Group, &error))?;
+        let confinement = launch.confinement.as_ref().map(|wanted| wanted.prepare());
+        let confinement = confinement
+            .transpose()
+            .map_err(|error| failure(StartStep::Isolation, &error))?;
         let pipe = || {
             let made = pipe_with(PipeFlags::CLOEXEC);
-            made.map_err(|errno| StartFailure {
-                step: StartStep::Descriptors,
-                errno: errno.raw_os_error(),
-            })
+            made.map_err(|errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error()))
+        };
+        let open = |path| open_stdin(path).map_err(|error| failure(StartStep::Stdin, &error));
+        let (stdin, stdin_ours) = match &launch.stdin {
+            Stdin::Null => (open(Path::new("/dev/null"))?, None),
+            Stdin::File(path) => (open(path)?, None),
+            Stdin::Live => {
+                let (theirs, ours) = pipe()?;
+                (theirs, Some(ours))
+            }
         };
         let (stdout_ours, stdout_theirs) = pipe()?;
         let (stderr_ours, stderr_theirs) = pipe()?;
         let (verdict_ours, verdict_theirs) = pipe()?;
+        if let Some(identity) = &launch.identity {
+            // So that it can open them by name as well, as /dev/stdout.
+            let pipes = [&stdout_theirs, &stderr_theirs].into_iter();
+            for pipe in pipes.chain(stdin_ours.is_some().then_some(&stdin)) {
+                hand_over(pipe, identity).map_err(|errno| {
+                    StartFailure::new(StartStep::Descriptors, errno.raw_os_error())
+                })?;
+            }
+        }
         Ok(Plan {
             candidates: candidates.map_err(no_nul)?,
             argv: PointerList::new(argv.map_err(no_nul)?),
             envp: PointerList::new(environment.map_err(no_nul)?),
             cwd,
             umask: launch.umask,
+            group_door,
+            confinement,
+            nice: launch.nice,
+            rlimits: launch.rlimits.clone(),
+            identity: launch.identity.clone(),
             stdin,
+            stdin_ours,
             stdout_ours,
             stdout_theirs,
             stderr_ours,
@@ -159,8 +189,8 @@ impl Plan {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             // SAFETY: this is the child, see above.
-            let (step, errno) = unsafe { self.become_program(shim_pid) };
-            unsafe { report_and_exit(self.verdict_theirs.as_raw_fd(), step, errno) }
+            let failure = unsafe { self.become_program(shim_pid) };
+            unsafe { report_and_exit(self.verdict_theirs.as_raw_fd(), &failure) }
         }
         if pid < 0 {
             return Err(failure(StartStep::Fork, &io::Error::last_os_error()));
@@ -168,6 +198,7 @@ impl Plan {
         Ok(Forked {
             pid,
             verdict: self.verdict_ours,
+            stdin: self.stdin_ours,
             stdout: self.stdout_ours,
             stderr: self.stderr_ours,
         })
@@ -177,17 +208,16 @@ impl Plan {
     ///
     /// # Safety
     /// To be called in a freshly forked child only.
-    unsafe fn become_program(&self, shim_pid: i32) -> (StartStep, i32) {
+    unsafe fn become_program(&self, shim_pid: i32) -> StartFailure {
         unsafe {
             if libc::setsid() < 0 {
-                return (StartStep::Session, errno());
+                return StartFailure::new(StartStep::Session, errno());
             }
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
-                return (StartStep::Session, errno());
-            }
-            // The shim may have ended before its death could be signalled.
-            if libc::getppid() != shim_pid {
-                return (StartStep::Session, libc::ESRCH);
+            // First of all, so that nothing of it is outside.
+            if let Some(door) = &self.group_door
+                && let Err(errno) = cgroup::enter(door)
+            {
+                return StartFailure::new(StartStep::Group, errno);
             }
             reset_signals();
             let wiring: [(RawFd, RawFd); 3] = [
@@ -197,7 +227,7 @@ impl Plan {
             ];
             for (from, to) in wiring {
                 if libc::dup2(from, to) < 0 {
-                    return (StartStep::Descriptors, errno());
+                    return StartFailure::new(StartStep::Descriptors, errno());
                 }
             }
             // All of ours close on exec by themselves; this is for strays. Kernels before 5.11 refuse it.
@@ -210,27 +240,80 @@ impl Plan {
             if let Some(mask) = self.umask {
                 libc::umask(mask & 0o777);
             }
+            if let Err(failure) = self.restrict() {
+                return failure;
+            }
+            // A change of the user clears it, so it comes after that.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return StartFailure::new(StartStep::Session, errno());
+            }
+            // The shim may have ended before its death could be signalled.
+            if libc::getppid() != shim_pid {
+                return StartFailure::new(StartStep::Session, libc::ESRCH);
+            }
+            // As the program itself would find it.
             if libc::chdir(self.cwd.as_ptr()) < 0 {
-                return (StartStep::WorkingDirectory, errno());
+                return StartFailure::new(StartStep::WorkingDirectory, errno());
+            }
+            // Last of all, since it takes away what the steps before need.
+            if let Some(confinement) = &self.confinement
+                && let Err(errno) = confinement.put_on()
+            {
+                return StartFailure::new(StartStep::Isolation, errno);
             }
             self.execute()
         }
     }
 
+    /// Priority, limits and user, in this order: to raise the first two may take the rights that are given up with the
+    /// last. The system is asked directly: the C library would have all threads change their user, and there are none.
+    unsafe fn restrict(&self) -> Result<(), StartFailure> {
+        if let Some(nice) = self.nice {
+            let own = 0;
+            let done =
+                unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, own, nice) };
+            if done < 0 {
+                return Err(StartFailure::new(StartStep::Nice, errno()));
+            }
+        }
+        for (index, limit) in (0..).zip(&self.rlimits) {
+            limit.set().map_err(|errno| StartFailure {
+                step: StartStep::Rlimit,
+                errno: errno.raw_os_error(),
+                index,
+            })?;
+        }
+        let Some(identity) = &self.identity else {
+            return Ok(());
+        };
+        let (uid, gid) = (identity.uid, identity.gid);
+        let groups = &identity.groups;
+        let changed = unsafe {
+            libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) == 0
+                && libc::syscall(libc::SYS_setresgid, gid, gid, gid) == 0
+                && libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0
+        };
+        if changed {
+            Ok(())
+        } else {
+            Err(StartFailure::new(StartStep::Identity, errno()))
+        }
+    }
+
     /// Tries each candidate as the shell would: the first that exists decides, one that may not be executed is passed
     /// over but remembered.
-    unsafe fn execute(&self) -> (StartStep, i32) {
-        let mut verdict = (StartStep::Execute, libc::ENOENT);
+    unsafe fn execute(&self) -> StartFailure {
+        let mut verdict = StartFailure::new(StartStep::Execute, libc::ENOENT);
         for candidate in &self.candidates {
             unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
             match errno() {
                 libc::ENOENT | libc::ENOTDIR => {
                     if unsafe { libc::access(candidate.as_ptr(), libc::F_OK) } == 0 {
-                        return (StartStep::Interpreter, libc::ENOENT);
+                        return StartFailure::new(StartStep::Interpreter, libc::ENOENT);
                     }
                 }
-                libc::EACCES => verdict = (StartStep::Execute, libc::EACCES),
-                other => return (StartStep::Execute, other),
+                libc::EACCES => verdict.errno = libc::EACCES,
+                other => return StartFailure::new(StartStep::Execute, other),
             }
         }
         verdict
@@ -308,10 +391,11 @@ unsafe fn reset_signals() {
     }
 }
 
-unsafe fn report_and_exit(verdict: RawFd, step: StartStep, errno: i32) -> ! {
+unsafe fn report_and_exit(verdict: RawFd, failure: &StartFailure) -> ! {
     let mut raw = [0; FAILURE_BYTES];
-    raw[0] = step as u8;
-    raw[4..].copy_from_slice(&errno.to_ne_bytes());
+    raw[0] = failure.step as u8;
+    raw[1] = failure.index;
+    raw[4..].copy_from_slice(&failure.errno.to_ne_bytes());
     unsafe {
         libc::write(verdict, raw.as_ptr().cast(), FAILURE_BYTES);
         libc::_exit(127)
@@ -324,10 +408,13 @@ fn errno() -> i32 {
 }
 
 fn failure(step: StartStep, error: &io::Error) -> StartFailure {
-    StartFailure {
-        step,
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-    }
+    StartFailure::new(step, error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn hand_over(pipe: &OwnedFd, identity: &Identity) -> rustix::io::Result<()> {
+    let uid = rustix::fs::Uid::from_raw(identity.uid);
+    let gid = rustix::fs::Gid::from_raw(identity.gid);
+    rustix::fs::fchown(pipe, Some(uid), Some(gid))
 }
 
 #[cfg(test)]

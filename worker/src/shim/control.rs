@@ -18,8 +18,8 @@ pub(super) struct Control {
     /// Closed when the worker is gone.
     socket: Option<OwnedFd>,
     inbox: Inbox,
-    /// Reports that did not fit into the socket yet. Bounded, since output is reported only when this is empty and
-    /// everything else at most once.
+    /// Reports that did not fit into the socket yet. Bounded, since output is reported only when this is empty, input once
+    /// for each time that the worker sends some and waits, and everything else at most once.
     unsent: Vec<u8>,
 }
 
@@ -33,11 +33,16 @@ impl Control {
         })
     }
 
+    /// No launch comes on this socket.
+    pub(super) fn expect_commands(&mut self) {
+        self.inbox.limit(MESSAGE_BYTES_MAX);
+    }
+
     /// Waits for the first message. Nothing when the worker went away, made no sense or took too long.
     pub(super) fn receive_launch(&mut self, patience: Timespec) -> Option<Launch> {
         loop {
             if let Some(launch) = self.receive() {
-                self.inbox.limit(MESSAGE_BYTES_MAX);
+                self.expect_commands();
                 return Some(launch);
             }
             let socket = self.socket()?;

@@ -10,6 +10,7 @@ use super::message::Report;
 use super::supervise::{Finish, Orphans, Supervisor, forget_wakes, timespec};
 use super::tree;
 use crate::boot_time::BootTime;
+use crate::isolation::cgroup;
 use crate::process::ProcessEnd;
 
 /// How long a tree may resist being killed before it counts as unkillable.
@@ -53,7 +54,7 @@ impl Supervisor {
         }
 
         let usage = Usage::of_children();
-        self.control.report(&Report::Ended(ProcessEnd {
+        let end = ProcessEnd {
             exit: self.root.exit(),
             stdout: self.streams.stdout.end(stdout_was_held),
             stderr: self.streams.stderr.end(stderr_was_held),
@@ -62,7 +63,9 @@ impl Supervisor {
             cpu_ms: usage.cpu_ms,
             max_rss_bytes: usage.max_rss_bytes,
             deadline_exceeded: finish == Finish::DeadlinePassed && !root_was_over,
-        }));
+        };
+        self.leave_last_words(&end);
+        self.control.report(&Report::Ended(end));
         self.linger();
     }
 
@@ -89,6 +92,10 @@ impl Supervisor {
                 is_new |= seen.insert(pid);
                 tree::signal_verified(pid, libc::SIGKILL, || tree::is_descendant(shim_pid, pid));
             });
+            // After the count, which is of those that were still alive.
+            if let Some(group) = &self.group {
+                cgroup::kill_group(group);
+            }
             self.root.kill_group();
             if BootTime::now() >= end {
                 return Swept {

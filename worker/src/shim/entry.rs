@@ -11,8 +11,10 @@ use rustix::time::Timespec;
 use super::capture::StreamCapture;
 use super::child::{Forked, fork_root, read_failure};
 use super::control::Control;
+use super::input::LiveInput;
 use super::message::{Report, StartFailure, StartStep};
 use super::root::Root;
+use super::successor::Succession;
 use super::supervise::{self, Streams, Supervisor, timespec};
 use crate::boot_time::BootTime;
 use crate::mask::Masks;
@@ -47,8 +49,25 @@ fn run() -> io::Result<()> {
     let Some(launch) = control.receive_launch(LAUNCH_PATIENCE) else {
         return Ok(());
     };
+    let succession = match launch.survival.as_ref().map(Succession::open).transpose() {
+        Ok(succession) => succession,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            let failure = StartFailure::new(StartStep::Descriptors, errno);
+            control.report(&Report::StartFailed(failure));
+            return Ok(());
+        }
+    };
     match start(&launch, &control) {
-        Ok(Some((root, streams))) => Supervisor::new(control, &launch, root, streams)?.run(),
+        Ok(Some(Started {
+            root,
+            input,
+            streams,
+        })) => {
+            let mut supervisor = Supervisor::new(control, &launch, root, input, streams)?;
+            supervisor.succession = succession;
+            supervisor.run()
+        }
         Ok(None) => Ok(()),
         Err(failure) => {
             control.report(&Report::StartFailed(failure));
@@ -82,6 +101,7 @@ fn isolate() -> io::Result<OwnedFd> {
         // SAFETY: ignoring a signal runs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    leave_session();
     set_child_subreaper(Some(rustix::process::getpid()))?;
     // The launch holds secrets: no other process of this user may look into this one. It ends at the program's exec.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -89,26 +109,41 @@ fn isolate() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
+/// Leaves the terminal of the worker, whose signals are not meant for the work. The worker made this process the leader
+/// of a group, so that no signal reached it before it ignored them; a leader can leave its session only from another
+/// group. Where the worker is gone already it stays, and all signals of terminals are ignored in any case.
+fn leave_session() {
+    let parent = rustix::process::getppid();
+    if let Ok(group) = rustix::process::getpgid(parent)
+        && rustix::process::setpgid(None, Some(group)).is_ok()
+    {
+        let _ = rustix::process::setsid();
+    }
+}
+
+/// What there is once the program was executed.
+struct Started {
+    root: Root,
+    input: Option<LiveInput>,
+    streams: Streams,
+}
+
 /// Starts the root and waits until its program was executed. Nothing when the worker went away first; the root is killed
 /// then, as it is when the deadline passes.
-fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, StartFailure> {
+fn start(launch: &Launch, control: &Control) -> Result<Option<Started>, StartFailure> {
     let stdout_spool = create_spool(&launch.stdout, StartStep::StdoutSpool)?;
     let stderr_spool = create_spool(&launch.stderr, StartStep::StderrSpool)?;
-    let too_late = StartFailure {
-        step: StartStep::Deadline,
-        errno: libc::ETIMEDOUT,
-    };
+    let too_late = StartFailure::new(StartStep::Deadline, libc::ETIMEDOUT);
     if BootTime::now() >= launch.deadline {
         return Err(too_late);
     }
-    let descriptors = |errno: Errno| StartFailure {
-        step: StartStep::Descriptors,
-        errno: errno.raw_os_error(),
-    };
+    let descriptors =
+        |errno: Errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error());
     supervise::block_child_signal().map_err(descriptors)?;
     let Forked {
         pid,
         verdict,
+        stdin,
         stdout,
         stderr,
     } = fork_root(launch)?;
@@ -130,7 +165,12 @@ fn start(launch: &Launch, control: &Control) -> Result<Option<(Root, Streams)>, 
     let masks = Masks::new(&launch.secrets);
     let stdout = StreamCapture::new(stdout, stdout_spool, &masks).map_err(descriptors)?;
     let stderr = StreamCapture::new(stderr, stderr_spool, &masks).map_err(descriptors)?;
-    Ok(Some((root, Streams { stdout, stderr })))
+    let input = stdin.map(LiveInput::new).transpose().map_err(descriptors)?;
+    Ok(Some(Started {
+        root,
+        input,
+        streams: Streams { stdout, stderr },
+    }))
 }
 
 fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartFailure> {
@@ -138,10 +178,8 @@ fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartF
         head_cap: spec.head_cap,
         tail_cap: spec.tail_cap,
     };
-    SpoolWriter::create(&spec.path, layout).map_err(|error| StartFailure {
-        step,
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-    })
+    SpoolWriter::create(&spec.path, layout)
+        .map_err(|error| StartFailure::new(step, error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::boot_time::BootTime;
-use crate::process::{ExitStatus, ProcessEnd, Signal};
+use crate::process::{ExitStatus, Kept, ProcessEnd, Signal};
 
 /// The largest message but the launch, in bytes, in either direction.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -15,12 +15,48 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    Extend { deadline: BootTime },
-    Terminate { signal: Signal, grace_ms: u64 },
+    Extend {
+        deadline: BootTime,
+    },
+    Terminate {
+        signal: Signal,
+        grace_ms: u64,
+    },
     Kill,
+    /// From now on the process outlives the worker, if it was launched so; and what is to be kept with it.
+    Keep(Kept),
+    /// To the root's process group, or to the root alone.
+    Signal {
+        signal: Signal,
+        root_only: bool,
+    },
+    /// Live input; `data` in hexadecimal digits.
+    Input {
+        data: String,
+        ends: bool,
+    },
 }
 
-/// From the shim: `StartFailed` alone, or `Started`, `Output` and `Exited` in order of events, and `Ended` last.
+/// From the worker's next boot, on a connection of its own: instead of a launch.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AttachRequest {
+    pub token: String,
+}
+
+/// What the next boot is told first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    pub pid: i32,
+    pub stdout_total: u64,
+    pub stderr_total: u64,
+    /// How the root ended, if it is over.
+    pub exit: Option<ExitStatus>,
+    pub exited_at: Option<BootTime>,
+    pub kept: Kept,
+}
+
+/// From the shim: `StartFailed` alone, or `Started`, `Output`, `InputTaken` and `Exited` in order of events, and `Ended`
+/// last; `Attached` instead of `Started` to a boot that takes over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -32,8 +68,12 @@ pub(crate) enum Report {
         stdout_total: u64,
         stderr_total: u64,
     },
+    InputTaken {
+        total: u64,
+    },
     Exited(ExitStatus),
     Ended(ProcessEnd),
+    Attached(Attached),
 }
 
 /// Why nothing was started.
@@ -41,6 +81,18 @@ pub(crate) enum Report {
 pub(crate) struct StartFailure {
     pub step: StartStep,
     pub errno: i32,
+    /// Which one, where a step is made for several.
+    pub index: u8,
+}
+
+impl StartFailure {
+    pub(crate) fn new(step: StartStep, errno: i32) -> StartFailure {
+        StartFailure {
+            step,
+            errno,
+            index: 0,
+        }
+    }
 }
 
 /// Where on the way to the program it failed.
@@ -55,14 +107,22 @@ pub(crate) enum StartStep {
     Descriptors,
     Fork,
     Session,
+    /// The cgroup does not take it.
+    Group,
+    Nice,
+    /// `index` is that of the limit.
+    Rlimit,
+    Identity,
     WorkingDirectory,
+    /// The confinement cannot be prepared or put on.
+    Isolation,
     /// The program exists, but what its `#!` line or its ELF header names does not.
     Interpreter,
     Execute,
 }
 
 impl StartStep {
-    pub(crate) const ALL: [StartStep; 10] = [
+    pub(crate) const ALL: [StartStep; 15] = [
         StartStep::Deadline,
         StartStep::StdoutSpool,
         StartStep::StderrSpool,
@@ -70,10 +130,37 @@ impl StartStep {
         StartStep::Descriptors,
         StartStep::Fork,
         StartStep::Session,
+        StartStep::Group,
+        StartStep::Nice,
+        StartStep::Rlimit,
+        StartStep::Identity,
         StartStep::WorkingDirectory,
+        StartStep::Isolation,
         StartStep::Interpreter,
         StartStep::Execute,
     ];
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| {
+        let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
+        [digit(byte >> 4), digit(*byte)]
+    });
+    digits.collect()
+}
+
+/// The bytes of hexadecimal digits; nothing where they are none.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok());
+    bytes
+        .collect::<Option<Vec<u8>>>()
+        .filter(|_| rest.is_empty())
 }
 
 /// One message with its length in front.
@@ -151,6 +238,10 @@ mod tests {
                 grace_ms: 5,
             },
             Command::Kill,
+            Command::Input {
+                data: to_hex(&[0, 9, 10, 0xab, 255]),
+                ends: true,
+            },
         ];
         let wire: Vec<u8> = commands
             .iter()
@@ -166,6 +257,15 @@ mod tests {
                 }
             }
             assert_eq!(seen, commands);
+        }
+    }
+
+    #[test]
+    fn bytes_survive_their_digits() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&all)), Some(all));
+        for text in ["0", "0g", "+1", "é"] {
+            assert_eq!(from_hex(text), None, "{text}");
         }
     }
 

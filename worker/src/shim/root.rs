@@ -98,7 +98,15 @@ impl Root {
     }
 
     pub(super) fn kill(&self) {
-        let _ = pidfd_send_signal(&self.pinned, Signal::KILL);
+        self.signal(libc::SIGKILL);
+    }
+
+    /// Signals the root alone.
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            // It is over, which is as good.
+            let _ = pidfd_send_signal(&self.pinned, signal);
+        }
     }
 
     pub(super) fn kill_group(&self) {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,8 +14,10 @@ use rustix::time::{
 
 use super::capture::{Pumped, READ_BYTES, StreamCapture};
 use super::control::Control;
-use super::message::{Command, Report};
+use super::input::LiveInput;
+use super::message::{Command, Report, from_hex};
 use super::root::Root;
+use super::successor::Succession;
 use super::tree;
 use crate::boot_time::BootTime;
 use crate::process::{Launch, Signal};
@@ -33,13 +36,22 @@ pub(super) struct Streams {
 pub(super) struct Supervisor {
     pub(super) control: Control,
     pub(super) root: Root,
+    /// Standard input, where it comes live.
+    input: Option<LiveInput>,
+    told_input: u64,
     pub(super) streams: Streams,
     /// Readable when a child changed.
     pub(super) child_signal: OwnedFd,
     /// Readable when the deadline passed, on a clock that counts through suspends.
     deadline_timer: OwnedFd,
     pub(super) deadline: BootTime,
+    /// Of a process that outlives its worker.
+    pub(super) succession: Option<Succession>,
+    /// The cgroup of the tree.
+    pub(super) group: Option<PathBuf>,
     drain: Duration,
+    /// When the root was over.
+    pub(super) exited_at: Option<BootTime>,
     /// End of the drain; set when the root is over.
     drain_until: Option<BootTime>,
     /// End of the grace; set by the first Terminate.
@@ -71,17 +83,23 @@ impl Supervisor {
         control: Control,
         launch: &Launch,
         root: Root,
+        input: Option<LiveInput>,
         streams: Streams,
     ) -> rustix::io::Result<Supervisor> {
         let timer_flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let supervisor = Supervisor {
             control,
             root,
+            input,
+            told_input: 0,
             streams,
             child_signal: child_signal_fd()?,
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
             deadline: launch.deadline,
+            succession: None,
+            group: launch.group.clone(),
             drain: launch.drain,
+            exited_at: None,
             drain_until: None,
             kill_at: None,
             told_totals: (0, 0),
@@ -99,7 +117,10 @@ impl Supervisor {
         let finish = loop {
             self.wait()?;
             let kill_requested = self.take_commands()?;
+            self.receive_successor();
+            self.enforce_timeout();
             self.pump();
+            self.report_input();
             // In this order: a process hands its children on before it is over.
             self.observe_root();
             let orphans = self.reap_orphans();
@@ -116,10 +137,16 @@ impl Supervisor {
     /// Looks whether the root is over and tells so at once.
     pub(super) fn observe_root(&mut self) {
         if self.root.observe() {
-            self.drain_until = Some(BootTime::now().plus(self.drain));
-            if let Some(status) = self.root.exit() {
-                self.control.report(&Report::Exited(status));
-            }
+            self.root_is_over();
+        }
+    }
+
+    fn root_is_over(&mut self) {
+        let now = BootTime::now();
+        self.exited_at = Some(now);
+        self.drain_until = Some(now.plus(self.drain));
+        if let Some(status) = self.root.exit() {
+            self.control.report(&Report::Exited(status));
         }
     }
 
@@ -139,10 +166,7 @@ impl Supervisor {
                 pid if pid > 0 => {
                     if pid == self.root.pid() && !self.root.is_reaped() {
                         self.root.was_reaped(status);
-                        self.drain_until = Some(BootTime::now().plus(self.drain));
-                        if let Some(status) = self.root.exit() {
-                            self.control.report(&Report::Exited(status));
-                        }
+                        self.root_is_over();
                     }
                 }
                 _ => return Orphans::None,
@@ -160,20 +184,41 @@ impl Supervisor {
                     self.arm_deadline()?;
                 }
                 Command::Terminate { signal, grace_ms } => {
-                    let kill_at = BootTime::now().plus(Duration::from_millis(grace_ms));
-                    self.kill_at =
-                        Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
-                    self.signal_tree(signal);
+                    self.terminate(signal, Duration::from_millis(grace_ms));
                 }
                 Command::Kill => kill_requested = true,
+                Command::Keep(kept) => {
+                    if let Some(succession) = &mut self.succession {
+                        succession.keep(kept);
+                    }
+                }
+                Command::Signal { signal, root_only } => {
+                    if root_only {
+                        self.root.signal(signal.number());
+                    } else {
+                        self.root.signal_group(signal.number());
+                    }
+                }
+                Command::Input { data, ends } => {
+                    if let (Some(input), Some(data)) = (&mut self.input, from_hex(&data)) {
+                        input.push(&data, ends);
+                    }
+                }
             }
         }
         Ok(kill_requested)
     }
 
+    /// Signals the tree; what is left of it after the grace is killed. Repeated, it can only bring the kill forward.
+    pub(super) fn terminate(&mut self, signal: Signal, grace: Duration) {
+        let kill_at = BootTime::now().plus(grace);
+        self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
+        self.signal_tree(signal);
+    }
+
     fn verdict(&self, kill_requested: bool, orphans: Orphans) -> Option<Finish> {
         let now = BootTime::now();
-        if self.control.worker_is_gone() {
+        if self.control.worker_is_gone() && !self.is_unattended() {
             return Some(Finish::WorkerGone);
         }
         if now >= self.deadline {
@@ -199,6 +244,19 @@ impl Supervisor {
                     tree::signal_verified(pid, number, || tree::is_descendant(shim_pid, pid));
                 }
             });
+        }
+    }
+
+    /// Tells how much of the live input was taken, once all that came is.
+    fn report_input(&mut self) {
+        let Some(input) = &mut self.input else {
+            return;
+        };
+        input.pump();
+        let total = input.taken();
+        if input.pipe().is_none() && total != self.told_input {
+            self.told_input = total;
+            self.control.report(&Report::InputTaken { total });
         }
     }
 
@@ -235,12 +293,20 @@ impl Supervisor {
         })
     }
 
-    fn totals(&self) -> (u64, u64) {
+    pub(super) fn totals(&self) -> (u64, u64) {
         (self.streams.stdout.total(), self.streams.stderr.total())
     }
 
     fn wait(&self) -> io::Result<()> {
-        let wakes = [self.kill_at, self.drain_until, self.output_due()];
+        let succession = self.succession.as_ref();
+        let succession_wake =
+            succession.and_then(|succession| succession.wakes_at(self.is_unattended()));
+        let wakes = [
+            self.kill_at,
+            self.drain_until,
+            self.output_due(),
+            succession_wake,
+        ];
         let next_wake = wakes.into_iter().flatten().min();
         let left = next_wake.map(|wake| timespec(wake.saturating_since(BootTime::now())));
         let readable = [
@@ -250,7 +316,7 @@ impl Supervisor {
             self.streams.stdout.pipe(),
             self.streams.stderr.pipe(),
         ];
-        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(readable.len() + 1);
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(readable.len() + 2);
         fds.extend(
             readable
                 .into_iter()
@@ -258,9 +324,19 @@ impl Supervisor {
                 .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
         fds.extend(
-            self.control
-                .poll_interest()
-                .map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)),
+            [
+                self.control.poll_interest(),
+                succession.and_then(Succession::poll_interest),
+            ]
+            .into_iter()
+            .flatten()
+            .map(|(fd, wanted)| PollFd::from_borrowed_fd(fd, wanted)),
+        );
+        fds.extend(
+            self.input
+                .as_ref()
+                .and_then(LiveInput::pipe)
+                .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::OUT)),
         );
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -135,6 +135,11 @@ impl Workspace {
         }
     }
 
+    /// The whole of it, for this user only.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The task's own directory, in which relative working directories lie.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
@@ -150,7 +155,12 @@ impl Workspace {
 
     /// Where the work puts its structured result.
     pub fn result(&self) -> PathBuf {
-        self.root.join("result.json")
+        self.result_directory().join("result.json")
+    }
+
+    /// The directory of the structured result alone, so that it can be replaced in one step.
+    pub fn result_directory(&self) -> PathBuf {
+        self.root.join("result")
     }
 
     /// A structured result that goes up as a file.
@@ -168,6 +178,11 @@ impl Workspace {
 
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// The home of a task that does not get the worker's.
+    pub fn home(&self) -> PathBuf {
+        self.root.join("home")
     }
 
     /// The spools of standard output and standard error.
@@ -206,7 +221,13 @@ impl Workspace {
             source,
         };
         remove_whatever(&self.root).map_err(|source| unwritable(&self.root, source))?;
-        let directories = [self.work(), self.artifacts(), self.temporary()];
+        let directories = [
+            self.work(),
+            self.artifacts(),
+            self.temporary(),
+            self.result_directory(),
+            self.home(),
+        ];
         for directory in directories.iter().chain(cwd.iter()) {
             let created = fs::DirBuilder::new()
                 .recursive(true)

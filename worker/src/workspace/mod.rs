@@ -4,12 +4,14 @@ mod artifacts;
 mod beneath;
 mod collect;
 mod directory;
+mod handover;
 mod result;
 
 pub use artifacts::list_artifacts;
 pub use beneath::{create_beneath, open_beneath, write_all};
 pub use collect::select_files;
 pub use directory::{Workspace, WorkspaceError, Workspaces};
+pub use handover::hand_over;
 pub use result::{
     Collected, RESULT_BYTES_MAX, ResultProblem, check_json, open_regular, read_result_file,
 };

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use taskyard_proto::v1;
+use taskyard_worker::isolation::IsolationConfig;
 use taskyard_worker::{WorkerConfig, WorkerError};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -101,6 +102,7 @@ pub fn config(endpoint: &str, data: &Path) -> WorkerConfig {
         data_dir: data.to_owned(),
         shim_program: TESTBED.into(),
         drain: Duration::ZERO,
+        isolation: IsolationConfig::default(),
     }
 }
 

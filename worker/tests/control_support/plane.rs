@@ -60,6 +60,8 @@ pub struct PlaneState {
     /// Calls that fail before they are looked at.
     pub report_failures: VecDeque<Status>,
     pub specs: BTreeMap<String, v1::TaskSpec>,
+    /// As a server that is too old to know of runs that go on.
+    pub refuses_running: bool,
     pub heartbeats_are_ignored: bool,
     pub next_ack_asks_for_all: bool,
     pub heartbeat_interval: Option<Duration>,
@@ -210,6 +212,7 @@ impl ControlPlane {
         let cancel = v1::CancelLease {
             lease: Some(lease),
             grace,
+            signal: 0,
         };
         self.send(v1::attach_response::Message::Cancel(cancel))
             .await;

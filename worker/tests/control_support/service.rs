@@ -31,6 +31,18 @@ impl Service {
     }
 }
 
+fn refuses(state: &mut PlaneState, message: &Up) -> bool {
+    let Up::Hello(hello) = message else {
+        return false;
+    };
+    let running = v1::HeldStatus::Running;
+    let refused = state.refuses_running && hello.held.iter().any(|held| held.status() == running);
+    if refused {
+        state.hellos.push(hello.clone());
+    }
+    refused
+}
+
 #[tonic::async_trait]
 impl WorkerService for Service {
     type AttachStream = Responses<v1::AttachResponse>;
@@ -49,6 +61,10 @@ impl WorkerService for Service {
                 let Some(message) = message.message else {
                     continue;
                 };
+                if refuses(&mut shared.lock(), &message) {
+                    let _ = down.send(Err(Status::invalid_argument("is no known status")));
+                    return;
+                }
                 let answers = receive(&mut shared.lock(), message, &down);
                 for answer in answers {
                     let _ = down.send(Ok(v1::AttachResponse {
@@ -144,6 +160,20 @@ impl WorkerService for Service {
         Err(Status::unimplemented("no test has secrets"))
     }
 
+    async fn read_input(
+        &self,
+        _request: Request<v1::ReadInputRequest>,
+    ) -> Result<Response<v1::ReadInputResponse>, Status> {
+        Err(Status::unimplemented("no test has live input"))
+    }
+
+    async fn confirm_signal(
+        &self,
+        _request: Request<v1::ConfirmSignalRequest>,
+    ) -> Result<Response<v1::ConfirmSignalResponse>, Status> {
+        Err(Status::unimplemented("no test sends a signal"))
+    }
+
     async fn list_files(
         &self,
         _request: Request<v1::ListFilesRequest>,
@@ -191,6 +221,7 @@ fn receive(state: &mut PlaneState, message: Up, down: &super::plane::Down) -> Ve
                 protocol: 1,
                 heartbeat_interval: Some(super::to_wire(interval)),
                 store_id: "store".to_owned(),
+                resumed: Vec::new(),
             })]
         }
         Up::Slots(slots) => {

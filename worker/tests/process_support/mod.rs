@@ -51,12 +51,18 @@ impl World {
             env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
             cwd: directory.path().to_owned(),
             umask: None,
+            nice: None,
+            rlimits: Vec::new(),
+            identity: None,
             stdin: Stdin::Null,
             secrets: Vec::new(),
             stdout: spool("stdout.spool"),
             stderr: spool("stderr.spool"),
             drain: Duration::from_secs(2),
             deadline: BootTime::now().plus(PATIENCE * 2),
+            survival: None,
+            confinement: None,
+            group: None,
         };
         World { directory, launch }
     }
@@ -147,6 +153,7 @@ impl Story {
                     told = (stdout_total, stderr_total);
                     n_outputs += 1;
                 }
+                ProcessEvent::InputTaken { .. } => {}
                 ProcessEvent::Exited(status) => {
                     assert_eq!(exited.replace(status), None, "one exit")
                 }

@@ -4,7 +4,7 @@ use super::Caller;
 use crate::{
     app::App,
     control::{
-        get_task,
+        get_task, isolation,
         refusal::{Refusal, Resource},
         resolve,
     },
@@ -14,8 +14,9 @@ use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
     CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest,
-    ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, TailOutputRequest,
-    TakeWakesRequest, UpdateTaskRequest, WaitTasksRequest, WatchRequest,
+    ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, SignalTaskRequest,
+    TailOutputRequest, TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest,
+    WatchRequest, WriteInputRequest,
 };
 
 /// What a caller from inside may reach.
@@ -24,6 +25,8 @@ pub struct Scope<'a> {
     caller: Caller,
     namespace: String,
     session_id: String,
+    /// What the caller's task runs.
+    spec: TaskSpec,
 }
 
 /// A request that can come from inside a task.
@@ -44,6 +47,7 @@ impl<'a> Scope<'a> {
             caller,
             namespace: task.namespace,
             session_id: task.session_id,
+            spec: task.spec.unwrap_or_default(),
         })
     }
 
@@ -114,7 +118,9 @@ confine_to_one_task!(
     PostMessageRequest,
     ListMessagesRequest,
     TailOutputRequest,
-    ReadOutputRequest
+    ReadOutputRequest,
+    WriteInputRequest,
+    SignalTaskRequest
 );
 
 /// Requests that are the owner's.
@@ -150,6 +156,10 @@ impl Confined for CreateTaskRequest {
                 ));
             }
             task.parent_task_id = own;
+            if let Some(spec) = &mut task.spec {
+                isolation::inherit(&scope.spec, spec)?;
+            }
+            isolation::check_secrets(&scope.spec, &task.secrets)?;
         }
         Ok(())
     }

@@ -27,6 +27,16 @@ pub(super) fn check(
             "at most {MAX_SECRETS} secrets are allowed"
         )));
     }
+    let survives = spec
+        .command
+        .as_ref()
+        .is_some_and(|command| command.survive_worker_restart);
+    if survives && !secrets.is_empty() {
+        return Err(refused(
+            "do not go with `survive_worker_restart`: the next worker would not know what to mask"
+                .to_owned(),
+        ));
+    }
     let mut names = HashSet::new();
     let mut files = HashSet::new();
     let mut bytes = 0;

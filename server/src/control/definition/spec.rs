@@ -1,7 +1,9 @@
 //! What is to be run: the command, or another executor's payload.
 
-use super::{COMMAND, check_labels};
-use crate::control::{refusal::Refusal, schema::check_schema, wire_time::duration_field};
+use super::{COMMAND, check_labels, start};
+use crate::control::{
+    isolation, refusal::Refusal, schema::check_schema, wire_time::duration_field,
+};
 use std::time::Duration;
 use taskyard_proto::v1::{CommandSpec, ResultSource, TaskSpec};
 
@@ -57,17 +59,13 @@ pub(super) fn check(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
     }
     check_schema("task.spec.result_schema_json", &spec.result_schema_json)?;
     check_schema("task.spec.message_schema_json", &spec.message_schema_json)?;
-    check_labels("task.spec.worker_labels", &spec.worker_labels)
+    check_labels("task.spec.worker_labels", &spec.worker_labels)?;
+    isolation::check(spec, executor)
 }
 
 fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
     const FIELD: &str = "task.spec.command";
-    if command.argv.first().is_none_or(String::is_empty) {
-        return Err(Refusal::invalid(
-            format!("{FIELD}.argv"),
-            "must name at least the program",
-        ));
-    }
+    start::check(command)?;
     if command.argv.len() > MAX_ARGUMENTS {
         return Err(Refusal::invalid(
             format!("{FIELD}.argv"),
@@ -99,6 +97,7 @@ fn check_command(command: &CommandSpec) -> Result<(), Refusal> {
         check_variable(&format!("{FIELD}.inherit_env"), name)?;
     }
     let bytes: usize = command.argv.iter().map(String::len).sum::<usize>()
+        + command.shell.len()
         + command
             .env
             .iter()

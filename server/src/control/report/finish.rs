@@ -204,13 +204,17 @@ fn read_usage(usage: Option<wire::Usage>, said: Option<&str>) -> Option<wire::Us
 /// A worker may name the failures that it can see; anything else is its own failure.
 fn read_error(error: &wire::TaskError) -> ReportedError {
     let kind = match ErrorKind::parse(&error.kind) {
-        Some(kind @ (ErrorKind::StartFailed | ErrorKind::BadOutput | ErrorKind::WorkerError)) => {
-            kind
-        }
+        Some(
+            kind @ (ErrorKind::StartFailed
+            | ErrorKind::IsolationUnavailable
+            | ErrorKind::BadOutput
+            | ErrorKind::WorkerError),
+        ) => kind,
         Some(
             ErrorKind::Exit
             | ErrorKind::Signal
             | ErrorKind::Timeout
+            | ErrorKind::OomKilled
             | ErrorKind::Orphaned
             | ErrorKind::OutcomeUnknown
             | ErrorKind::StartDeadlineExceeded

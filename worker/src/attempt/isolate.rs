@@ -1,0 +1,81 @@
+//! The isolation of one run: what the task asks for, settled and put into the launch.
+
+use std::sync::Arc;
+
+use super::services::chain;
+use crate::isolation::{Isolation, IsolationLevel, IsolationRefusal, RunIsolation, RunPlaces};
+use crate::lease::{CommandWork, ErrorFacts, Lease};
+use crate::process::Launch;
+use crate::workspace::Workspace;
+
+const UNAVAILABLE_HINT: &str = "`taskyard workers -o wide` shows what each worker can give; ask for less, or start a worker that can";
+const HOME: &str = "HOME";
+
+/// Settles what the run gets and tells the launch. The workspace is there.
+pub async fn isolate(
+    isolation: &Arc<Isolation>,
+    lease: &Lease,
+    work: &CommandWork,
+    workspace: &Workspace,
+    launch: &mut Launch,
+) -> Result<RunIsolation, ErrorFacts> {
+    let places = RunPlaces {
+        name: lease.directory_name(),
+        cwd: launch.cwd.clone(),
+        writable: vec![
+            workspace.work(),
+            workspace.temporary(),
+            workspace.artifacts(),
+            workspace.result_directory(),
+            workspace.home(),
+        ],
+        readable: if work.input_json.is_empty() {
+            Vec::new()
+        } else {
+            vec![workspace.input()]
+        },
+    };
+    let (isolation, wanted) = (isolation.clone(), work.isolation.clone());
+    let planning = tokio::task::spawn_blocking(move || isolation.plan(&wanted, places)).await;
+    let planned = match planning {
+        Ok(planned) => planned.map_err(|refusal| refused(&refusal))?,
+        Err(join_error) => {
+            let message = format!("the worker failed to settle the isolation: {join_error}");
+            return Err(ErrorFacts::of_worker(message, ""));
+        }
+    };
+    if planned.level > IsolationLevel::None {
+        give_a_home(work, workspace, launch);
+    }
+    launch.confinement.clone_from(&planned.confinement);
+    launch.group = planned.group.as_ref().map(|group| group.path().to_owned());
+    Ok(planned)
+}
+
+/// The worker's own home is out of reach, and programs that may not look into their home fail for it.
+fn give_a_home(work: &CommandWork, workspace: &Workspace, launch: &mut Launch) {
+    let is_asked_for =
+        work.env.contains_key(HOME) || work.inherit_env.iter().any(|name| name == HOME);
+    if is_asked_for {
+        return;
+    }
+    for (name, value) in &mut launch.env {
+        if name == HOME {
+            *value = workspace.home().to_string_lossy().into_owned();
+        }
+    }
+}
+
+fn refused(refusal: &IsolationRefusal) -> ErrorFacts {
+    match refusal {
+        IsolationRefusal::Unavailable { .. } => {
+            ErrorFacts::isolation_unavailable(chain(refusal), UNAVAILABLE_HINT)
+        }
+        IsolationRefusal::Path(_) => ErrorFacts::start_failed(chain(refusal)),
+    }
+}
+
+/// The facts about a confinement that the machine refused when it was put on.
+pub fn isolation_failed(message: String) -> ErrorFacts {
+    ErrorFacts::isolation_unavailable(message, UNAVAILABLE_HINT)
+}
