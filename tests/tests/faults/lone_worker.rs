@@ -19,18 +19,23 @@ async fn what_waits_for_a_frozen_worker_runs_when_it_is_back() {
     let session = new_session("lone");
     let journal = Journal::begin(&deployment.endpoint(), &session).await;
     let mut client = deployment.client().await;
-    let mut task = shell("[ $TASKYARD_RUN = 1 ] && sleep 300; exit 0");
-    task.retry = Some(RetryPolicy {
-        max_runs: 3,
-        initial_backoff: Some(milliseconds(10)),
-        ..RetryPolicy::default()
-    });
-    let retried = client.create(&session, task).await.id;
+    // The lease is short: on a busy machine the worker may be given up once more.
+    let patient = |script: &str| {
+        let mut task = shell(script);
+        task.retry = Some(RetryPolicy {
+            max_runs: 10,
+            initial_backoff: Some(milliseconds(10)),
+            ..RetryPolicy::default()
+        });
+        task
+    };
+    let interrupted = patient("[ $TASKYARD_RUN = 1 ] && sleep 300; exit 0");
+    let retried = client.create(&session, interrupted).await.id;
     client
         .reached(&retried, |task| task.state() == TaskState::Running)
         .await;
     deployment.with_worker(0, |worker| worker.signal(Signal::STOP));
-    let fresh = client.create(&session, shell("exit 0")).await.id;
+    let fresh = client.create(&session, patient("exit 0")).await.id;
     // The stream of the frozen worker is still open when its session is given up.
     let mut admin = client.admin.clone();
     until("the worker session to be given up", SOON, async || {
