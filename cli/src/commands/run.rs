@@ -24,6 +24,7 @@ use crate::view::task_record::task_record;
 // they serve here as well, and the help has its size
 #[command(
     mut_arg("database_url", |argument| argument.hide_env(true)),
+    mut_arg("data_dir", |argument| argument.hide_env(true).help("Where a private Postgres keeps its data")),
     mut_arg("lease", |argument| argument.help("Lease of every task, 1s to 1h")),
     mut_arg("object_store", |argument| argument.hide(true)),
     mut_arg("allow_private_webhooks", |argument| argument.hide(true)),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::deliver::Abandoned;
-use super::run::{Attempt, Concluded, Hold};
+use super::run::{Attempt, Concluded};
 use super::services::{Services, chain};
 use super::supervise::Resumed;
+use super::watch::Hold;
 use crate::agent_socket::AgentSocket;
 use crate::isolation::RunIsolation;
 use crate::lease::{Lease, LeaseId};
