@@ -75,14 +75,14 @@ pub struct CreateArguments {
     /// Zone of --cron [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// Which ends of firings wake the session [default: failed]
-    #[arg(long, value_enum)]
+    /// Ends that wake the session: failed (default), changed, match, always
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub wake_on: Option<WakeOnName>,
     /// What --wake-on match looks for
     #[arg(long = "match", value_name = "REGEX")]
     pub pattern: Option<String>,
-    /// What happens while an earlier firing runs [default: skip]
-    #[arg(long, value_enum)]
+    /// While an earlier firing runs: skip (default), queue_one, allow
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub overlap: Option<OverlapName>,
     /// Succeed after so many firings
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), allow_negative_numbers = true)]

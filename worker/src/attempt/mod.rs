@@ -1,10 +1,10 @@
 //! One attempt at a task, from its offer to the acknowledged finish.
 //!
 //! [`run`] is the list of its steps; [`prepare`] makes the launch, [`isolate`] says what it may reach, [`inputs`] fetches
-//! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`supervise`] watches the process,
-//! [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the control
-//! plane, with what [`collect`] says of the working directory, in this boot or a later one. [`resume`] goes on with a run
-//! that outlived the boot before.
+//! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`watch`] and
+//! [`supervise`] follow the process, [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the
+//! control plane, with what [`collect`] says of the working directory, in this boot or a later one. [`resume`] goes on with
+//! a run that outlived the boot before.
 
 mod collect;
 mod deliver;
@@ -24,6 +24,7 @@ mod services;
 mod start_files;
 mod supervise;
 mod surviving;
+mod watch;
 
 pub use deliver::deliver_earlier;
 pub use orders::Orders;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::deliver::Abandoned;
-use super::run::{Attempt, Concluded, Hold};
+use super::run::{Attempt, Concluded};
 use super::services::{Services, chain};
 use super::supervise::Resumed;
+use super::watch::Hold;
 use crate::agent_socket::AgentSocket;
 use crate::isolation::RunIsolation;
 use crate::lease::{Lease, LeaseId};
@@ -119,10 +120,10 @@ impl Attempt {
                 kept: adopted.kept,
                 exited_at: adopted.exited_at,
             }),
+            // A task with secrets does not outlive its worker.
+            masks: Masks::new(&[]),
         };
-        // A task with secrets does not outlive its worker.
-        let masks = Masks::new(&[]);
-        self.watch(hold, &record.work(), masks, isolation).await
+        self.watch(hold, &record.work(), isolation).await
     }
 }
 

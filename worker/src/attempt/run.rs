@@ -5,12 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
+use super::deliver::{Abandoned, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
 use super::isolate::isolate;
-use super::live_input::live_input;
 use super::orders::Orders;
-use super::outcome::conclude;
 use super::prepare::{
     add_variables, hand_over_to_user, ledger_failed, prepare, socket_failed, start_failed,
 };
@@ -18,18 +16,15 @@ use super::resume::{self, Survivor};
 use super::secrets::{ResolvedSecrets, SecretFailure, fetch_secrets};
 use super::services::Services;
 use super::start_files::fetch_start_files;
-use super::supervise::{
-    Bounds, Ears, Resumed, SignalEar, SignalOutcome, Supervised, shim_deadline, supervise,
-};
-use crate::agent_socket::{AgentSocket, SocketUse, Waits};
-use crate::isolation::RunIsolation;
+use super::supervise::shim_deadline;
+use super::watch::Hold;
+use crate::agent_socket::AgentSocket;
 use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StopCause, Work};
 use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
-use crate::link::lease_calls::LeaseCalls;
 use crate::link::reports::{Report, ReportError, Verdict};
 use crate::mask::Masks;
-use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
+use crate::output::upload::UploadEnd;
 use crate::workspace::Workspace;
 use crate::{boot_time::BootTime, process::Process};
 
@@ -61,18 +56,10 @@ pub enum Source {
     Survived(Box<Survivor>),
 }
 
-/// A process and what is needed to hold it.
-pub(super) struct Hold {
-    pub(super) process: Process,
-    /// Absent: it could not be made again.
-    pub(super) socket: Option<AgentSocket>,
-    pub(super) resumed: Option<Resumed>,
-}
-
 /// A finished run whose finish is noted but not yet acknowledged.
 pub(super) struct Concluded {
-    record: FinishedRecord,
-    output: UploadEnd,
+    pub(super) record: FinishedRecord,
+    pub(super) output: UploadEnd,
 }
 
 impl Attempt {
@@ -303,11 +290,12 @@ impl Attempt {
                     process,
                     socket: Some(socket),
                     resumed: None,
+                    masks,
                 };
                 if work.survives {
                     isolation.leave();
                 }
-                self.watch(hold, &work, masks, isolation).await
+                self.watch(hold, &work, isolation).await
             }
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
@@ -371,171 +359,6 @@ impl Attempt {
         self.while_leased(fetching).await
     }
 
-    /// Watches the process, and pushes its output all the while.
-    pub(super) async fn watch(
-        &mut self,
-        hold: Hold,
-        work: &CommandWork,
-        masks: Masks,
-        isolation: RunIsolation,
-    ) -> Result<Concluded, Abandoned> {
-        tracing::info!(
-            task.id = self.offer.lease.task_id,
-            run = self.offer.run,
-            pid = hold.process.pid(),
-            "the task is running"
-        );
-        let services = self.services.clone();
-        let (lease, workspace, lost) = (self.lease().clone(), self.workspace(), self.lost.clone());
-        let (totals_sender, totals) = watch::channel(Totals::default());
-        let mut port = services
-            .output
-            .open(&lease, self.offer.run, work.head_cap, work.tail_cap);
-        let plan = UploadPlan {
-            spools: workspace.spools(),
-            // Something may have been pushed by the boot before.
-            resumed: hold.resumed.is_some(),
-        };
-        let pushing = async {
-            let pushed = upload(plan, totals, &mut port, services.output_window.clone());
-            let end = unless_lost(&lost, pushed).await.unwrap_or(UploadEnd::Lost);
-            if end == UploadEnd::Lost {
-                lost.cancel();
-            }
-            end
-        };
-        let watching = self.watch_to_the_end(hold, work, masks, totals_sender, isolation);
-        let (record, output) = tokio::join!(watching, pushing);
-        Ok(Concluded {
-            record: record?,
-            output,
-        })
-    }
-
-    async fn watch_to_the_end(
-        &mut self,
-        hold: Hold,
-        work: &CommandWork,
-        masks: Masks,
-        totals: watch::Sender<Totals>,
-        mut isolation: RunIsolation,
-    ) -> Result<FinishedRecord, Abandoned> {
-        let Hold {
-            process,
-            socket,
-            resumed,
-        } = hold;
-        let bounds = Bounds {
-            grace: work.grace,
-            timeout: self.offer.timeout,
-            lease_duration: self.offer.lease_duration,
-            survives: work.survives.then(|| self.services.surviving.clone()),
-            resumed,
-        };
-        let mut renewed = self.services.renewed.clone();
-        let waits = Waits::new(self.services.waiting.clone());
-        let mut waiting = waits.subscribe();
-        let socket_use = SocketUse {
-            shim_pid: process.shim_pid(),
-            calls: LeaseCalls::new(&self.services.endpoint, self.lease()),
-            lost: self.lost.clone(),
-            waits,
-            masks: masks.clone(),
-        };
-        let interaction = self.services.interaction.clone();
-        let (run, lease) = (self.offer.run, self.offer.lease.clone());
-        let (feed, input) = live_input();
-        let confirm = |outcome: SignalOutcome| {
-            // By itself, since the process may end by the signal, and the attempt with it.
-            let (interaction, lease) = (interaction.clone(), lease.clone());
-            tokio::spawn(async move {
-                let SignalOutcome {
-                    number,
-                    was_delivered,
-                } = outcome;
-                interaction
-                    .confirm_signal(&lease, number, was_delivered)
-                    .await;
-            });
-        };
-        let ears = Ears {
-            orders: &mut self.orders,
-            renewed: &mut renewed,
-            waiting: &mut waiting,
-            input,
-            signals: SignalEar {
-                orders: &mut self.signals,
-                confirm: &confirm,
-            },
-            lost: &self.lost,
-        };
-        let supervising = supervise(process, &bounds, ears, &totals);
-        let feeding = async {
-            if work.stdin_live {
-                feed.run(&interaction, &lease, run).await;
-            }
-            std::future::pending::<Supervised>().await
-        };
-        let serving = async {
-            match socket {
-                Some(socket) => socket.serve_while(socket_use, supervising).await,
-                None => supervising.await,
-            }
-        };
-        let supervised = tokio::select! {
-            supervised = serving => supervised,
-            never = feeding => never,
-        };
-        isolation.reclaim();
-        if self.offer.has_secrets {
-            self.workspace().remove_secrets().await;
-        }
-        if self.lost.is_cancelled() {
-            return Err(Abandoned::Lost);
-        }
-        let (run, home, work, workspace, storage) = (
-            self.offer.run,
-            self.home.clone(),
-            work.clone(),
-            self.workspace(),
-            self.services.storage.clone(),
-        );
-        // It is never closed; without a permit the conclusion is only less frugal.
-        let permit = self.services.conclusions.acquire().await;
-        let concluding = tokio::task::spawn_blocking(move || FinishedRecord {
-            home: Some(home),
-            ..conclude(
-                supervised, run, &work, &masks, &workspace, &storage, isolation,
-            )
-        })
-        .await;
-        let record = concluding.unwrap_or_else(|join_error| {
-            let message = format!("the worker failed to conclude the run: {join_error}");
-            self.record(Finish::without_process(
-                None,
-                Some(ErrorFacts::of_worker(message, "")),
-            ))
-        });
-        drop(permit);
-        totals.send_replace(Totals {
-            bytes: [
-                record.finish.stdout.total_bytes,
-                record.finish.stderr.total_bytes,
-            ],
-            ended: true,
-        });
-        let mut record = self.note_finished(record).await;
-        deliver_files(
-            &self.services,
-            self.lease(),
-            &self.workspace(),
-            &mut record,
-            &self.lost,
-        )
-        .await?;
-        Ok(record)
-    }
-
     async fn conclude_without_process(
         &self,
         stop_cause: Option<StopCause>,
@@ -549,7 +372,7 @@ impl Attempt {
     }
 
     /// A finish that cannot be noted is reported all the same; only a later boot would not know it.
-    async fn note_finished(&self, record: FinishedRecord) -> FinishedRecord {
+    pub(super) async fn note_finished(&self, record: FinishedRecord) -> FinishedRecord {
         let entry = LedgerEntry::Finished(Box::new(record.clone()));
         if let Err(error) = self.services.ledger.note(self.lease(), entry).await {
             self.services.storage.report_failure(&error);
@@ -609,7 +432,7 @@ impl Attempt {
         })
     }
 
-    fn record(&self, finish: Finish) -> FinishedRecord {
+    pub(super) fn record(&self, finish: Finish) -> FinishedRecord {
         FinishedRecord {
             run: self.offer.run,
             home: Some(self.home.clone()),
@@ -621,11 +444,11 @@ impl Attempt {
         }
     }
 
-    fn lease(&self) -> &Lease {
+    pub(super) fn lease(&self) -> &Lease {
         &self.offer.lease
     }
 
-    fn workspace(&self) -> Workspace {
+    pub(super) fn workspace(&self) -> Workspace {
         self.services.workspaces.of(&self.home)
     }
 }

@@ -1,0 +1,193 @@
+//! Watching a run to its end, and what goes on meanwhile: output, input, signals and the calls of the work itself.
+
+use tokio::sync::watch;
+
+use super::deliver::{Abandoned, deliver_files, unless_lost};
+use super::live_input::live_input;
+use super::outcome::conclude;
+use super::run::{Attempt, Concluded};
+use super::supervise::{Bounds, Ears, Resumed, SignalEar, SignalOutcome, Supervised, supervise};
+use crate::agent_socket::{AgentSocket, SocketUse, Waits};
+use crate::isolation::RunIsolation;
+use crate::lease::{CommandWork, ErrorFacts, Finish};
+use crate::ledger::FinishedRecord;
+use crate::link::lease_calls::LeaseCalls;
+use crate::mask::Masks;
+use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
+use crate::process::Process;
+
+/// A process and what is needed to hold it.
+pub(super) struct Hold {
+    pub(super) process: Process,
+    /// Absent: it could not be made again.
+    pub(super) socket: Option<AgentSocket>,
+    pub(super) resumed: Option<Resumed>,
+    /// What is hidden in what the work says.
+    pub(super) masks: Masks,
+}
+
+impl Attempt {
+    /// Watches the process, and pushes its output all the while.
+    pub(super) async fn watch(
+        &mut self,
+        hold: Hold,
+        work: &CommandWork,
+        isolation: RunIsolation,
+    ) -> Result<Concluded, Abandoned> {
+        tracing::info!(
+            task.id = self.offer.lease.task_id,
+            run = self.offer.run,
+            pid = hold.process.pid(),
+            "the task is running"
+        );
+        let services = self.services.clone();
+        let (lease, workspace, lost) = (self.lease().clone(), self.workspace(), self.lost.clone());
+        let (totals_sender, totals) = watch::channel(Totals::default());
+        let mut port = services
+            .output
+            .open(&lease, self.offer.run, work.head_cap, work.tail_cap);
+        let plan = UploadPlan {
+            spools: workspace.spools(),
+            // Something may have been pushed by the boot before.
+            resumed: hold.resumed.is_some(),
+        };
+        let pushing = async {
+            let pushed = upload(plan, totals, &mut port, services.output_window.clone());
+            let end = unless_lost(&lost, pushed).await.unwrap_or(UploadEnd::Lost);
+            if end == UploadEnd::Lost {
+                lost.cancel();
+            }
+            end
+        };
+        let watching = self.watch_to_the_end(hold, work, totals_sender, isolation);
+        let (record, output) = tokio::join!(watching, pushing);
+        Ok(Concluded {
+            record: record?,
+            output,
+        })
+    }
+
+    async fn watch_to_the_end(
+        &mut self,
+        hold: Hold,
+        work: &CommandWork,
+        totals: watch::Sender<Totals>,
+        mut isolation: RunIsolation,
+    ) -> Result<FinishedRecord, Abandoned> {
+        let Hold {
+            process,
+            socket,
+            resumed,
+            masks,
+        } = hold;
+        let bounds = Bounds {
+            grace: work.grace,
+            timeout: self.offer.timeout,
+            lease_duration: self.offer.lease_duration,
+            survives: work.survives.then(|| self.services.surviving.clone()),
+            resumed,
+        };
+        let mut renewed = self.services.renewed.clone();
+        let waits = Waits::new(self.services.waiting.clone());
+        let mut waiting = waits.subscribe();
+        let socket_use = SocketUse {
+            shim_pid: process.shim_pid(),
+            calls: LeaseCalls::new(&self.services.endpoint, self.lease()),
+            lost: self.lost.clone(),
+            waits,
+            masks: masks.clone(),
+        };
+        let interaction = self.services.interaction.clone();
+        let (run, lease) = (self.offer.run, self.offer.lease.clone());
+        let (feed, input) = live_input();
+        let confirm = |outcome: SignalOutcome| {
+            // By itself, since the process may end by the signal, and the attempt with it.
+            let (interaction, lease) = (interaction.clone(), lease.clone());
+            tokio::spawn(async move {
+                let SignalOutcome {
+                    number,
+                    was_delivered,
+                } = outcome;
+                interaction
+                    .confirm_signal(&lease, number, was_delivered)
+                    .await;
+            });
+        };
+        let ears = Ears {
+            orders: &mut self.orders,
+            renewed: &mut renewed,
+            waiting: &mut waiting,
+            input,
+            signals: SignalEar {
+                orders: &mut self.signals,
+                confirm: &confirm,
+            },
+            lost: &self.lost,
+        };
+        let supervising = supervise(process, &bounds, ears, &totals);
+        let feeding = async {
+            if work.stdin_live {
+                feed.run(&interaction, &lease, run).await;
+            }
+            std::future::pending::<Supervised>().await
+        };
+        let serving = async {
+            match socket {
+                Some(socket) => socket.serve_while(socket_use, supervising).await,
+                None => supervising.await,
+            }
+        };
+        let supervised = tokio::select! {
+            supervised = serving => supervised,
+            never = feeding => never,
+        };
+        isolation.reclaim();
+        if self.offer.has_secrets {
+            self.workspace().remove_secrets().await;
+        }
+        if self.lost.is_cancelled() {
+            return Err(Abandoned::Lost);
+        }
+        let (run, home, work, workspace, storage) = (
+            self.offer.run,
+            self.home.clone(),
+            work.clone(),
+            self.workspace(),
+            self.services.storage.clone(),
+        );
+        // It is never closed; without a permit the conclusion is only less frugal.
+        let permit = self.services.conclusions.acquire().await;
+        let concluding = tokio::task::spawn_blocking(move || FinishedRecord {
+            home: Some(home),
+            ..conclude(
+                supervised, run, &work, &masks, &workspace, &storage, isolation,
+            )
+        })
+        .await;
+        let record = concluding.unwrap_or_else(|join_error| {
+            let message = format!("the worker failed to conclude the run: {join_error}");
+            self.record(Finish::without_process(
+                None,
+                Some(ErrorFacts::of_worker(message, "")),
+            ))
+        });
+        drop(permit);
+        totals.send_replace(Totals {
+            bytes: [
+                record.finish.stdout.total_bytes,
+                record.finish.stderr.total_bytes,
+            ],
+            ended: true,
+        });
+        let mut record = self.note_finished(record).await;
+        deliver_files(
+            &self.services,
+            self.lease(),
+            &self.workspace(),
+            &mut record,
+            &self.lost,
+        )
+        .await?;
+        Ok(record)
+    }
+}
