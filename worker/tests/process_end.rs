@@ -114,14 +114,27 @@ async fn terminate_lets_a_process_end_by_itself() {
 }
 
 #[tokio::test]
-async fn each_signal_reaches_the_process() {
+async fn each_signal_ends_the_process_by_itself_or_by_the_kill_after_it() {
     for signal in Signal::ALL {
         let world = World::command(&["sh", "-c", "echo ready; exec sleep 100"]);
         let mut process = world.spawn().await;
         until_ready(&mut process).await;
-        process.terminate(signal, LONG).expect("a command");
+        // What ends nothing by default is followed by KILL, when the grace is over.
+        let (grace, last) = match signal {
+            Signal::Term
+            | Signal::Int
+            | Signal::Kill
+            | Signal::Hup
+            | Signal::Quit
+            | Signal::Usr1
+            | Signal::Usr2 => (LONG, Some(ExitStatus::Signal(signal.number()))),
+            Signal::Cont | Signal::Stop | Signal::Tstp | Signal::Winch => {
+                (Duration::from_millis(100), KILLED)
+            }
+        };
+        process.terminate(signal, grace).expect("a command");
         let story = Story::of(&mut process).await;
-        assert_eq!(story.exited, Some(ExitStatus::Signal(signal.number())));
+        assert_eq!(story.exited, last, "{signal:?}");
     }
 }
 

@@ -319,6 +319,29 @@ mod tests {
     }
 
     #[test]
+    fn the_group_of_a_run_that_goes_on_stays_for_the_next_boot() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let boot = |kept: &[String]| Groups::prepare(directory.path(), "w", kept).expect("opened");
+        let limits = Limits::default();
+        let mut going_on = boot(&[]).make("going_on", &limits).expect("made");
+        going_on.leave();
+        let path = going_on.path().to_owned();
+        drop(going_on);
+        boot(&["going_on".to_owned()]);
+        assert!(path.exists(), "it is spared");
+        let mut taken_over = RunGroup::left_at(path.clone());
+        taken_over.reclaim();
+        drop(taken_over);
+        assert!(!path.exists(), "the run is over");
+        let mut forgotten = boot(&[]).make("forgotten", &limits).expect("made");
+        forgotten.leave();
+        let path = forgotten.path().to_owned();
+        drop(forgotten);
+        boot(&[]);
+        assert!(!path.exists(), "nobody knows it any more");
+    }
+
+    #[test]
     fn running_out_of_memory_is_read_from_the_events() {
         let (_directory, groups) = plain();
         let group = groups.make("run", &Limits::default()).expect("made");
