@@ -26,6 +26,7 @@ use crate::view::task_record::task_record;
 #[command(
     mut_arg("group_wake", |argument| argument.hide(true)),
     mut_arg("tags", |argument| argument.hide(true)),
+    mut_arg("labels", |argument| argument.hide(true)),
     mut_arg("listen", |argument| argument.hide(true)),
     mut_arg("data_dir", |argument| argument.hide(true)),
     mut_arg("database_url", |argument| argument.hide(true)),
@@ -39,9 +40,9 @@ use crate::view::task_record::task_record;
   taskyard run --session demo -- sh -c 'echo working; sleep 2; exit 3'
   taskyard run --timeout 30s --retry 3 --env MODE=fast -- ./crawl.sh
   ID=$(taskyard run --detach -o name -- make release); taskyard logs -f $ID
-Also, as in task files: --display-name --kind --queue --priority --not-before --hold --tag --group-wake
---start-deadline --parent --input --stdin --result-source --message-schema --output-limit --grace --nice
---worker-label --inherit-env --env-file --success-exit-code --user --rlimit; with --dev those of `dev`.
+Also: --label --tag --group-wake --display-name --kind --queue --priority --not-before --hold
+--start-deadline --parent --input --stdin --env-file --inherit-env --user --nice --rlimit --grace
+--result-source --message-schema --output-limit --worker-label --success-exit-code
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of
 reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves.")]
 pub struct RunArguments {
@@ -77,7 +78,7 @@ pub struct RunArguments {
         hide_possible_values = true
     )]
     pub output: Option<OutputFormat>,
-    /// Needs no server: start one for this command only
+    /// Needs no server: start one for this command only, with the options of `dev`
     #[arg(long, conflicts_with = "detach")]
     pub dev: bool,
     #[command(flatten, next_help_heading = "Server of one's own")]

@@ -19,6 +19,11 @@ use crate::task_file::parse::parse;
 
 /// Start a task below this one; prints its id
 #[derive(Debug, Args)]
+// as in the help of `run`
+#[command(
+    mut_arg("group_wake", |argument| argument.hide(true)),
+    mut_arg("tags", |argument| argument.hide(true))
+)]
 #[command(after_help = "Examples:
   ID=$(taskyard self spawn --name index -- ./index.sh docs)
   taskyard self spawn --key step-1 --wait -- make test
