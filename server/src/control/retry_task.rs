@@ -21,10 +21,9 @@ use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
 use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse, TaskDefinition};
 
-/// Creates a task that repeats one that has ended. It keeps everything but key, hold and times, and its name
-/// unless a live task has it. Where the parent gets no
-/// children any more, or is a monitor, the new task is a root of its own; but not if `caller`, what runs inside a task, asks for it, which
-/// could escape the cancel of its tree so.
+/// Creates a task that repeats one that has ended. It keeps everything but key, hold and times, and its name unless a live
+/// task has it. Where the parent gets no children any more, or is a monitor, the new task is a root of its own; but not if
+/// `caller`, what runs inside a task, asks for it, which could escape the cancel of its tree so.
 ///
 /// # Errors
 /// [`Refusal::TaskNotTerminal`], [`Refusal::RequestIdConflict`], or what resolving and storing

@@ -2,9 +2,9 @@
 //!
 //! [`run`] is the list of its steps; [`prepare`] makes the launch, [`isolate`] says what it may reach, [`inputs`] fetches
 //! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`watch`] and
-//! [`supervise`] follow the process, [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`] brings the facts to the
-//! control plane, with what [`collect`] says of the working directory, in this boot or a later one. [`resume`] goes on with
-//! a run that outlived the boot before.
+//! [`supervise`] follow the process, [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`]
+//! brings the facts to the control plane, with what [`collect`] says of the working directory, in this boot or a later one.
+//! [`resume`] goes on with a run that outlived the boot before.
 
 mod collect;
 mod deliver;
