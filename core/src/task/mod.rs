@@ -5,7 +5,7 @@ pub mod outcome;
 pub mod retry;
 pub mod spawn;
 pub mod start_jitter;
-mod state;
+pub mod state;
 mod step;
 pub mod summary;
 pub mod transition;

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use taskyard_proto::v1::{
-    IsolationLevel, NetworkAccess, ReadOutputRequest, SessionTask, TaskDefinition, TaskState,
+    IsolationLevel, NetworkAccess, ReadOutputRequest, SessionTask, TaskDefinition, TaskSecret,
+    TaskState,
 };
 use taskyard_tests::binaries;
-use taskyard_tests::client::{Client, command, error_kind, exit_code, new_session, with_command};
+use taskyard_tests::client::{
+    Client, command, error_kind, exit_code, new_session, shell, with_command,
+};
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::inside::agent;
+use taskyard_tests::secrets::{keyed, value, with_secrets};
 use taskyard_tests::wait::{SOON, eventually};
 
 use crate::isolation_support::{can_restrict, with_isolation};
@@ -60,6 +64,23 @@ async fn only_the_own_directory_and_named_paths_can_be_written() {
     let left = std::fs::read_to_string(other.join("there")).expect("untouched");
     assert_eq!(left, "content");
     assert!(named.join("new").exists() && !other.join("new").exists());
+}
+
+#[tokio::test]
+async fn a_secret_that_is_a_file_can_be_read() {
+    if !can_restrict(&mut Deployment::shared().await.client().await).await {
+        return;
+    }
+    let mut client = keyed().await.client().await;
+    let script =
+        "[ \"$(cat $TOKEN)\" = a-long-secret ] && ! touch $(dirname $TOKEN)/other 2>/dev/null";
+    let token = TaskSecret {
+        to_file: "token".to_owned(),
+        ..value("TOKEN", "a-long-secret")
+    };
+    let task = with_secrets(with_isolation(shell(script), |_| {}), vec![token]);
+    let ended = client.run(&new_session("isolated"), task).await;
+    assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The isolation of one run: what the task asks for, settled and put into the launch.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::services::chain;
@@ -29,11 +30,7 @@ pub async fn isolate(
             workspace.result_directory(),
             workspace.home(),
         ],
-        readable: if work.input_json.is_empty() {
-            Vec::new()
-        } else {
-            vec![workspace.input()]
-        },
+        readable: readable(work, workspace).await,
     };
     let (isolation, wanted) = (isolation.clone(), work.isolation.clone());
     let planning = tokio::task::spawn_blocking(move || isolation.plan(&wanted, places)).await;
@@ -50,6 +47,19 @@ pub async fn isolate(
     launch.confinement.clone_from(&planned.confinement);
     launch.group = planned.group.as_ref().map(|group| group.path().to_owned());
     Ok(planned)
+}
+
+/// What the run finds beside its own directories.
+async fn readable(work: &CommandWork, workspace: &Workspace) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if !work.input_json.is_empty() {
+        paths.push(workspace.input());
+    }
+    let secrets = workspace.secrets();
+    if tokio::fs::try_exists(&secrets).await.unwrap_or(false) {
+        paths.push(secrets);
+    }
+    paths
 }
 
 /// The worker's own home is out of reach, and programs that may not look into their home fail for it.

@@ -172,7 +172,8 @@ impl Workspace {
         self.root.join("artifacts")
     }
 
-    fn secrets(&self) -> PathBuf {
+    /// The files of secrets; there while the process runs, where the task has such.
+    pub fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }
 

@@ -34,6 +34,10 @@ pub fn hand_over(workspace: &Workspace, socket: &Path, identity: &Identity) -> i
     ] {
         give_tree(&directory, identity)?;
     }
+    let secrets = workspace.secrets();
+    if secrets.try_exists()? {
+        give_tree(&secrets, identity)?;
+    }
     match give(&workspace.input(), identity) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
