@@ -97,6 +97,14 @@ async fn an_ordinary_user_can_confine_as_well() {
     }
     let mut world = World::probe(&[]);
     let directory = world.directory.path().to_owned();
+    let is_closed = directory.ancestors().skip(1).any(|above| {
+        let found = std::fs::metadata(above).expect("it is there");
+        found.permissions().mode() & 0o001 == 0
+    });
+    if is_closed {
+        eprintln!("SKIPPED: other users cannot enter the folder of temporary files");
+        return;
+    }
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changed");
     };
