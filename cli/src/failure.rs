@@ -116,7 +116,7 @@ impl Failure {
         }
         let message = status.message();
         match status.code() {
-            Code::InvalidArgument if is_about_a_pattern(status) => {
+            Code::InvalidArgument if is_about_an_argument(status) => {
                 Failure::Usage(invalid_argument(status))
             }
             Code::InvalidArgument => Failure::Refused(invalid_argument(status)),
@@ -292,16 +292,16 @@ fn is_protocol_mismatch(text: &str) -> bool {
     .any(|sign| text.contains(sign))
 }
 
-/// Whether a pattern of the command line cannot be read. Only the server knows its syntax, but it is an argument all the
-/// same.
-fn is_about_a_pattern(status: &Status) -> bool {
+/// Whether a pattern or the name of a signal cannot be read. Only the server knows them, but they are arguments of the
+/// command line all the same.
+fn is_about_an_argument(status: &Status) -> bool {
     let details = status.get_error_details();
     details.bad_request().is_some_and(|request| {
         let mut fields = request
             .field_violations
             .iter()
             .map(|violation| &violation.field);
-        fields.any(|field| field == "pattern" || field.ends_with(".pattern"))
+        fields.any(|field| field == "pattern" || field.ends_with(".pattern") || field == "signal")
     })
 }
 

@@ -26,9 +26,9 @@ pub fn hint_for(status: &Status) -> Option<&'static str> {
         Code::NotFound if reason.contains("TASK") && is_short_id_start(named) => {
             Some("the start of an id needs at least 8 of its digits")
         }
-        Code::NotFound if reason.contains("TASK") => {
-            Some("`taskyard list` shows what there is; t12 and names need the right --session")
-        }
+        Code::NotFound if reason.contains("TASK") => Some(
+            "`taskyard list` shows what there is; t12 and names need the right --session, and a name is found while its task lives",
+        ),
         Code::NotFound if reason == "SESSION_DELETED" => None,
         Code::NotFound if reason.contains("SESSION") => {
             Some("`taskyard sessions` shows what there is")

@@ -30,6 +30,11 @@ impl SecretOptions {
         self.secrets.is_empty()
     }
 
+    /// Whether one is read from standard input.
+    pub fn takes_standard_input(&self) -> bool {
+        self.secrets.iter().any(|text| text.ends_with("=-"))
+    }
+
     /// The secrets, with the values of those that are here.
     pub fn read(&self) -> Result<Vec<TaskSecret>, Failure> {
         self.secrets.iter().map(|text| read_option(text)).collect()

@@ -91,6 +91,12 @@ pub async fn execute(
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
     let mut options = arguments.options;
+    if arguments.interactive && options.secrets.takes_standard_input() {
+        return Err(Failure::Usage(
+            "-i and `--secret NAME=-` both want the standard input; give the secret as file:PATH or from a variable"
+                .to_owned(),
+        ));
+    }
     if arguments.dev {
         options.make_local()?;
     }

@@ -218,7 +218,10 @@ impl Committer {
             }
             return;
         }
-        warn!(error = %chain(&error), intents = batch.len(), "changes could not be stored");
+        // of a session that was deleted meanwhile the caller is told, which is no trouble of ours
+        if !matches!(error, StoreError::SessionDeleted) {
+            warn!(error = %chain(&error), intents = batch.len(), "changes could not be stored");
+        }
         let mut first = Some(error);
         for intent in batch {
             intent.refuse(first.take().map_or(CommitError::Unreachable, translate));

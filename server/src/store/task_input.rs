@@ -20,6 +20,22 @@ pub struct LiveTask {
     pub worker: Option<WorkerSessionId>,
 }
 
+struct LiveRow {
+    is_queued: bool,
+    run: i32,
+    worker_session: Option<i64>,
+}
+
+impl From<LiveRow> for LiveTask {
+    fn from(row: LiveRow) -> Self {
+        Self {
+            is_queued: row.is_queued,
+            run: row.run,
+            worker: row.worker_session.map(WorkerSessionId),
+        }
+    }
+}
+
 /// Locks a task against ending; none: it has ended. The lock is the weakest that a delete waits for.
 ///
 /// # Errors
@@ -28,17 +44,14 @@ pub async fn lock_live(
     db: &mut PgConnection,
     task: TaskId,
 ) -> Result<Option<LiveTask>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        LiveRow,
         r#"select state = 0 as "is_queued!", run, worker_session from task_live where id = $1 for key share"#,
         Uuid::from_u128(task.0)
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| LiveTask {
-        is_queued: row.is_queued,
-        run: row.run,
-        worker: row.worker_session.map(WorkerSessionId),
-    }))
+    Ok(row.map(LiveTask::from))
 }
 
 /// The same without a lock.
@@ -49,17 +62,14 @@ pub async fn find_live(
     db: impl PgExecutor<'_>,
     task: TaskId,
 ) -> Result<Option<LiveTask>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        LiveRow,
         r#"select state = 0 as "is_queued!", run, worker_session from task_live where id = $1"#,
         Uuid::from_u128(task.0)
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| LiveTask {
-        is_queued: row.is_queued,
-        run: row.run,
-        worker: row.worker_session.map(WorkerSessionId),
-    }))
+    Ok(row.map(LiveTask::from))
 }
 
 /// The worker that works on a run under a lease; none: the lease is not held, or for another run.

@@ -90,6 +90,28 @@ async fn a_script_sees_what_is_below_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn who_awaits_a_child_is_told_that_it_asks() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let session = new_session("spawn");
+    let task = client
+        .create(
+            &session,
+            agent("self spawn --wait -- \"$YARD\" self ask 'Which one?'"),
+        )
+        .await;
+    let cli = deployment.command_line();
+    let asked = "t2 asks: Which one[?]; it waits for `taskyard answer`";
+    let matching = ["wait", &task.id, "--match", asked, "--timeout", "60s"];
+    cli.run(&matching).await.expect_code(0);
+    cli.run(&["answer", "t2", "--session", &session, "this one"])
+        .await
+        .expect_code(0);
+    let ended = client.ended(&task.id).await;
+    assert_eq!(ended.state(), TaskState::Succeeded, "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_script_reads_the_result_and_the_thread_of_a_child() {
     let deployment = Deployment::shared().await;
     let mut client = deployment.client().await;

@@ -249,4 +249,8 @@ async fn the_command_line_sends_input() {
         )
         .await;
     assert_eq!(echoed.expect_code(0).text(), "typed\n");
+    let twice = ["run", "-i", "--secret", "TOKEN=-", "--", "cat"];
+    let both = line.run_with_input(&twice, b"a value").await;
+    let both = both.expect_code(2);
+    assert!(both.stderr.contains("standard input"), "{}", both.stderr);
 }

@@ -173,6 +173,8 @@ async fn the_command_line_sends_signals() {
     let line = deployment.command_line();
     let task = client.create(&session, probe("catch")).await;
     until_stdout(&client, &task.id, "ready\n").await;
+    let unknown = line.run(&["signal", &task.id, "BOGUS"]).await;
+    unknown.expect_code(2);
     let sent = line.run(&["signal", &task.id, "hup"]).await;
     assert!(sent.expect_code(0).text().contains("SIGHUP"));
     until_stdout(&client, &task.id, "ready\n1\n").await;

@@ -34,13 +34,18 @@ pub enum InsideVerb {
     Info(report::InfoArguments),
     Spawn(Box<spawn::SpawnArguments>),
     /// Wait until tasks below this one have ended; the slot is given back meanwhile
-    #[command(after_help = "Examples:
+    // those are the owner's
+    #[command(
+        mut_arg("group", |argument| argument.hide(true)),
+        mut_arg("label", |argument| argument.hide(true)),
+        after_help = "Examples:
   taskyard self wait $ID && echo it went well
   taskyard self wait --any $ONE $OTHER -o json
   taskyard self wait --until attention --timeout 10m t7
 
 Exit codes: 0 all that was waited for succeeded, 1 a task failed or was canceled (or is not there),
-3 a question is pending, 4 the wait expired (the work goes on), 2 usage, 125 lease lost or server failed")]
+3 a question is pending, 4 the wait expired (the work goes on), 2 usage, 125 lease lost or server failed"
+    )]
     Wait(wait::WaitArguments),
     /// Show a task below this one, or what it resulted in
     #[command(after_help = "Examples:

@@ -1,13 +1,13 @@
 //! `self spawn`: a task below this one.
 
 use clap::Args;
-use taskyard_proto::v1::TaskDefinition;
+use taskyard_proto::v1::{SessionTask, TaskDefinition};
 
 use crate::arguments::GlobalArguments;
 use crate::commands::command_options::CommandOptions;
 use crate::commands::create::create_task;
 use crate::commands::task_options::TaskOptions;
-use crate::commands::wait::{Wait, wait_for};
+use crate::commands::wait::{Until, Wait, wait_for};
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
@@ -69,14 +69,29 @@ pub async fn execute(
     if !is_waiting {
         return Ok(ExitCode::Success);
     }
-    let wait = Wait::for_end(vec![task.id]);
-    let (answer, _) = wait_for(&connection, &wait).await?;
-    let task = answer
-        .tasks
-        .first()
-        .ok_or_else(|| Failure::Own("the server answered without a task".to_owned()))?;
-    console::note(&summary_line(task, true));
-    Ok(ExitCode::of_task(task))
+    let mut wait = Wait {
+        until: Until::Attention,
+        ..Wait::for_end(vec![task.id])
+    };
+    let mut ended = wait_for_child(&connection, &wait).await?;
+    if let Some(question) = &ended.input_request {
+        console::note(&format!(
+            "t{} asks: {}; it waits for `taskyard answer` of the owner, or `taskyard self answer {}`",
+            ended.ordinal,
+            console::clean(&question.prompt),
+            ended.id
+        ));
+        wait.until = Until::Terminal;
+        ended = wait_for_child(&connection, &wait).await?;
+    }
+    console::note(&summary_line(&ended, true));
+    Ok(ExitCode::of_task(&ended))
+}
+
+async fn wait_for_child(connection: &Connection, wait: &Wait) -> Result<SessionTask, Failure> {
+    let (answer, _) = wait_for(connection, wait).await?;
+    let child = answer.tasks.into_iter().next();
+    child.ok_or_else(|| Failure::Own("the child was deleted, so how it ended is gone".to_owned()))
 }
 
 async fn child(arguments: SpawnArguments) -> Result<TaskDefinition, Failure> {
