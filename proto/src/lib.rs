@@ -1,4 +1,4 @@
-//! The wire: messages, clients and servers generated from `proto/taskyard/`, and nothing else.
+//! The wire: messages, clients and servers generated from the `.proto` files here, and nothing else.
 //!
 //! The generated code is committed so that no build needs a generator; `cargo test -p taskyard-proto` proves that it
 //! is what the `.proto` files say, and `UPDATE=1 cargo test -p taskyard-proto` writes it anew.
@@ -14,6 +14,11 @@ pub mod v1 {
     include!("generated/taskyard.v1.rs");
 }
 
+/// What KEDA calls to scale pools of workers, package `externalscaler`.
+pub mod externalscaler {
+    include!("generated/externalscaler.rs");
+}
+
 /// The control plane's own rows, package `taskyard.storage.v1`.
 pub mod storage {
     /// First version of the rows.
@@ -22,5 +27,5 @@ pub mod storage {
     }
 }
 
-/// Every file of both packages as an encoded `google.protobuf.FileDescriptorSet`, for reflection.
+/// Every file of all packages as an encoded `google.protobuf.FileDescriptorSet`, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.binpb");

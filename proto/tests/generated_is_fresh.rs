@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "taskyard/v1/secret.proto",
     "taskyard/v1/session_task.proto",
     "taskyard/v1/monitor.proto",
@@ -21,6 +21,7 @@ const FILES: [&str; 13] = [
     "taskyard/v1/admin_service.proto",
     "taskyard/v1/webhook_service.proto",
     "taskyard/storage/v1/session_log.proto",
+    "externalscaler/externalscaler.proto",
 ];
 
 #[test]
@@ -65,7 +66,7 @@ fn generate(crate_dir: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
 #[test]
 fn every_proto_file_is_compiled() -> Result<(), Box<dyn Error>> {
     let crate_dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    for package in ["taskyard/v1", "taskyard/storage/v1"] {
+    for package in ["taskyard/v1", "taskyard/storage/v1", "externalscaler"] {
         for entry in fs::read_dir(crate_dir.join(package))? {
             let path = format!("{package}/{}", entry?.file_name().display());
             assert!(FILES.contains(&path.as_str()), "{path} is not in FILES");

@@ -46,6 +46,7 @@ pub mod resolve;
 pub mod result_json;
 pub mod retention;
 pub mod retry_task;
+pub mod scale_pool;
 pub mod schema;
 mod signal_name;
 pub mod signal_task;

@@ -2,7 +2,7 @@
 
 use super::{
     admin_service::OperatorService, bad_message::BadMessageLayer, connection,
-    panic_guard::PanicGuardLayer, session_file_service::FileService,
+    external_scaler::Scaler, panic_guard::PanicGuardLayer, session_file_service::FileService,
     session_task_service::TaskService, task_agent_service::AgentService,
     webhook_service::HookService, worker_service,
 };
@@ -10,6 +10,7 @@ use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};
 use taskyard_proto::{
     FILE_DESCRIPTOR_SET,
+    externalscaler::external_scaler_server::{self, ExternalScalerServer},
     v1::{
         admin_service_server::{self, AdminServiceServer},
         session_file_service_server::{self, SessionFileServiceServer},
@@ -40,7 +41,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The services whose health is told, beside that of the whole server, whose name is empty.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "",
     session_task_service_server::SERVICE_NAME,
     session_file_service_server::SERVICE_NAME,
@@ -48,6 +49,7 @@ const SERVICES: [&str; 7] = [
     webhook_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
+    external_scaler_server::SERVICE_NAME,
 ];
 
 /// Why the port could not be served.
@@ -85,6 +87,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let webhooks = WebhookServiceServer::new(HookService::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let scaler = ExternalScalerServer::new(Scaler::new(app.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let admin = AdminServiceServer::new(OperatorService::new(app))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let router = Server::builder()
@@ -105,6 +109,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(workers)
         .add_service(agents)
         .add_service(webhooks)
+        .add_service(scaler)
         .add_service(admin);
     let mut serving = pin!(router.serve_with_incoming_shutdown(
         connection::accept(listener, cut.clone()),

@@ -5,6 +5,7 @@ mod bad_message;
 mod connection;
 mod deadline;
 pub mod endpoint;
+mod external_scaler;
 mod inside;
 mod panic_guard;
 mod session_file_service;

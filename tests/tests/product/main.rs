@@ -1,4 +1,5 @@
 //! The product through its public entry points: gRPC, the command line, and the files that it leaves.
+mod autoscaling;
 mod bad_definition;
 mod bad_endpoints;
 mod bad_input;
