@@ -240,7 +240,12 @@ impl Deployment {
 
     /// Starts another worker for a server and waits until it is attached; answers with its index.
     pub async fn add_worker(&self, server: usize, plan: WorkerPlan) -> usize {
-        let process = self.start_worker(&self.endpoint_of(server), &plan).await;
+        self.add_worker_at(&self.endpoint_of(server), plan).await
+    }
+
+    /// Starts another worker for whatever serves at `endpoint` and waits until it is attached; answers with its index.
+    pub async fn add_worker_at(&self, endpoint: &str, plan: WorkerPlan) -> usize {
+        let process = self.start_worker(endpoint, &plan).await;
         let mut workers = self.workers();
         workers.push((process, plan));
         workers.len() - 1

@@ -5,6 +5,7 @@
 //! - [`database`]: a fresh, migrated database
 //! - [`process`]: a program under test as a child that never outlives the test
 //! - [`deployment`]: a control plane with workers
+//! - [`balancer`]: one address before several servers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`inside`]: scripts that run as tasks and speak for themselves
 //! - [`hand_worker`]: a worker that does just what a test says
@@ -21,6 +22,7 @@
 //! - [`meeting`]: calls that meet
 //! - [`pattern`]: bytes that tell where they belong
 
+pub mod balancer;
 pub mod binaries;
 pub mod client;
 pub mod command_line;
