@@ -18,6 +18,7 @@
 //! - [`watcher`]: the events of one session, as they come
 //! - [`receiver`]: a receiver of webhooks
 //! - [`refusal`]: what a refused call must say
+//! - [`spare_postgres`]: a Postgres that is restored from a backup, or replaced by a standby
 //! - [`wait`]: waiting for a state instead of for time
 //! - [`meeting`]: calls that meet
 //! - [`pattern`]: bytes that tell where they belong
@@ -41,5 +42,6 @@ pub mod s3_server;
 pub mod secrets;
 pub mod session_files;
 pub mod skip;
+pub mod spare_postgres;
 pub mod wait;
 pub mod watcher;

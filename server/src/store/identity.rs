@@ -3,7 +3,8 @@
 use super::{Store, StoreError};
 
 /// Identity of the store: the row that the first migration made, the cluster's own identifier and its timeline. Where
-/// the role may not read the latter two, the row alone.
+/// the role may not read the latter two, the row alone. The timeline is that of the log that is being written: the one in
+/// the control file is that of the last checkpoint, which comes minutes after a standby was promoted.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -12,8 +13,9 @@ pub async fn store_identity(store: &Store) -> Result<String, StoreError> {
         .fetch_one(store.pool())
         .await?;
     let cluster = sqlx::query!(
-        r#"select s.system_identifier as "system!", c.timeline_id as "timeline!"
-           from pg_control_system() s, pg_control_checkpoint() c"#
+        r#"select system_identifier as "system!",
+             ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer as "timeline!"
+           from pg_control_system()"#
     )
     .fetch_one(store.pool())
     .await;

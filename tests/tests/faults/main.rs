@@ -17,6 +17,7 @@ mod odd_reports;
 mod postgres_stall;
 mod races;
 mod reattach;
+mod restore;
 mod rolling_restart;
 mod server_restart;
 mod server_stop;
