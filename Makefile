@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test fmt lint gen sqlx ci clean
+.PHONY: help setup build run test bench fmt lint gen sqlx ci clean
 
 PROFILE ?= dev
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -28,6 +28,10 @@ test: setup ## run every test on a Postgres of its own (ARGS="-p PACKAGE NAME" f
 	@cargo build --workspace --bins
 	@exec "$(TARGET_DIR)/debug/taskyard-scratch-postgres" --migrations migrations -- \
 		cargo test $(or $(ARGS),--workspace)
+
+bench: setup ## measure against baselines (ARGS="run latency" for some)
+	@cargo build --workspace --bins --release
+	@exec "$(TARGET_DIR)/release/taskyard-bench" $(ARGS)
 
 fmt: ## format the sources
 	@cargo fmt --all
