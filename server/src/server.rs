@@ -42,15 +42,23 @@ pub struct Server {
     writers: JoinSet<()>,
 }
 
-/// Brings a database to this version's schema. What is there already stays.
+/// Brings a database to this version's schema. What is there already stays. One that `is_restored` from a copy is
+/// declared another store, so that nobody goes on with a cursor that was made after the copy.
 ///
 /// # Errors
 /// [`ServeError::Database`].
-pub async fn migrate(database_url: &str) -> Result<MigrateReport, ServeError> {
+pub async fn migrate(database_url: &str, is_restored: bool) -> Result<MigrateReport, ServeError> {
     let store = Store::connect(database_url).await?;
-    let migrated = store::migrate::migrate(&store).await;
+    let migrating = async {
+        let report = store::migrate::migrate(&store).await?;
+        if is_restored {
+            store::identity::renew_identity(&store).await?;
+        }
+        Ok(report)
+    };
+    let migrated = migrating.await;
     close(&store).await;
-    Ok(migrated?)
+    migrated.map_err(ServeError::Database)
 }
 
 impl Server {

@@ -12,18 +12,21 @@ use crate::failure::Failure;
 #[command(after_help = "Examples:
   taskyard migrate --database-url postgres://taskyard@db.example/taskyard
   TASKYARD_DATABASE_URL=postgres:///taskyard taskyard migrate
-  taskyard migrate --data-dir /var/lib/taskyard
+  taskyard migrate --restored --data-dir /var/lib/taskyard
 
 Exit codes: 0 the schema is this version's, 2 usage, 125 failed, or the schema is newer")]
 pub struct MigrateArguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
+    /// The database was put back from a copy of its files: watchers are told to begin anew
+    #[arg(long)]
+    pub restored: bool,
 }
 
 /// Migrates; what is there already stays.
 pub async fn execute(arguments: MigrateArguments) -> Result<ExitCode, Failure> {
     let database = arguments.database.open().await?;
-    let migrated = taskyard_server::migrate(database.url()).await;
+    let migrated = taskyard_server::migrate(database.url(), arguments.restored).await;
     let closed = database.close().await;
     let report = migrated.map_err(|error| Failure::of_server(&error))?;
     closed?;
@@ -31,5 +34,8 @@ pub async fn execute(arguments: MigrateArguments) -> Result<ExitCode, Failure> {
         console::print(&format!("applied {name}\n"))?;
     }
     console::print(&format!("schema version {}\n", report.version))?;
+    if arguments.restored {
+        console::print("another store from now on\n")?;
+    }
     Ok(ExitCode::Success)
 }

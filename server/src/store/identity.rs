@@ -30,3 +30,14 @@ pub async fn store_identity(store: &Store) -> Result<String, StoreError> {
         Err(error) => Err(error),
     }
 }
+
+/// Makes the store another one in the eyes of all that knew it.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn renew_identity(store: &Store) -> Result<(), StoreError> {
+    sqlx::query!("update store_identity set id = gen_random_uuid()")
+        .execute(store.pool())
+        .await?;
+    Ok(())
+}

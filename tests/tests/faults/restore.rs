@@ -164,3 +164,29 @@ async fn a_promoted_standby_loses_no_task_and_watchers_begin_anew() {
     );
     deployment.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_was_put_back_is_declared_another_store() {
+    let deployment = Deployment::builder().start().await;
+    let mut client = deployment.client().await;
+    let session = new_session("copied");
+    let task = client.run(&session, shell("echo kept")).await;
+    let mut watcher = Watcher::start(&mut client, &session, "").await;
+    while !matches!(watcher.next().await, Item::SnapshotComplete(_)) {}
+    let cursor = watcher.cursor().to_owned();
+    deployment.with_server(0, |server| server.kill());
+    let url = deployment.database().url();
+    let migrated = deployment
+        .command_line()
+        .run(&["migrate", "--restored", "--database-url", url])
+        .await;
+    let said = migrated.expect_code(0).text();
+    assert!(said.ends_with("another store from now on\n"), "{said}");
+    deployment.restart_server(0).await;
+    let mut client = deployment.client().await;
+    let mut watcher = Watcher::start(&mut client, &session, &cursor).await;
+    let tasks = begins_anew(&mut watcher).await;
+    assert_eq!(tasks.len(), 1, "{tasks:?}");
+    assert_eq!(tasks[0].id, task.id);
+    deployment.remove().await;
+}
