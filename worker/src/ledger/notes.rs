@@ -173,6 +173,7 @@ mod tests {
                 result_source: ResultSource::File,
                 collect: Vec::new(),
                 head_cap: 2,
+                terminal: None,
                 tail_cap: 1,
                 isolation: IsolationLevel::None,
                 group: None,
