@@ -173,8 +173,8 @@ mod tests {
                 result_source: ResultSource::File,
                 collect: Vec::new(),
                 head_cap: 2,
-                terminal: None,
                 tail_cap: 1,
+                terminal: None,
                 isolation: IsolationLevel::None,
                 group: None,
             }))
