@@ -46,7 +46,7 @@ Also: --label --tag --group-wake --display-name --kind --queue --priority --not-
 --result-source --message-schema --output-limit --worker-label --success-exit-code
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of
 reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves;
-with -it it is the command's, and Enter ~ . leaves.")]
+with -it that is the command's, and Enter ~ . leaves. -t, --tty alone: a terminal, no keys.")]
 pub struct RunArguments {
     /// The command and its arguments
     #[arg(
@@ -58,7 +58,7 @@ pub struct RunArguments {
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: CommandOptions,
-    /// Standard input here is the command's; -t (--tty): a terminal of its own, -it: with these keys
+    /// Standard input here is the command's; -it: on a terminal of its own
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
     /// Give it a terminal, of the size of the one here
@@ -83,7 +83,7 @@ pub struct RunArguments {
         hide_possible_values = true
     )]
     pub output: Option<OutputFormat>,
-    /// Needs no server: start one for this command only, with the options of `dev`
+    /// Needs no server: starts one for this command, with options of `dev`
     #[arg(long, conflicts_with = "detach")]
     pub dev: bool,
     #[command(flatten, next_help_heading = "Server of one's own")]

@@ -20,6 +20,7 @@ mod reattach;
 mod server_restart;
 mod server_stop;
 mod survival;
+mod surviving_terminal;
 mod thread_races;
 mod tree_race;
 mod two_servers;

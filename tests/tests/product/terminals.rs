@@ -323,7 +323,10 @@ async fn task_files_ask_for_terminals_and_get_shows_them() {
         client.ended(id).await;
         let shown = output(&mut client, id, 0, 1).await;
         assert!(String::from_utf8_lossy(&shown).contains(size), "{field}");
-        let shown = line.run(&["get", id, "-o", "json"]).await.expect_code(0);
+        let shown = line
+            .run(&["get", id, "-o", "json", "--full"])
+            .await
+            .expect_code(0);
         let pty = shown.json()["spec"]["command"]["pty"].clone();
         assert!(pty.is_object(), "{pty}");
         if field != "true" {
