@@ -33,6 +33,10 @@ pub struct Modes {
 }
 
 impl Screen {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only the child can make a terminal its own, and this is no worker"
+    )]
     /// Starts a program with a terminal of so many rows and columns as all of its standard streams.
     pub fn start(mut command: Command, size: (u16, u16)) -> Screen {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
