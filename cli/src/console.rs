@@ -2,8 +2,11 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::Failure;
+
+static IS_RAW: AtomicBool = AtomicBool::new(false);
 
 /// Writes data to standard output, at once.
 pub fn print(text: &str) -> Result<(), Failure> {
@@ -30,7 +33,21 @@ pub fn print_error(text: &str) -> Result<(), Failure> {
 /// Tells a person something, on standard error. Nobody listening there is no failure.
 pub fn note(text: &str) {
     let mut errors = io::stderr().lock();
-    let _ = writeln!(errors, "taskyard: {text}");
+    let _ = write!(errors, "taskyard: {text}{}", line_end());
+}
+
+/// Says whether the terminal is raw, so that a line feed alone does not lead to the beginning of a line.
+pub fn set_raw(is_raw: bool) {
+    IS_RAW.store(is_raw, Ordering::Relaxed);
+}
+
+/// What ends a line for a person.
+pub fn line_end() -> &'static str {
+    if IS_RAW.load(Ordering::Relaxed) {
+        "\r\n"
+    } else {
+        "\n"
+    }
 }
 
 /// Columns of the terminal that standard output is; none for a pipe or a file.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use taskyard_proto::v1::{
-    CancelOutcome, SessionTask, TaskDefinition, TaskState, WriteInputResponse,
+    CancelOutcome, Pty, SessionTask, TaskDefinition, TaskState, WriteInputResponse,
 };
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::commands::create::create_task;
@@ -18,6 +20,9 @@ use crate::interrupt::Interrupts;
 use crate::output_follower::{FollowPlan, follow, read_task};
 use crate::output_printer::OutputPrinter;
 use crate::task_reference::TaskReference;
+use crate::terminal::keys::read_keys;
+use crate::terminal::raw::RawTerminal;
+use crate::terminal::size::follow_size;
 use crate::unstarted;
 use crate::view::task_detail::exit_line;
 use crate::view::task_table::took;
@@ -43,6 +48,7 @@ pub async fn run_in_foreground(
 ) -> Result<ExitCode, Failure> {
     let connection = foreground.connection;
     let takes_input = takes_live_input(&foreground.definition);
+    let pty = pty(&foreground.definition);
     let mut n_interrupts = 0_u32;
     let task = {
         let creating = create_task(connection, foreground.session_id, foreground.definition);
@@ -81,6 +87,8 @@ pub async fn run_in_foreground(
         requests: JoinSet::new(),
         feeding: JoinSet::new(),
         takes_input,
+        sizing: JoinSet::new(),
+        pty,
         goes_on_without_us: foreground.goes_on_without_us,
     };
     steering.follow_to_end(interrupts).await
@@ -95,6 +103,9 @@ struct Steering<'a> {
     /// Sends standard input, where the task takes it. It ends with this.
     feeding: JoinSet<Result<WriteInputResponse, Failure>>,
     takes_input: bool,
+    /// Tells the task of the size of the terminal here, where it has one of its own.
+    sizing: JoinSet<Result<(), Failure>>,
+    pty: Option<Pty>,
     goes_on_without_us: bool,
 }
 
@@ -106,12 +117,9 @@ impl Steering<'_> {
         }
         let plan = FollowPlan::whole_task(self.task.clone(), PATIENCE);
         let connection = self.connection.clone();
-        if self.takes_input {
-            let (connection, task) = (connection.clone(), self.task.clone());
-            self.feeding.spawn(async move {
-                send_input(&connection, &task, tokio::io::stdin(), true).await
-            });
-        }
+        let keyboard = self.open_keyboard()?;
+        let raw = keyboard.raw;
+        let mut left = keyboard.left;
         let waited = self.task.clone();
         let waiting = unstarted::watch(&connection, &waited);
         tokio::pin!(waiting);
@@ -134,11 +142,13 @@ impl Steering<'_> {
                             return Err(failure);
                         }
                     }
+                    Some(()) = left.recv() => return Err(self.left()),
                     Some(answer) = self.requests.join_next() => self.tell_answer(answer),
                     Some(fed) = self.feeding.join_next() => tell_feeding(fed),
                 }
             }
         };
+        drop(raw);
         if let Err(Failure::BrokenPipe) = followed {
             // The work does not see that nobody reads it any more.
             let goes_on = if self.goes_on_without_us {
@@ -174,15 +184,50 @@ impl Steering<'_> {
                 self.ask_for_cancel(Some(Duration::ZERO));
                 None
             }
-            _ if self.goes_on_without_us => Some(Failure::Interrupted(format!(
+            _ => Some(self.left()),
+        }
+    }
+
+    fn left(&self) -> Failure {
+        Failure::Interrupted(if self.goes_on_without_us {
+            format!(
                 "left; {} may still be running, see `taskyard get {}`",
                 self.label, self.task.task
-            ))),
-            _ => Some(Failure::Interrupted(format!(
-                "left; {} is stopped with its server",
-                self.label
-            ))),
+            )
+        } else {
+            format!("left; {} is stopped with its server", self.label)
+        })
+    }
+
+    /// Begins to send standard input, where the task takes it, and to tell it of the size of the terminal, where it has
+    /// one. The keys of a terminal here are its own then.
+    fn open_keyboard(&mut self) -> Result<Keyboard, Failure> {
+        let (connection, task) = (self.connection.clone(), self.task.clone());
+        if let Some(pty) = self.pty.clone() {
+            let (connection, task) = (connection.clone(), task.clone());
+            self.sizing
+                .spawn(async move { follow_size(&connection, &task, &pty).await });
         }
+        let (leaving, left) = mpsc::channel(1);
+        let mut keyboard = Keyboard { raw: None, left };
+        if !self.takes_input {
+            return Ok(keyboard);
+        }
+        if self.pty.is_some() {
+            keyboard.raw = RawTerminal::enter()?;
+        }
+        if keyboard.raw.is_none() {
+            self.feeding.spawn(async move {
+                send_input(&connection, &task, tokio::io::stdin(), true).await
+            });
+            return Ok(keyboard);
+        }
+        console::note("keys are the task's; Enter ~ . leaves it");
+        listen_for_hangup(leaving.clone())?;
+        let keys = read_keys(leaving);
+        self.feeding
+            .spawn(async move { send_input(&connection, &task, keys, true).await });
+        Ok(keyboard)
     }
 
     fn ask_for_cancel(&mut self, grace: Option<Duration>) {
@@ -209,6 +254,37 @@ impl Steering<'_> {
         };
         console::note(&text);
     }
+}
+
+/// Where keys come from that are the task's.
+struct Keyboard {
+    /// Present while the terminal here has given its keys away.
+    raw: Option<RawTerminal>,
+    /// The user leaves.
+    left: mpsc::Receiver<()>,
+}
+
+/// A terminal that is gone, or SIGQUIT from elsewhere, must not leave its modes changed: the program leaves the task.
+fn listen_for_hangup(leaving: mpsc::Sender<()>) -> Result<(), Failure> {
+    let open = |kind| {
+        signal(kind).map_err(|error| Failure::Own(format!("cannot listen for signals: {error}")))
+    };
+    let mut hangup = open(SignalKind::hangup())?;
+    let mut quit = open(SignalKind::quit())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = quit.recv() => {}
+        }
+        // Whoever is told ends the program.
+        let _ = leaving.send(()).await;
+    });
+    Ok(())
+}
+
+fn pty(definition: &TaskDefinition) -> Option<Pty> {
+    let command = definition.spec.as_ref()?.command.as_ref()?;
+    command.pty.clone()
 }
 
 fn takes_live_input(definition: &TaskDefinition) -> bool {

@@ -27,6 +27,7 @@ mod secret_source;
 mod task_file;
 mod task_reference;
 mod telemetry;
+mod terminal;
 mod unstarted;
 mod view;
 mod wire_words;

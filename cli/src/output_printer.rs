@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use taskyard_proto::v1::OutputStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::console;
 use crate::failure::Failure;
 
 /// Where a stream goes.
@@ -71,7 +72,11 @@ impl OutputPrinter {
     pub async fn note(&mut self, text: &str) {
         let is_mid_line =
             self.is_stderr_mid_line || (self.is_one_screen && self.is_stdout_mid_line);
-        let line = format!("{}taskyard: {text}\n", if is_mid_line { "\n" } else { "" });
+        let end = console::line_end();
+        let line = format!(
+            "{}taskyard: {text}{end}",
+            if is_mid_line { end } else { "" }
+        );
         let _ = self.stderr.write_all(line.as_bytes()).await;
         let _ = self.stderr.flush().await;
         self.is_stderr_mid_line = false;

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::binaries;
 use crate::process::send;
+use crate::screen::Screen;
 use crate::wait::{SOON, eventually, within};
 
 /// `taskyard` against one endpoint, with nothing of the caller's own Taskyard environment.
@@ -78,7 +79,12 @@ impl CommandLine {
         self.launch(arguments, Stdio::null())
     }
 
-    fn launch<A: AsRef<OsStr>>(&self, arguments: &[A], stdin: Stdio) -> Running {
+    /// Starts it on a terminal of this size.
+    pub fn start_on_screen<A: AsRef<OsStr>>(&self, arguments: &[A], size: (u16, u16)) -> Screen {
+        Screen::start(self.command(arguments), size)
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut words = self.wrapper.clone();
         words.push(binaries::taskyard().into());
         let mut command = Command::new(&words[0]);
@@ -91,13 +97,19 @@ impl CommandLine {
         command
             .args(arguments)
             .envs(self.env.iter().cloned())
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .kill_on_drop(true);
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
+        command
+    }
+
+    fn launch<A: AsRef<OsStr>>(&self, arguments: &[A], stdin: Stdio) -> Running {
+        let mut command = self.command(arguments);
+        command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run taskyard: {error}"));

@@ -39,6 +39,7 @@ pub mod process;
 pub mod receiver;
 pub mod refusal;
 pub mod s3_server;
+pub mod screen;
 pub mod secrets;
 pub mod session_files;
 pub mod skip;

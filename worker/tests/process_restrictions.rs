@@ -7,7 +7,7 @@ use std::path::Path;
 
 use process_support::World;
 use taskyard_worker::process::{
-    ExitStatus, Identity, LimitedResource, Rlimit, StartError, resolve_identity,
+    ExitStatus, Identity, LimitedResource, Rlimit, StartError, TerminalSize, resolve_identity,
 };
 
 fn is_root() -> bool {
@@ -115,4 +115,29 @@ async fn another_user_has_its_own_groups_and_pipes_or_is_refused() {
     assert_eq!(world.stderr_text(), "");
     assert_eq!(story.exited, Some(ExitStatus::Code(0)));
     assert_eq!(world.stdout_text(), "54321\n54322\n54322\nagain\n");
+}
+
+#[tokio::test]
+async fn another_user_owns_its_terminal() {
+    // It can be opened by its name too.
+    let script = "id -u; tty -s && echo again >\"$(tty)\"; echo more >/dev/tty";
+    let mut world = World::command(&["sh", "-c", script]);
+    let Ok(Some(identity)) = resolve_identity("54321", "54322") else {
+        assert!(!is_root());
+        return;
+    };
+    if !is_open_to_all(world.directory.path()) {
+        eprintln!("SKIPPED: other users cannot enter the folder of temporary files");
+        return;
+    }
+    world.launch.identity = Some(identity);
+    world.launch.terminal = Some(TerminalSize {
+        rows: 24,
+        columns: 80,
+    });
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(world.directory.path(), open).expect("it is open to all");
+    let story = world.run().await;
+    assert_eq!(story.exited, Some(ExitStatus::Code(0)));
+    assert_eq!(world.stdout_text(), "54321\r\nagain\r\nmore\r\n");
 }

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::foreground::{Foreground, run_in_foreground};
 use crate::interrupt::Interrupts;
 use crate::task_reference::TaskReference;
+use crate::terminal::size::pty_like_here;
 use crate::view::output_format::{OutputFormat, print_record};
 use crate::view::task_record::task_record;
 
@@ -44,7 +45,8 @@ Also: --label --tag --group-wake --display-name --kind --queue --priority --not-
 --start-deadline --parent --input --stdin --env-file --inherit-env --user --nice --rlimit --grace
 --result-source --message-schema --output-limit --worker-label --success-exit-code
 Exit codes: the command's own; 128+n killed by signal n, 124 timeout, 125 lost or server out of
-reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves.")]
+reach, 130 canceled or interrupted, 1 refused, 2 usage. Ctrl-C cancels, again kills, again leaves;
+with -it that is the command's, and Enter ~ . leaves. -t, --tty alone: a terminal, no keys.")]
 pub struct RunArguments {
     /// The command and its arguments
     #[arg(
@@ -56,9 +58,12 @@ pub struct RunArguments {
     pub command: Vec<String>,
     #[command(flatten)]
     pub options: CommandOptions,
-    /// Standard input here is the command's
+    /// Standard input here is the command's; -it: on a terminal of its own
     #[arg(short, long, conflicts_with = "detach")]
     pub interactive: bool,
+    /// Give it a terminal, of the size of the one here
+    #[arg(short, long, hide = true)]
+    pub tty: bool,
     #[command(flatten)]
     pub start: StartOptions,
     #[command(flatten)]
@@ -78,7 +83,7 @@ pub struct RunArguments {
         hide_possible_values = true
     )]
     pub output: Option<OutputFormat>,
-    /// Needs no server: start one for this command only, with the options of `dev`
+    /// Needs no server: starts one for this command, with options of `dev`
     #[arg(long, conflicts_with = "detach")]
     pub dev: bool,
     #[command(flatten, next_help_heading = "Server of one's own")]
@@ -110,6 +115,7 @@ pub async fn execute(
     {
         arguments.start.apply(command);
         command.stdin_live = arguments.interactive;
+        command.pty = arguments.tty.then(pty_like_here);
     }
     let session_id = global.session_or_default();
     if arguments.dev {

@@ -114,6 +114,12 @@ impl SessionTaskService for Scripted {
     async fn signal_task(&self, _request: Request<SignalTaskRequest>) -> Reply<SignalTaskResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn resize_terminal(
+        &self,
+        _request: Request<ResizeTerminalRequest>,
+    ) -> Reply<ResizeTerminalResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
     async fn post_message(
         &self,
         _request: Request<PostMessageRequest>,

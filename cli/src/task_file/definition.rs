@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use taskyard_proto::v1::{
-    CommandSpec, GroupWake, IsolationLevel, NetworkAccess, OutputLimits, ResourceLimits,
+    CommandSpec, GroupWake, IsolationLevel, NetworkAccess, OutputLimits, Pty, ResourceLimits,
     ResultSource, RetryPolicy, TaskCollect, TaskDefinition, TaskInput, TaskSpec, WakePolicy,
 };
 
@@ -11,7 +11,7 @@ use crate::quantity::to_wire;
 use crate::secret_source;
 use crate::task_file::model::{
     Collect, Command, GroupWakeName, Input, Isolation, IsolationName, NetworkName,
-    ResultSourceName, Retry, TaskFile, WakePolicyName,
+    ResultSourceName, Retry, TaskFile, Terminal, WakePolicyName,
 };
 use crate::task_file::scalar::{Moment, Span};
 use crate::task_file::schedule::schedule;
@@ -79,6 +79,7 @@ fn command(command: Command) -> CommandSpec {
         interpreter: command.interpreter,
         stdin_file: command.stdin_file,
         stdin_live: command.stdin_live,
+        pty: command.pty.and_then(pty),
         env_files: command.env_files,
         nice: command.nice,
         rlimits: (command.rlimits.into_iter())
@@ -95,6 +96,17 @@ fn command(command: Command) -> CommandSpec {
         success_exit_codes: command.success_exit_codes,
         grace: span(command.grace),
         survive_worker_restart: command.survive_worker_restart,
+    }
+}
+
+fn pty(terminal: Terminal) -> Option<Pty> {
+    match terminal {
+        Terminal::Wanted(is_wanted) => is_wanted.then(Pty::default),
+        Terminal::Like(form) => Some(Pty {
+            rows: form.rows,
+            columns: form.columns,
+            term: form.term,
+        }),
     }
 }
 

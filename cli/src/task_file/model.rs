@@ -118,6 +118,7 @@ pub struct Command {
     pub stdin_file: String,
     #[serde(default)]
     pub stdin_live: bool,
+    pub pty: Option<Terminal>,
     /// Files of the session.
     #[serde(default)]
     pub env_files: Vec<String>,
@@ -135,6 +136,26 @@ pub struct Command {
     pub grace: Option<Span>,
     #[serde(default)]
     pub survive_worker_restart: bool,
+}
+
+/// A terminal in place of pipes: `true`, or its size and name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "must be true, false, or {rows: 24, columns: 80, term: xterm}"
+)]
+pub enum Terminal {
+    Wanted(bool),
+    Like(TerminalForm),
+}
+
+/// What is absent is as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TerminalForm {
+    pub rows: Option<u32>,
+    pub columns: Option<u32>,
+    pub term: String,
 }
 
 /// A file or folder of the session that the work finds in its working directory.

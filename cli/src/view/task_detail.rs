@@ -253,6 +253,7 @@ fn add_command(lines: &mut Lines, task: &SessionTask) {
         lines.add("Environment", &variables.join(", "));
         lines.add("Variables", &command.env_files.join(", "));
         lines.add("Input", &input_source(command));
+        lines.add("Terminal", &terminal(command));
         lines.add("User", &user(command));
         lines.add(
             "Nice",
@@ -275,6 +276,23 @@ fn input_source(command: &CommandSpec) -> String {
     } else {
         command.stdin_file.clone()
     }
+}
+
+fn terminal(command: &CommandSpec) -> String {
+    let Some(pty) = &command.pty else {
+        return String::new();
+    };
+    let size = |value: Option<u32>, name| value.map(|value| format!("{value} {name}"));
+    let parts = [
+        size(pty.rows, "rows"),
+        size(pty.columns, "columns"),
+        Some(pty.term.clone()).filter(|term| !term.is_empty()),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        return "of its own".to_owned();
+    }
+    parts.join(", ")
 }
 
 fn user(command: &CommandSpec) -> String {

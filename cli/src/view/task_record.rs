@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use taskyard_proto::v1::{
-    Artifact, CommandSpec, Exit, InputRequest, Isolation, Links, Progress, RetryPolicy,
+    Artifact, CommandSpec, Exit, InputRequest, Isolation, Links, Progress, Pty, RetryPolicy,
     SecretReference, SessionTask, TaskCollect, TaskError, TaskInput, TaskSpec, Usage,
 };
 
@@ -248,6 +248,7 @@ fn command(command: &CommandSpec) -> Record {
         .with("env_files", command.env_files.clone())
         .with_text("stdin_file", &command.stdin_file)
         .with("stdin_live", command.stdin_live)
+        .with("pty", command.pty.as_ref().map(pty))
         .with("nice", command.nice)
         .with("rlimits", rlimits(command))
         .with_text("user", &command.user)
@@ -261,6 +262,13 @@ fn command(command: &CommandSpec) -> Record {
         .with("success_exit_codes", command.success_exit_codes.clone())
         .with("grace", duration(command.grace.as_ref()))
         .with("survive_worker_restart", command.survive_worker_restart)
+}
+
+fn pty(pty: &Pty) -> Record {
+    Record::new()
+        .with("rows", pty.rows.map_or(Value::Null, Value::from))
+        .with("columns", pty.columns.map_or(Value::Null, Value::from))
+        .with_text("term", &pty.term)
 }
 
 fn rlimits(command: &CommandSpec) -> Value {

@@ -394,6 +394,26 @@ pub struct CommandSpec {
     /// of which a part would be lost with the worker.
     #[prost(bool, tag = "30")]
     pub survive_worker_restart: bool,
+    /// Gives the process a terminal of its own on standard input, output and error; absent: pipes. All that it writes is then
+    /// the stream `stdout`, as the terminal gave it out; `stderr` stays empty. What is given as standard input is typed, and
+    /// echoed unless the program turns that off; its end is typed as ^D, twice behind an unfinished line, and a line that the
+    /// terminal collects has at most 4,095 bytes. Without any standard input that ^D is typed at the start. See
+    /// ResizeTerminal.
+    #[prost(message, optional, tag = "31")]
+    pub pty: ::core::option::Option<Pty>,
+}
+/// The terminal of a process.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pty {
+    /// Lines, 1 to 1,000; absent: 24.
+    #[prost(uint32, optional, tag = "1")]
+    pub rows: ::core::option::Option<u32>,
+    /// Characters in a line, 1 to 1,000; absent: 80.
+    #[prost(uint32, optional, tag = "2")]
+    pub columns: ::core::option::Option<u32>,
+    /// What TERM says, unless `env` sets it: at most 64 letters, digits and `+-._`. Empty: `xterm-256color`.
+    #[prost(string, tag = "3")]
+    pub term: ::prost::alloc::string::String,
 }
 /// A limit on a resource of each process of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2616,6 +2636,35 @@ pub struct SignalTaskResponse {
     #[prost(string, tag = "3")]
     pub signal_name: ::prost::alloc::string::String,
 }
+/// Request of ResizeTerminal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResizeTerminalRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+    /// Lines, 1 to 1,000.
+    #[prost(uint32, tag = "4")]
+    pub rows: u32,
+    /// Characters in a line, 1 to 1,000.
+    #[prost(uint32, tag = "5")]
+    pub columns: u32,
+}
+/// Answer of ResizeTerminal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResizeTerminalResponse {
+    /// The run that gets it: the one that a worker holds, or the next one.
+    #[prost(int32, tag = "1")]
+    pub run: i32,
+    /// Which change of the size this was, from 1; the highest one counts.
+    #[prost(int64, tag = "2")]
+    pub number: i64,
+}
 /// Order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3402,6 +3451,34 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "SignalTask"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives the terminal of a task that was created with `pty` another size. The newest one counts: the process that runs
+        /// gets it in a moment, with SIGWINCH, and so does each one that is started later. Repeating a call is harmless.
+        pub async fn resize_terminal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResizeTerminalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResizeTerminalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/ResizeTerminal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.SessionTaskService", "ResizeTerminal"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Sends a message to the work of a task.
         pub async fn post_message(
             &mut self,
@@ -3672,6 +3749,15 @@ pub mod session_task_service_server {
             request: tonic::Request<super::SignalTaskRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SignalTaskResponse>,
+            tonic::Status,
+        >;
+        /// Gives the terminal of a task that was created with `pty` another size. The newest one counts: the process that runs
+        /// gets it in a moment, with SIGWINCH, and so does each one that is started later. Repeating a call is harmless.
+        async fn resize_terminal(
+            &self,
+            request: tonic::Request<super::ResizeTerminalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResizeTerminalResponse>,
             tonic::Status,
         >;
         /// Sends a message to the work of a task.
@@ -4471,6 +4557,52 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SignalTaskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/ResizeTerminal" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResizeTerminalSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::ResizeTerminalRequest>
+                    for ResizeTerminalSvc<T> {
+                        type Response = super::ResizeTerminalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResizeTerminalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::resize_terminal(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResizeTerminalSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -6369,6 +6501,35 @@ pub struct ReadInputResponse {
     #[prost(bool, tag = "2")]
     pub eof: bool,
 }
+/// Request of ReadTerminalSize.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadTerminalSizeRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The run.
+    #[prost(int32, tag = "2")]
+    pub run: i32,
+    /// Number of the newest size that is known; 0: that of the spec.
+    #[prost(int64, tag = "3")]
+    pub after: i64,
+    /// Longest wait for a newer one, at most 30 s; absent: do not wait.
+    #[prost(message, optional, tag = "4")]
+    pub wait: ::core::option::Option<::prost_types::Duration>,
+}
+/// Answer of ReadTerminalSize.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadTerminalSizeResponse {
+    /// Number of the newest size; 0, or not more than `after`: there is none that is newer, and the others mean nothing.
+    #[prost(int64, tag = "1")]
+    pub number: i64,
+    /// Lines.
+    #[prost(uint32, tag = "2")]
+    pub rows: u32,
+    /// Characters in a line.
+    #[prost(uint32, tag = "3")]
+    pub columns: u32,
+}
 /// Request of ConfirmSignal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfirmSignalRequest {
@@ -6897,6 +7058,33 @@ pub mod worker_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.WorkerService", "ReadInput"));
             self.inner.unary(req, path, codec).await
         }
+        /// The size of the terminal of a run with `pty`, once it is newer than what is known; waits for that a while.
+        pub async fn read_terminal_size(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadTerminalSizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadTerminalSizeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.WorkerService/ReadTerminalSize",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("taskyard.v1.WorkerService", "ReadTerminalSize"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Says what became of a signal.
         pub async fn confirm_signal(
             &mut self,
@@ -7073,6 +7261,14 @@ pub mod worker_service_server {
             request: tonic::Request<super::ReadInputRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadInputResponse>,
+            tonic::Status,
+        >;
+        /// The size of the terminal of a run with `pty`, once it is newer than what is known; waits for that a while.
+        async fn read_terminal_size(
+            &self,
+            request: tonic::Request<super::ReadTerminalSizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadTerminalSizeResponse>,
             tonic::Status,
         >;
         /// Says what became of a signal.
@@ -7498,6 +7694,52 @@ pub mod worker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadInputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.WorkerService/ReadTerminalSize" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadTerminalSizeSvc<T: WorkerService>(pub Arc<T>);
+                    impl<
+                        T: WorkerService,
+                    > tonic::server::UnaryService<super::ReadTerminalSizeRequest>
+                    for ReadTerminalSizeSvc<T> {
+                        type Response = super::ReadTerminalSizeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadTerminalSizeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkerService>::read_terminal_size(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadTerminalSizeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

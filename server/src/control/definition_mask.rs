@@ -45,7 +45,7 @@ taker!(take_definition(TaskDefinition): name key kind display_name spec parent_t
 taker!(take_spec(TaskSpec): command payload_json input_json result_source output_limits worker_labels result_schema_json
     message_schema_json isolation files collect);
 taker!(take_command(CommandSpec): argv env inherit_env cwd stdin umask success_exit_codes grace shell interpreter env_files
-     nice rlimits user group stdin_file stdin_live start_jitter survive_worker_restart);
+     nice rlimits user group stdin_file stdin_live start_jitter survive_worker_restart pty);
 taker!(take_limits(OutputLimits): max_bytes_per_stream);
 taker!(take_retry(RetryPolicy): max_runs initial_backoff max_backoff multiplier);
 

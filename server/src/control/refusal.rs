@@ -120,6 +120,9 @@ pub enum Refusal {
     /// The task takes no live input.
     #[error("the task takes no live input; create it with `stdin_live`")]
     InputNotLive,
+    /// The task has no terminal.
+    #[error("the task has no terminal; create it with `pty`")]
+    NoPty,
     /// The run that is meant is not the current one.
     #[error(
         "run {run} is not the current one, which is {current}; each run has an input of its own"

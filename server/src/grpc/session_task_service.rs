@@ -7,8 +7,8 @@ use crate::{
         batch_create_tasks::{self, BatchOutcome},
         cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks,
         outbox::Outgoing,
-        read_output, retry_task, signal_task, tail_output, take_wakes, thread, update_task,
-        wait_tasks, watch, write_input,
+        read_output, resize_terminal, retry_task, signal_task, tail_output, take_wakes, thread,
+        update_task, wait_tasks, watch, write_input,
     },
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -20,10 +20,11 @@ use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
     GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
     ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
-    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, SignalTaskRequest, SignalTaskResponse,
-    TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest,
-    UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse,
-    WriteInputRequest, WriteInputResponse, session_task_service_server::SessionTaskService,
+    ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RetryTaskRequest,
+    RetryTaskResponse, SignalTaskRequest, SignalTaskResponse, TailOutputRequest,
+    TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse,
+    WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse, WriteInputRequest,
+    WriteInputResponse, session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
@@ -192,6 +193,16 @@ impl SessionTaskService for TaskService {
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             signal_task::signal_task(&self.app, request).await?,
+        ))
+    }
+
+    async fn resize_terminal(
+        &self,
+        request: Request<ResizeTerminalRequest>,
+    ) -> Result<Response<ResizeTerminalResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            resize_terminal::resize_terminal(&self.app, request).await?,
         ))
     }
 

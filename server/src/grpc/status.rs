@@ -201,6 +201,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "INPUT_NOT_LIVE",
             precondition("TASK_SPEC", "stdin_live"),
         ),
+        Refusal::NoPty => (
+            Code::FailedPrecondition,
+            "NO_PTY",
+            precondition("TASK_SPEC", "pty"),
+        ),
         Refusal::WrongRun { current, .. } => (
             Code::FailedPrecondition,
             "WRONG_RUN",

@@ -10,7 +10,7 @@ use crate::{
         lease_ref::LeaseRef,
         lease_spec,
         push_output::{self, Pushed},
-        read_input,
+        read_input, read_terminal_size,
         refusal::Refusal,
         report, task_secrets, worker_files,
     },
@@ -24,8 +24,9 @@ use taskyard_proto::v1::{
     ConfirmSignalRequest, ConfirmSignalResponse, GetLeaseSecretsRequest, GetLeaseSecretsResponse,
     GetLeaseSpecRequest, GetLeaseSpecResponse, ListFilesRequest, ListFilesResponse,
     PushOutputRequest, PushOutputResponse, ReadFileRequest, ReadFileResponse, ReadInputRequest,
-    ReadInputResponse, ReportRequest, ReportResponse, WriteFileRequest, WriteFileResponse,
-    attach_request, worker_service_server::WorkerService,
+    ReadInputResponse, ReadTerminalSizeRequest, ReadTerminalSizeResponse, ReportRequest,
+    ReportResponse, WriteFileRequest, WriteFileResponse, attach_request,
+    worker_service_server::WorkerService,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -141,6 +142,15 @@ impl WorkerService for WorkerServiceServer {
     ) -> Result<Response<ReadInputResponse>, Status> {
         Ok(Response::new(
             read_input::read_input(&self.app, &request.into_inner()).await?,
+        ))
+    }
+
+    async fn read_terminal_size(
+        &self,
+        request: Request<ReadTerminalSizeRequest>,
+    ) -> Result<Response<ReadTerminalSizeResponse>, Status> {
+        Ok(Response::new(
+            read_terminal_size::read_terminal_size(&self.app, &request.into_inner()).await?,
         ))
     }
 

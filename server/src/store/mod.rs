@@ -38,6 +38,7 @@ pub mod task_listing;
 pub mod task_lock;
 pub mod task_row;
 pub mod task_signals;
+pub mod task_terminal;
 pub mod task_update;
 pub mod times;
 pub mod trees;

@@ -5,13 +5,16 @@
 mod pattern;
 #[path = "../reach.rs"]
 mod reach;
+#[path = "../terminal.rs"]
+mod terminal;
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "probe VERB, one of:
-  spew [--stdout BYTES] [--stderr BYTES] [--chunk BYTES] [--seed N]   pattern bytes, then exit 0 (stderr: seed + 1)
+  spew [--stdout BYTES] [--stderr BYTES] [--chunk BYTES] [--seed N] [--raw]
+                                pattern bytes, then exit 0 (stderr: seed + 1); --raw: as they are, through a terminal
   flow FILE --seed N --every MS --exit CODE
                                 pattern bytes on both streams (stderr: seed + 1), 1,000 at a time, until FILE exists;
                                 then writes their number per stream to FILE.N and ends
@@ -32,6 +35,8 @@ const USAGE: &str = "probe VERB, one of:
   closes-stdin                  closes stdin, then hangs
   limits                        soft and hard limits of descriptors and core files, the priority, user and groups
   stdin-echo | env | cwd | umask | signals | fds
+  terminal [--watch]            what the terminal is; --watch: and each of its sizes, until TERM
+  keys                          the bytes that are typed, one by one, until q
   touch FILE                    creates FILE, then hangs
   try KIND=ARGUMENT ...         what is within reach: a line for each, with ok or the error; kinds are in reach.rs
   status NAME ...               lines of /proc/self/status";
@@ -112,6 +117,9 @@ pub fn main() {
             print_bytes(format!("{mask:03o}\n").as_bytes());
         }
         "signals" => print_status_lines(&["SigBlk:", "SigIgn:"]),
+        "terminal" if words.has("--watch") => terminal::watch(LIFE),
+        "terminal" => print_bytes(terminal::report().as_bytes()),
+        "keys" => terminal::keys(),
         "fds" => print_open_descriptors(),
         "touch" => {
             write_whole(words.at(1), "");
@@ -154,6 +162,9 @@ impl Words<'_> {
 }
 
 fn spew(words: &Words<'_>) {
+    if words.has("--raw") {
+        terminal::make_raw();
+    }
     let chunk = words.option("--chunk", 64 * 1024).max(1);
     let seed = words.option("--seed", 0);
     let totals = [words.option("--stdout", 0), words.option("--stderr", 0)];

@@ -22,6 +22,7 @@ mod rolling_restart;
 mod server_restart;
 mod server_stop;
 mod survival;
+mod surviving_terminal;
 mod thread_races;
 mod tree_race;
 mod two_servers;

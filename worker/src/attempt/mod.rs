@@ -24,6 +24,7 @@ mod services;
 mod start_files;
 mod supervise;
 mod surviving;
+mod terminal_sizes;
 mod watch;
 
 pub use deliver::deliver_earlier;

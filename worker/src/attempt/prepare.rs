@@ -86,6 +86,7 @@ pub async fn prepare(
         rlimits,
         identity,
         stdin,
+        terminal: work.terminal.as_ref().map(|terminal| terminal.size),
         secrets: masked,
         stdout: spool(stdout),
         stderr: spool(stderr),
@@ -247,6 +248,9 @@ fn environment(
         env.insert("HOME".to_owned(), account.home.clone());
         env.insert("USER".to_owned(), account.name.clone());
         env.insert("LOGNAME".to_owned(), account.name.clone());
+    }
+    if let Some(terminal) = &work.terminal {
+        env.insert("TERM".to_owned(), terminal.term.clone());
     }
     env.insert("TMPDIR".to_owned(), path_text(workspace.temporary()));
     for name in work

@@ -122,6 +122,8 @@ impl Attempt {
             }),
             // A task with secrets does not outlive its worker.
             masks: Masks::new(&[]),
+            // It may be told its size again, which changes nothing.
+            terminal_size_number: 0,
         };
         self.watch(hold, &record.work(), isolation).await
     }

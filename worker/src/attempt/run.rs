@@ -26,7 +26,10 @@ use crate::link::reports::{Report, ReportError, Verdict};
 use crate::mask::Masks;
 use crate::output::upload::UploadEnd;
 use crate::workspace::Workspace;
-use crate::{boot_time::BootTime, process::Process};
+use crate::{
+    boot_time::BootTime,
+    process::{Launch, Process},
+};
 
 const START_ITEM_NO: i64 = 1;
 const RELEASE_ITEM_NO: i64 = 1;
@@ -262,6 +265,7 @@ impl Attempt {
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         }
+        let terminal_size_number = self.fetch_terminal_size(&mut launch).await?;
         // fetching may have taken its time
         let deadline = self.shim_deadline();
         launch.deadline = deadline;
@@ -291,6 +295,7 @@ impl Attempt {
                     socket: Some(socket),
                     resumed: None,
                     masks,
+                    terminal_size_number,
                 };
                 if work.survives {
                     isolation.leave();
@@ -357,6 +362,27 @@ impl Attempt {
             }
         };
         self.while_leased(fetching).await
+    }
+
+    /// The size that the terminal starts with, where it was given another one since the task was created; its number. A
+    /// cancel or the worker's end comes first, as with files.
+    async fn fetch_terminal_size(&self, launch: &mut Launch) -> Result<i64, Abandoned> {
+        let Some(terminal) = &mut launch.terminal else {
+            return Ok(0);
+        };
+        let mut orders = self.orders.clone();
+        let interaction = &self.services.interaction;
+        let fetching = async {
+            tokio::select! {
+                read = interaction.read_terminal_size(self.lease(), self.offer.run, 0, false) => read.ok().flatten(),
+                Ok(_) = orders.wait_for(|orders| orders.is_canceled() || orders.ending) => None,
+            }
+        };
+        let Some((number, size)) = self.while_leased(fetching).await? else {
+            return Ok(0);
+        };
+        *terminal = size;
+        Ok(number)
     }
 
     async fn conclude_without_process(

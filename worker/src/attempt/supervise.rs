@@ -12,7 +12,7 @@ use super::orders::Orders;
 use super::run_clock::RunClock;
 use super::surviving::SurvivingAttempts;
 use crate::boot_time::BootTime;
-use crate::lease::{SignalOrder, StopCause};
+use crate::lease::{SignalOrder, StopCause, TerminalSize};
 use crate::output::upload::Totals;
 use crate::process::{CommandError, Kept, Process, ProcessEnd, ProcessError, ProcessEvent, Signal};
 
@@ -53,6 +53,8 @@ pub struct Ears<'a> {
     /// While it is true the timeout stands still.
     pub waiting: &'a mut watch::Receiver<bool>,
     pub input: InputEnd,
+    /// The newest size of the terminal, where there is one.
+    pub terminal: watch::Receiver<Option<TerminalSize>>,
     pub signals: SignalEar<'a>,
     pub lost: &'a CancellationToken,
 }
@@ -112,6 +114,7 @@ pub async fn supervise(
     let mut renewals_open = true;
     let mut waits_open = true;
     let mut input_open = true;
+    let mut terminal_open = true;
     let mut signals_open = true;
     let mut signals = SentSignals::default();
     renew(&process, bounds, &ears, &mut state);
@@ -160,6 +163,12 @@ pub async fn supervise(
                 Some(piece) => drop(process.write_input(&piece.data, piece.ends)),
                 None => input_open = false,
             },
+            changed = ears.terminal.changed(), if terminal_open => {
+                terminal_open = changed.is_ok();
+                let newest = *ears.terminal.borrow_and_update();
+                // As with input.
+                newest.into_iter().for_each(|size| drop(process.resize(size)));
+            }
             order = ears.signals.orders.recv(), if signals_open => match order {
                 Some(order) => {
                     let is_running = state.exited_at.is_none();

@@ -7,6 +7,7 @@ use super::live_input::live_input;
 use super::outcome::conclude;
 use super::run::{Attempt, Concluded};
 use super::supervise::{Bounds, Ears, Resumed, SignalEar, SignalOutcome, Supervised, supervise};
+use super::terminal_sizes::terminal_sizes;
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
 use crate::isolation::RunIsolation;
 use crate::lease::{CommandWork, ErrorFacts, Finish};
@@ -24,6 +25,8 @@ pub(super) struct Hold {
     pub(super) resumed: Option<Resumed>,
     /// What is hidden in what the work says.
     pub(super) masks: Masks,
+    /// Number of the size that its terminal has.
+    pub(super) terminal_size_number: i64,
 }
 
 impl Attempt {
@@ -79,6 +82,7 @@ impl Attempt {
             socket,
             resumed,
             masks,
+            terminal_size_number,
         } = hold;
         let bounds = Bounds {
             grace: work.grace,
@@ -100,6 +104,7 @@ impl Attempt {
         let interaction = self.services.interaction.clone();
         let (run, lease) = (self.offer.run, self.offer.lease.clone());
         let (feed, input) = live_input();
+        let (sizes, terminal) = terminal_sizes();
         let confirm = |outcome: SignalOutcome| {
             // By itself, since the process may end by the signal, and the attempt with it.
             let (interaction, lease) = (interaction.clone(), lease.clone());
@@ -118,6 +123,7 @@ impl Attempt {
             renewed: &mut renewed,
             waiting: &mut waiting,
             input,
+            terminal,
             signals: SignalEar {
                 orders: &mut self.signals,
                 confirm: &confirm,
@@ -131,6 +137,14 @@ impl Attempt {
             }
             std::future::pending::<Supervised>().await
         };
+        let sizing = async {
+            if work.terminal.is_some() {
+                sizes
+                    .run(&interaction, &lease, run, terminal_size_number)
+                    .await;
+            }
+            std::future::pending::<Supervised>().await
+        };
         let serving = async {
             match socket {
                 Some(socket) => socket.serve_while(socket_use, supervising).await,
@@ -140,6 +154,7 @@ impl Attempt {
         let supervised = tokio::select! {
             supervised = serving => supervised,
             never = feeding => never,
+            never = sizing => never,
         };
         isolation.reclaim();
         if self.offer.has_secrets {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::id::Lease;
+use super::terminal::TerminalRequest;
 use crate::isolation::IsolationRequest;
 
 /// One task that the worker may run, once a start was applied.
@@ -52,6 +53,8 @@ pub struct CommandWork {
     pub stdin_file: String,
     /// Standard input is what the control plane brings while the process runs.
     pub stdin_live: bool,
+    /// A terminal in place of pipes.
+    pub terminal: Option<TerminalRequest>,
     /// Files of the session with variables.
     pub env_files: Vec<String>,
     pub nice: Option<i32>,

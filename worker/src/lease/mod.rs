@@ -6,6 +6,7 @@ mod held;
 mod id;
 mod secret;
 mod signal_order;
+mod terminal;
 
 pub use assignment::{CollectRule, CommandWork, InputFile, Offer, ResultSource, Work};
 pub use finish::{
@@ -16,3 +17,4 @@ pub use held::HeldLeases;
 pub use id::{Lease, LeaseId, MalformedLease};
 pub use secret::{Secret, SecretSource};
 pub use signal_order::SignalOrder;
+pub use terminal::{TerminalRequest, TerminalSize};

@@ -174,6 +174,7 @@ mod tests {
                 collect: Vec::new(),
                 head_cap: 2,
                 tail_cap: 1,
+                terminal: None,
                 isolation: IsolationLevel::None,
                 group: None,
             }))

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::isolation::{IsolationLevel, RunIsolation};
-use crate::lease::{CollectRule, CommandWork, Lease, LeaseId, Offer, ResultSource};
+use crate::lease::{
+    CollectRule, CommandWork, Lease, LeaseId, Offer, ResultSource, TerminalRequest, TerminalSize,
+};
 
 /// All that a later boot needs to take such a run over and to bring it to its end. Nothing of it is a secret of the work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct SurvivingRecord {
     pub collect: Vec<CollectRule>,
     pub head_cap: u64,
     pub tail_cap: u64,
+    /// The terminal that it was started with.
+    #[serde(default)]
+    pub terminal: Option<TerminalSize>,
     /// What was put on it.
     #[serde(default)]
     pub isolation: IsolationLevel,
@@ -54,6 +59,7 @@ impl SurvivingRecord {
             collect: work.collect.clone(),
             head_cap: work.head_cap,
             tail_cap: work.tail_cap,
+            terminal: work.terminal.as_ref().map(|terminal| terminal.size),
             isolation: isolation.level,
             group: isolation
                 .group
@@ -73,6 +79,10 @@ impl SurvivingRecord {
             collect: self.collect.clone(),
             head_cap: self.head_cap,
             tail_cap: self.tail_cap,
+            terminal: self.terminal.map(|size| TerminalRequest {
+                size,
+                term: String::new(),
+            }),
             ..CommandWork::default()
         }
     }

@@ -10,7 +10,7 @@ use super::reports::{Report, Verdict};
 use crate::lease::{
     CaptureFacts, CollectRule, CommandWork, ErrorFacts, ErrorKind, ExitFacts, Finish, InputFile,
     Lease, MalformedLease, Offer, ResultSource, Secret, SecretSource, StopCause, StreamFacts,
-    StructuredOutput, Work,
+    StructuredOutput, TerminalRequest, TerminalSize, Work,
 };
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
@@ -19,6 +19,10 @@ const OUTPUT_BYTES_MAX: i64 = 256 * 1024 * 1024;
 const EXECUTOR: &str = "command";
 /// What runs a script where the spec does not say.
 const DEFAULT_INTERPRETER: [&str; 2] = ["/bin/sh", "-c"];
+/// A terminal where the spec does not say.
+const DEFAULT_ROWS: u32 = 24;
+const DEFAULT_COLUMNS: u32 = 80;
+const DEFAULT_TERM: &str = "xterm-256color";
 /// A lease shorter than this could not be kept up; one without a duration is treated like it.
 const LEASE_DURATION_MIN: Duration = Duration::from_millis(100);
 
@@ -121,6 +125,7 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
     Work::Command(Box::new(CommandWork {
         stdin_file: command.stdin_file,
         stdin_live: command.stdin_live,
+        terminal: command.pty.map(terminal_from_wire),
         env_files: command.env_files,
         nice: command.nice,
         rlimits: rlimits_from_wire(command.rlimits),
@@ -147,6 +152,29 @@ pub fn work_from_wire(spec: v1::TaskSpec) -> Work {
         head_cap: kept - tail_cap,
         tail_cap,
     }))
+}
+
+fn terminal_from_wire(pty: v1::Pty) -> TerminalRequest {
+    TerminalRequest {
+        size: terminal_size(
+            pty.rows.unwrap_or(DEFAULT_ROWS),
+            pty.columns.unwrap_or(DEFAULT_COLUMNS),
+        ),
+        term: if pty.term.is_empty() {
+            DEFAULT_TERM.to_owned()
+        } else {
+            pty.term
+        },
+    }
+}
+
+/// The control plane has checked the numbers; whatever they are, a terminal can have them.
+pub fn terminal_size(rows: u32, columns: u32) -> TerminalSize {
+    let dimension = |value| u16::try_from(value).unwrap_or(u16::MAX);
+    TerminalSize {
+        rows: dimension(rows),
+        columns: dimension(columns),
+    }
 }
 
 /// Where one of both is not said, it is the other.

@@ -1,4 +1,5 @@
-//! What clients say to a running process: its live input is fetched, and signals to it are confirmed.
+//! What clients say to a running process: its live input and the size of its terminal are fetched, and signals to it are
+//! confirmed.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::Backoff;
-use super::convert::{duration_to_wire, lease_to_wire, signed};
+use super::convert::{duration_to_wire, lease_to_wire, signed, terminal_size};
 use super::files::in_time;
 use super::reports::is_worth_another_try;
-use crate::lease::Lease;
+use crate::lease::{Lease, TerminalSize};
 
 /// How long the control plane may wait for a byte, and how much longer its answer may take.
 const INPUT_WAIT: Duration = Duration::from_secs(20);
@@ -74,6 +75,37 @@ impl Interaction {
                         data: answer.data,
                         ends: answer.eof,
                     });
+                }
+                Err(status) => judge(&status)?,
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// The newest size of the run's terminal, with its number, if it is newer than the one with the number `after`, within
+    /// a while. It tries until there is an answer; whoever does not want to wait drops this.
+    pub async fn read_terminal_size(
+        &self,
+        lease: &Lease,
+        run: i32,
+        after: i64,
+        may_wait: bool,
+    ) -> Result<Option<(i64, TerminalSize)>, NoMoreInput> {
+        let request = v1::ReadTerminalSizeRequest {
+            lease: Some(lease_to_wire(lease)),
+            run,
+            after,
+            wait: may_wait.then(|| duration_to_wire(INPUT_WAIT)),
+        };
+        let mut backoff = Backoff::new();
+        loop {
+            let mut client = self.client.clone();
+            let reading = client.read_terminal_size(request.clone());
+            match in_time(INPUT_WAIT + ANSWER_TIMEOUT, reading).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    let size = terminal_size(answer.rows, answer.columns);
+                    return Ok((answer.number > after).then_some((answer.number, size)));
                 }
                 Err(status) => judge(&status)?,
             }

@@ -21,6 +21,7 @@ use super::lost::{LostProcess, Remains};
 use super::shim_handle::ShimHandle;
 use super::signal::Signal;
 use crate::boot_time::BootTime;
+use crate::lease::TerminalSize;
 use crate::shim::message::{
     Command, Inbox, MESSAGE_BYTES_MAX, Report, StartFailure, StartStep, encode, to_hex,
 };
@@ -162,6 +163,11 @@ impl Process {
     pub fn write_input(&self, data: &[u8], ends: bool) -> Result<(), CommandError> {
         let data = to_hex(data);
         self.tell(&Command::Input { data, ends })
+    }
+
+    /// Gives the terminal of a process that was launched with one another size.
+    pub fn resize(&self, size: TerminalSize) -> Result<(), CommandError> {
+        self.tell(&Command::Resize(size))
     }
 
     /// Kills the whole tree at once.
@@ -363,6 +369,7 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
             Stdin::Null | Stdin::Live => prepare("standard input", source),
         },
         StartStep::Descriptors => prepare("descriptors", source),
+        StartStep::Terminal => prepare("terminal", source),
         StartStep::Fork => prepare("fork", source),
         StartStep::Session => prepare("session", source),
         StartStep::Group => StartError::Isolation {

@@ -11,6 +11,7 @@ use super::keeping::Survival;
 use super::rlimit::Rlimit;
 use crate::boot_time::BootTime;
 use crate::isolation::Confinement;
+use crate::lease::TerminalSize;
 
 /// The largest encoded launch, in bytes.
 pub const LAUNCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -32,6 +33,9 @@ pub struct Launch {
     /// Whom it runs as; absent means the worker's own user.
     pub identity: Option<Identity>,
     pub stdin: Stdin,
+    /// A terminal of this size for all three standard descriptors, and all output is standard output; absent: pipes.
+    #[serde(default)]
+    pub terminal: Option<TerminalSize>,
     /// What is masked in both streams before it is kept anywhere.
     pub secrets: Vec<Vec<u8>>,
     pub stdout: SpoolSpec,
@@ -143,6 +147,7 @@ impl std::fmt::Debug for Launch {
             .field("rlimits", &self.rlimits)
             .field("identity", &self.identity)
             .field("stdin", &self.stdin)
+            .field("terminal", &self.terminal)
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)
             .field("drain", &self.drain)

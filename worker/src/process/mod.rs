@@ -18,6 +18,7 @@ mod shim_handle;
 mod signal;
 
 pub use crate::lease::StopCause;
+pub use crate::lease::TerminalSize;
 pub use attach::{Adopted, AttachError};
 pub use errno_name::errno_name;
 pub use error::{CommandError, ProcessError, StartError};

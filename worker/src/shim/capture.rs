@@ -1,4 +1,4 @@
-//! One output pipe of the task and the spool that it flows into.
+//! One output pipe of the task, or its terminal, and the spool that it flows into.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -79,7 +79,7 @@ impl StreamCapture {
                 Pumped::Bytes(length)
             }
             Err(Errno::AGAIN | Errno::INTR) => Pumped::NothingYet,
-            // A pipe gives no other error; were there one, no byte would follow it.
+            // A pipe gives no other error; a terminal gives EIO once all is read and nobody has it open.
             Err(_) => {
                 self.close();
                 Pumped::EndOfFile

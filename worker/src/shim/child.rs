@@ -1,21 +1,19 @@
 //! Starting the root process: fork, prepare, execute, and a precise word on what failed.
 
 use std::ffi::{CString, NulError};
-use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::mpsc;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::message::{StartFailure, StartStep};
+use super::wiring::{Ours, Wiring};
 use crate::isolation::cgroup;
 use crate::isolation::confinement::PreparedConfinement;
-use crate::process::{Identity, Launch, Rlimit, Stdin};
+use crate::process::{Identity, Launch, Rlimit};
 
 const KEEPER_STACK_BYTES: usize = 256 * 1024;
 /// Where programs are looked for when the task's environment has no `PATH`.
@@ -30,10 +28,8 @@ pub(super) struct Forked {
     pub(super) pid: i32,
     /// Ends without a byte when the program was executed; else [`read_failure`] tells why not.
     pub(super) verdict: OwnedFd,
-    /// The writing end of live input.
-    pub(super) stdin: Option<OwnedFd>,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    /// Our ends of its standard descriptors.
+    pub(super) ours: Ours,
 }
 
 /// Forks the root process.
@@ -95,12 +91,7 @@ struct Plan {
     nice: Option<i32>,
     rlimits: Vec<Rlimit>,
     identity: Option<Identity>,
-    stdin: OwnedFd,
-    stdin_ours: Option<OwnedFd>,
-    stdout_ours: OwnedFd,
-    stdout_theirs: OwnedFd,
-    stderr_ours: OwnedFd,
-    stderr_theirs: OwnedFd,
+    wiring: Wiring,
     verdict_ours: OwnedFd,
     verdict_theirs: OwnedFd,
 }
@@ -135,31 +126,10 @@ impl Plan {
         let confinement = confinement
             .transpose()
             .map_err(|error| failure(StartStep::Isolation, &error))?;
-        let pipe = || {
-            let made = pipe_with(PipeFlags::CLOEXEC);
-            made.map_err(|errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error()))
-        };
-        let open = |path| open_stdin(path).map_err(|error| failure(StartStep::Stdin, &error));
-        let (stdin, stdin_ours) = match &launch.stdin {
-            Stdin::Null => (open(Path::new("/dev/null"))?, None),
-            Stdin::File(path) => (open(path)?, None),
-            Stdin::Live => {
-                let (theirs, ours) = pipe()?;
-                (theirs, Some(ours))
-            }
-        };
-        let (stdout_ours, stdout_theirs) = pipe()?;
-        let (stderr_ours, stderr_theirs) = pipe()?;
-        let (verdict_ours, verdict_theirs) = pipe()?;
-        if let Some(identity) = &launch.identity {
-            // So that it can open them by name as well, as /dev/stdout.
-            let pipes = [&stdout_theirs, &stderr_theirs].into_iter();
-            for pipe in pipes.chain(stdin_ours.is_some().then_some(&stdin)) {
-                hand_over(pipe, identity).map_err(|errno| {
-                    StartFailure::new(StartStep::Descriptors, errno.raw_os_error())
-                })?;
-            }
-        }
+        let wiring = Wiring::new(launch)?;
+        let pipe = pipe_with(PipeFlags::CLOEXEC);
+        let (verdict_ours, verdict_theirs) =
+            pipe.map_err(|errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error()))?;
         Ok(Plan {
             candidates: candidates.map_err(no_nul)?,
             argv: PointerList::new(argv.map_err(no_nul)?),
@@ -171,12 +141,7 @@ impl Plan {
             nice: launch.nice,
             rlimits: launch.rlimits.clone(),
             identity: launch.identity.clone(),
-            stdin,
-            stdin_ours,
-            stdout_ours,
-            stdout_theirs,
-            stderr_ours,
-            stderr_theirs,
+            wiring,
             verdict_ours,
             verdict_theirs,
         })
@@ -198,9 +163,7 @@ impl Plan {
         Ok(Forked {
             pid,
             verdict: self.verdict_ours,
-            stdin: self.stdin_ours,
-            stdout: self.stdout_ours,
-            stderr: self.stderr_ours,
+            ours: self.wiring.ours,
         })
     }
 
@@ -220,15 +183,14 @@ impl Plan {
                 return StartFailure::new(StartStep::Group, errno);
             }
             reset_signals();
-            let wiring: [(RawFd, RawFd); 3] = [
-                (self.stdin.as_raw_fd(), 0),
-                (self.stdout_theirs.as_raw_fd(), 1),
-                (self.stderr_theirs.as_raw_fd(), 2),
-            ];
-            for (from, to) in wiring {
-                if libc::dup2(from, to) < 0 {
+            for (from, to) in self.wiring.theirs.iter().zip(0..) {
+                if libc::dup2(from.as_raw_fd(), to) < 0 {
                     return StartFailure::new(StartStep::Descriptors, errno());
                 }
+            }
+            // Signals of its keys, and its hang-up, go to this session from here on.
+            if self.wiring.ours.terminal.is_some() && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                return StartFailure::new(StartStep::Terminal, errno());
             }
             // All of ours close on exec by themselves; this is for strays. Kernels before 5.11 refuse it.
             libc::syscall(
@@ -357,19 +319,6 @@ fn candidates(program: &str, path: &str) -> Vec<String> {
     path.split(':').map(in_directory).collect()
 }
 
-/// Opens without waiting, which matters for a FIFO that nobody writes to, and refuses directories.
-fn open_stdin(path: &Path) -> io::Result<OwnedFd> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    rustix::io::ioctl_fionbio(&file, false)?;
-    Ok(OwnedFd::from(file))
-}
-
 /// Default dispositions and an empty mask, whatever the shim, the worker and those before them have ignored or blocked.
 /// The kernel is asked directly, because the C library keeps two signals to itself and would leave them ignored.
 unsafe fn reset_signals() {
@@ -409,12 +358,6 @@ fn errno() -> i32 {
 
 fn failure(step: StartStep, error: &io::Error) -> StartFailure {
     StartFailure::new(step, error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-fn hand_over(pipe: &OwnedFd, identity: &Identity) -> rustix::io::Result<()> {
-    let uid = rustix::fs::Uid::from_raw(identity.uid);
-    let gid = rustix::fs::Gid::from_raw(identity.gid);
-    rustix::fs::fchown(pipe, Some(uid), Some(gid))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::message::{Report, StartFailure, StartStep};
 use super::root::Root;
 use super::successor::Succession;
 use super::supervise::{self, Streams, Supervisor, timespec};
+use super::terminal::Terminal;
 use crate::boot_time::BootTime;
 use crate::mask::Masks;
 use crate::output::spool::{SpoolLayout, SpoolWriter};
@@ -62,9 +63,11 @@ fn run() -> io::Result<()> {
         Ok(Some(Started {
             root,
             input,
+            terminal,
             streams,
         })) => {
             let mut supervisor = Supervisor::new(control, &launch, root, input, streams)?;
+            supervisor.terminal = terminal;
             supervisor.succession = succession;
             supervisor.run()
         }
@@ -125,6 +128,7 @@ fn leave_session() {
 struct Started {
     root: Root,
     input: Option<LiveInput>,
+    terminal: Option<Terminal>,
     streams: Streams,
 }
 
@@ -140,13 +144,7 @@ fn start(launch: &Launch, control: &Control) -> Result<Option<Started>, StartFai
     let descriptors =
         |errno: Errno| StartFailure::new(StartStep::Descriptors, errno.raw_os_error());
     supervise::block_child_signal().map_err(descriptors)?;
-    let Forked {
-        pid,
-        verdict,
-        stdin,
-        stdout,
-        stderr,
-    } = fork_root(launch)?;
+    let Forked { pid, verdict, ours } = fork_root(launch)?;
     let root = Root::new(pid).map_err(descriptors)?;
     let waited = wait_for_verdict(&verdict, control, launch.deadline);
     if waited != Waited::Verdict {
@@ -162,15 +160,25 @@ fn start(launch: &Launch, control: &Control) -> Result<Option<Started>, StartFai
         return Err(failure);
     }
     // After the fork, so that the program does not wait for it; what it writes meanwhile waits in the pipes.
-    let masks = Masks::new(&launch.secrets);
-    let stdout = StreamCapture::new(stdout, stdout_spool, &masks).map_err(descriptors)?;
-    let stderr = StreamCapture::new(stderr, stderr_spool, &masks).map_err(descriptors)?;
-    let input = stdin.map(LiveInput::new).transpose().map_err(descriptors)?;
+    let masks = Masks::new(&printed(&launch.secrets, ours.terminal.is_some()));
+    let stdout = StreamCapture::new(ours.stdout, stdout_spool, &masks).map_err(descriptors)?;
+    let stderr = StreamCapture::new(ours.stderr, stderr_spool, &masks).map_err(descriptors)?;
     Ok(Some(Started {
         root,
-        input,
+        input: ours.input,
+        terminal: ours.terminal,
         streams: Streams { stdout, stderr },
     }))
+}
+
+/// Secrets as they may come out: a terminal gives a carriage return out before each line feed.
+fn printed(secrets: &[Vec<u8>], is_terminal: bool) -> Vec<Vec<u8>> {
+    let lines = |secret: &Vec<u8>| {
+        let lines: Vec<&[u8]> = secret.split(|byte| *byte == b'\n').collect();
+        (is_terminal && lines.len() > 1).then(|| lines.join(&b"\r\n"[..]))
+    };
+    let by_terminal: Vec<Vec<u8>> = secrets.iter().filter_map(lines).collect();
+    [secrets, &by_terminal].concat()
 }
 
 fn create_spool(spec: &SpoolSpec, step: StartStep) -> Result<SpoolWriter, StartFailure> {

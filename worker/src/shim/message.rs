@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::boot_time::BootTime;
+use crate::lease::TerminalSize;
 use crate::process::{ExitStatus, Kept, ProcessEnd, Signal};
 
 /// The largest message but the launch, in bytes, in either direction.
@@ -35,6 +36,8 @@ pub(crate) enum Command {
         data: String,
         ends: bool,
     },
+    /// The size of the terminal, if there is one.
+    Resize(TerminalSize),
 }
 
 /// From the worker's next boot, on a connection of its own: instead of a launch.
@@ -105,6 +108,8 @@ pub(crate) enum StartStep {
     StderrSpool,
     Stdin,
     Descriptors,
+    /// There is none to be had, or it cannot be made the root's.
+    Terminal,
     Fork,
     Session,
     /// The cgroup does not take it.
@@ -122,12 +127,13 @@ pub(crate) enum StartStep {
 }
 
 impl StartStep {
-    pub(crate) const ALL: [StartStep; 15] = [
+    pub(crate) const ALL: [StartStep; 16] = [
         StartStep::Deadline,
         StartStep::StdoutSpool,
         StartStep::StderrSpool,
         StartStep::Stdin,
         StartStep::Descriptors,
+        StartStep::Terminal,
         StartStep::Fork,
         StartStep::Session,
         StartStep::Group,

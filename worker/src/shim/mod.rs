@@ -4,12 +4,12 @@
 //! that it knows comes over the control socket on its standard input. It
 //!
 //! - is the subreaper of the tree, so no descendant can leave it, whatever it forks or detaches;
-//! - owns the output pipes and writes the spools, so the worker's memory does not depend on what a task prints;
+//! - owns the output pipes, or the terminal, and writes the spools, so the worker's memory does not depend on what a task prints;
 //! - keeps the deadline, so a worker that is frozen or cut off cannot overrun its lease;
 //! - kills everything at once when the control socket ends, so no process outlives its worker; but for one that is to
 //!   survive it, for which it waits for the worker's next boot as long as the deadline allows.
 //!
-//! Reading order: [`main`] in `entry`, `supervise` (the loop), `ending` (sweep and last words), `child` (fork and exec), `successor`
+//! Reading order: [`main`] in `entry`, `supervise` (the loop), `ending` (sweep and last words), `wiring` (pipes or a terminal), `child` (fork and exec), `successor`
 //! (outliving the worker), `tree`.
 
 mod capture;
@@ -22,6 +22,8 @@ pub(crate) mod message;
 mod root;
 mod successor;
 mod supervise;
+mod terminal;
 pub(crate) mod tree;
+mod wiring;
 
 pub use entry::{ARGUMENT, main};

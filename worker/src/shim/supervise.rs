@@ -18,6 +18,7 @@ use super::input::LiveInput;
 use super::message::{Command, Report, from_hex};
 use super::root::Root;
 use super::successor::Succession;
+use super::terminal::Terminal;
 use super::tree;
 use crate::boot_time::BootTime;
 use crate::process::{Launch, Signal};
@@ -39,6 +40,8 @@ pub(super) struct Supervisor {
     /// Standard input, where it comes live.
     input: Option<LiveInput>,
     told_input: u64,
+    /// In place of pipes.
+    pub(super) terminal: Option<Terminal>,
     pub(super) streams: Streams,
     /// Readable when a child changed.
     pub(super) child_signal: OwnedFd,
@@ -92,6 +95,7 @@ impl Supervisor {
             root,
             input,
             told_input: 0,
+            terminal: None,
             streams,
             child_signal: child_signal_fd()?,
             deadline_timer: timerfd_create(TimerfdClockId::Boottime, timer_flags)?,
@@ -145,6 +149,11 @@ impl Supervisor {
         let now = BootTime::now();
         self.exited_at = Some(now);
         self.drain_until = Some(now.plus(self.drain));
+        if let Some(terminal) = &mut self.terminal {
+            terminal.release();
+            // Nobody types for whoever is left in front of it.
+            self.input = None;
+        }
         if let Some(status) = self.root.exit() {
             self.control.report(&Report::Exited(status));
         }
@@ -202,6 +211,12 @@ impl Supervisor {
                 Command::Input { data, ends } => {
                     if let (Some(input), Some(data)) = (&mut self.input, from_hex(&data)) {
                         input.push(&data, ends);
+                    }
+                }
+                Command::Resize(size) => {
+                    if let Some(terminal) = &self.terminal {
+                        // A terminal that nobody has any more keeps its size.
+                        let _ = terminal.resize(size);
                     }
                 }
             }

@@ -160,6 +160,13 @@ impl WorkerService for Service {
         Err(Status::unimplemented("no test has secrets"))
     }
 
+    async fn read_terminal_size(
+        &self,
+        _request: Request<v1::ReadTerminalSizeRequest>,
+    ) -> Result<Response<v1::ReadTerminalSizeResponse>, Status> {
+        Err(Status::unimplemented("there are no terminals here"))
+    }
+
     async fn read_input(
         &self,
         _request: Request<v1::ReadInputRequest>,

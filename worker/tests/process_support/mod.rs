@@ -55,6 +55,7 @@ impl World {
             rlimits: Vec::new(),
             identity: None,
             stdin: Stdin::Null,
+            terminal: None,
             secrets: Vec::new(),
             stdout: spool("stdout.spool"),
             stderr: spool("stderr.spool"),

@@ -14,9 +14,9 @@ use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
     CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest,
-    ListTasksRequest, PostMessageRequest, ReadOutputRequest, RetryTaskRequest, SignalTaskRequest,
-    TailOutputRequest, TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest,
-    WatchRequest, WriteInputRequest,
+    ListTasksRequest, PostMessageRequest, ReadOutputRequest, ResizeTerminalRequest,
+    RetryTaskRequest, SignalTaskRequest, TailOutputRequest, TakeWakesRequest, TaskSpec,
+    UpdateTaskRequest, WaitTasksRequest, WatchRequest, WriteInputRequest,
 };
 
 /// What a caller from inside may reach.
@@ -120,7 +120,8 @@ confine_to_one_task!(
     TailOutputRequest,
     ReadOutputRequest,
     WriteInputRequest,
-    SignalTaskRequest
+    SignalTaskRequest,
+    ResizeTerminalRequest
 );
 
 /// Requests that are the owner's.

@@ -1,10 +1,10 @@
 //! How a command is started: script or program, where its input and variables come from, its limits and its user.
 
 use super::check_text;
-use crate::control::{refusal::Refusal, wire_time::duration_field};
+use crate::control::{refusal::Refusal, resize_terminal::dimension, wire_time::duration_field};
 use std::time::Duration;
 use taskyard_core::vfs::SessionPath;
-use taskyard_proto::v1::{CommandSpec, ResourceLimit};
+use taskyard_proto::v1::{CommandSpec, Pty, ResourceLimit};
 
 const FIELD: &str = "task.spec.command";
 /// What Linux takes as one argument, without its closing zero.
@@ -13,6 +13,7 @@ const MAX_INTERPRETER: usize = 16;
 const MAX_INTERPRETER_BYTES: usize = 4_096;
 const MAX_ENV_FILES: usize = 16;
 const MAX_USER: usize = 64;
+const MAX_TERM: usize = 64;
 const MAX_START_JITTER: Duration = Duration::from_secs(60 * 60);
 const NICE: std::ops::RangeInclusive<i32> = -20..=19;
 /// Resources that can be limited.
@@ -30,6 +31,7 @@ pub(super) fn check(command: &CommandSpec) -> Result<(), Refusal> {
     for (name, limit) in &command.rlimits {
         check_rlimit(name, limit)?;
     }
+    command.pty.as_ref().map_or(Ok(()), check_pty)?;
     check_text(&path("user"), &command.user, MAX_USER)?;
     check_text(&path("group"), &command.group, MAX_USER)?;
     start_jitter(command)?;
@@ -152,6 +154,22 @@ fn check_rlimit(name: &str, limit: &ResourceLimit) -> Result<(), Refusal> {
     }
 }
 
+fn check_pty(pty: &Pty) -> Result<(), Refusal> {
+    for (name, value) in [("rows", pty.rows), ("columns", pty.columns)] {
+        if let Some(value) = value {
+            dimension(&path(&format!("pty.{name}")), value)?;
+        }
+    }
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte);
+    if pty.term.len() > MAX_TERM || !pty.term.bytes().all(is_name) {
+        return Err(bad(
+            "pty.term",
+            &format!("must be at most {MAX_TERM} letters, digits and `+-._`, such as xterm"),
+        ));
+    }
+    Ok(())
+}
+
 fn path(field: &str) -> String {
     format!("{FIELD}.{field}")
 }
@@ -193,6 +211,26 @@ mod tests {
             ..CommandSpec::default()
         };
         assert!(check(&command).is_ok());
+    }
+
+    #[test]
+    fn a_terminal_has_a_size_within_bounds() {
+        let refused = |rows, columns, term: &str| {
+            refused(|command| {
+                command.pty = Some(Pty {
+                    rows,
+                    columns,
+                    term: term.to_owned(),
+                });
+            })
+        };
+        assert_eq!(refused(None, Some(1_000), "xterm-256color"), "Ok(())");
+        assert_eq!(refused(Some(0), None, ""), ".pty.rows");
+        assert_eq!(refused(Some(1_001), None, ""), ".pty.rows");
+        assert_eq!(refused(Some(1), Some(u32::MAX), ""), ".pty.columns");
+        for term in ["../x", "a b", &"x".repeat(65)] {
+            assert_eq!(refused(Some(1), Some(1), term), ".pty.term", "{term}");
+        }
     }
 
     #[test]
