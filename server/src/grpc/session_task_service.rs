@@ -5,7 +5,8 @@ use crate::{
     app::App,
     control::{
         batch_create_tasks::{self, BatchOutcome},
-        cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks,
+        cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, get_usage,
+        list_tasks,
         outbox::Outgoing,
         read_output, retry_task, signal_task, tail_output, take_wakes, thread, update_task,
         wait_tasks, watch, write_input,
@@ -18,12 +19,13 @@ use taskyard_proto::v1::{
     BatchCreateTasksRequest, BatchCreateTasksResponse, CancelTaskRequest, CancelTaskResponse,
     CancelTasksRequest, CancelTasksResponse, CloneTaskRequest, CloneTaskResponse,
     CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
-    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
-    ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
-    ReadOutputResponse, RetryTaskRequest, RetryTaskResponse, SignalTaskRequest, SignalTaskResponse,
-    TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest,
-    UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse,
-    WriteInputRequest, WriteInputResponse, session_task_service_server::SessionTaskService,
+    GetTaskRequest, GetTaskResponse, GetUsageRequest, GetUsageResponse, ListMessagesRequest,
+    ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest,
+    PostMessageResponse, ReadOutputRequest, ReadOutputResponse, RetryTaskRequest,
+    RetryTaskResponse, SignalTaskRequest, SignalTaskResponse, TailOutputRequest,
+    TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse,
+    WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse, WriteInputRequest,
+    WriteInputResponse, session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
@@ -172,6 +174,16 @@ impl SessionTaskService for TaskService {
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             read_output::read_output(&self.app, request).await?,
+        ))
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            get_usage::get_usage(&self.app, request).await?,
         ))
     }
 

@@ -40,6 +40,7 @@ pub mod task_signals;
 pub mod task_update;
 pub mod times;
 pub mod trees;
+pub mod usage;
 pub mod wakes;
 pub mod webhook_deliveries;
 pub mod webhook_secret;
