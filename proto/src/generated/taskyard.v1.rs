@@ -2446,8 +2446,8 @@ pub struct TailOutputRequest {
     pub since: ::core::option::Option<::prost_types::Timestamp>,
     /// Begin with the last so many lines of what is stored of the asked streams together, at most 100,000. A line ends with
     /// a line break, with missing bytes, or at the end, and lines of the two streams stand in the order in which the chunks
-    /// with their first bytes were captured. For the first run that is read. 0: all. Each stream begins at the greatest of
-    /// the places that `positions`, `since` and this name.
+    /// with their first bytes were captured. With `positions` or `since` lines are counted behind their places, where a
+    /// rest of a line counts as one. For the first run that is read. 0: all.
     #[prost(int32, tag = "8")]
     pub last_lines: i32,
 }
