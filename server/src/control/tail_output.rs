@@ -74,6 +74,7 @@ pub async fn tail_output(
             asked_run: request.run,
             follow: request.follow,
             start,
+            start_standing: None,
             poll: MIN_POLL,
             may_look_at: Instant::now(),
         };
@@ -110,6 +111,8 @@ struct Tail<'a> {
     follow: bool,
     /// Where the first run is begun.
     start: OutputStart,
+    /// What that place was looked up in. Up to there is read first: who does not follow gets nothing that was stored later.
+    start_standing: Option<RunStanding>,
     touches: SessionTouches,
     tap: OutputTap,
     /// Time to the next look if nothing is heard.
@@ -171,6 +174,7 @@ impl Tail<'_> {
                 .places(self.app, self.task.id, run, &standing, course.positions())
         })
         .await?;
+        self.start_standing = Some(standing);
         Ok(OutputCourse::at(places))
     }
 
@@ -182,7 +186,10 @@ impl Tail<'_> {
     ) -> Result<RunStanding, StreamEnd> {
         loop {
             // State and ends are read together, before the bytes: a run that had ended then has nothing after them.
-            let standing = self.look(run).await?;
+            let standing = match self.start_standing.take() {
+                Some(standing) => standing,
+                None => self.look(run).await?,
+            };
             let has_ended = output_course::has_ended(&standing, run);
             if has_ended {
                 course.check_within(&standing, run)?;

@@ -22,11 +22,14 @@ async fn create(client: &mut Client, task: TaskDefinition) -> Result<(), Status>
 
 /// A definition at a limit, one beyond it, and the field that is refused.
 fn definitions() -> Vec<(&'static str, TaskDefinition, TaskDefinition)> {
-    let both = |field, at: &dyn Fn(usize) -> TaskDefinition, limit| (field, at(limit), at(limit + 1));
+    let both =
+        |field, at: &dyn Fn(usize) -> TaskDefinition, limit| (field, at(limit), at(limit + 1));
     let words = |count: usize| command(&vec!["x"; count]);
     let variables = |count: usize| {
         with_command(command(&["true"]), |command| {
-            command.env = (0..count).map(|n| (format!("V{n}"), String::new())).collect();
+            command.env = (0..count)
+                .map(|n| (format!("V{n}"), String::new()))
+                .collect();
         })
     };
     // Name and value of the variable, and `true`, count as well.
@@ -61,20 +64,29 @@ fn definitions() -> Vec<(&'static str, TaskDefinition, TaskDefinition)> {
     let shown = |count: usize| with(&|task| task.display_name = "d".repeat(count));
     let grouped = |count: usize| with(&|task| task.group = "g".repeat(count));
     let labeled = |count: usize| {
-        with(&|task| task.labels = (0..count).map(|n| (format!("l{n}"), String::new())).collect())
+        with(&|task| {
+            task.labels = (0..count)
+                .map(|n| (format!("l{n}"), String::new()))
+                .collect()
+        })
     };
     let valued = |count: usize| {
         let value = "v".repeat(count);
         with(&|task| task.labels = pairs(&[("l", value.as_str())]))
     };
-    let tagged = |count: usize| with(&|task| task.tags = (0..count).map(|n| format!("t{n}")).collect());
+    let tagged =
+        |count: usize| with(&|task| task.tags = (0..count).map(|n| format!("t{n}")).collect());
     vec![
         both("task.spec.command.argv", &words, 4_096),
         both("task.spec.command.env", &variables, 1_024),
         both("task.spec.command", &bytes, 1_024 * KIB),
         both("task.spec.command.stdin", &stdin, 256 * KIB),
         both("task.spec.input_json", &input, 256 * KIB),
-        both("task.spec.output_limits.max_bytes_per_stream", &kept, 256 * KIB * KIB),
+        both(
+            "task.spec.output_limits.max_bytes_per_stream",
+            &kept,
+            256 * KIB * KIB,
+        ),
         both("task.name", &named, 64),
         both("task.key", &keyed, 128),
         both("task.display_name", &shown, 256),
@@ -101,7 +113,10 @@ async fn a_definition_is_refused_right_beyond_each_of_its_limits() {
     task.spec.get_or_insert_default().files = vec![input; 65];
     expect_bad_field(create(&mut client, task).await, "task.spec.files");
     let session = "s".repeat(257);
-    expect_bad_field(client.try_create(&session, command(&["true"])).await, "session_id");
+    expect_bad_field(
+        client.try_create(&session, command(&["true"])).await,
+        "session_id",
+    );
 }
 
 #[tokio::test]
@@ -158,7 +173,12 @@ async fn a_message_a_file_and_output_meet_their_limits() {
         command.stdin = Some(vec![7; 5 << 20].into());
     });
     let refused = client.try_create(&session, huge).await;
-    expect_refused("a call", refused, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+    expect_refused(
+        "a call",
+        refused,
+        Code::ResourceExhausted,
+        "MESSAGE_TOO_LARGE",
+    );
 
     let header = WriteHeader {
         session_id: session.clone(),
@@ -177,7 +197,11 @@ async fn a_message_a_file_and_output_meet_their_limits() {
     let task = client.run(&session, loud).await;
     let result = client.result(&task.id).await;
     assert_eq!(
-        (&result["state"], &result["stdout"]["total_bytes"], &result["stdout"]["stored_bytes"]),
+        (
+            &result["state"],
+            &result["stdout"]["total_bytes"],
+            &result["stdout"]["stored_bytes"]
+        ),
         (&"succeeded".into(), &5_000.into(), &3_000.into())
     );
     assert_eq!(result["stdout"]["truncated"], true);

@@ -28,6 +28,7 @@ mod interop;
 mod isolation;
 mod isolation_support;
 mod isolation_workers;
+mod limit_table;
 mod limits;
 mod list_filters;
 mod live_input;
