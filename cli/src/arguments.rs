@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
     messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
-    submit, update, wait, wakes, watch, webhooks, worker, workers,
+    submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
-More verbs: update, input, signal, messages, hold, release, queues, retention, completions, help
+More: update, usage, input, signal, messages, hold, release, queues, retention, completions, help
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine
@@ -157,6 +157,8 @@ pub enum Verb {
     Clone(clone::CloneArguments),
     #[command(hide = true)]
     Update(Box<update::UpdateArguments>),
+    #[command(hide = true)]
+    Usage(usage::UsageArguments),
     #[command(hide = true)]
     Hold(hold::HoldArguments),
     #[command(hide = true)]

@@ -38,7 +38,7 @@ use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
     answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
     messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
-    submit, update, wait, wakes, watch, webhooks, worker, workers,
+    submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -79,6 +79,7 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Get(_)
         | Verb::Watch(_)
         | Verb::Logs(_)
+        | Verb::Usage(_)
         | Verb::Wait(_)
         | Verb::Cancel(_)
         | Verb::Input(_)
@@ -124,6 +125,7 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::List(arguments) => list::execute(arguments, &global).await,
             Verb::Get(arguments) => get::execute(arguments, &global).await,
             Verb::Watch(arguments) => watch::execute(arguments, &global).await,
+            Verb::Usage(arguments) => usage::execute(arguments, &global).await,
             Verb::Logs(arguments) => logs::execute(arguments, &global).await,
             Verb::Wait(arguments) => wait::execute(arguments, &global).await,
             Verb::Cancel(arguments) => cancel::execute(arguments, &global).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost_types::Timestamp;
 use taskyard_proto::v1::tail_output_response::Item;
 use taskyard_proto::v1::{
     GetTaskRequest, OutputChunk, OutputGap, OutputPosition, OutputStream, SessionTask, TailEnd,
@@ -29,6 +30,10 @@ pub struct FollowPlan {
     pub run: i32,
     /// The streams, and where to start in each.
     pub positions: Vec<OutputPosition>,
+    /// Of the first run only what was captured from then on.
+    pub since: Option<Timestamp>,
+    /// Of the first run only the last so many lines; 0: all.
+    pub last_lines: i32,
     /// Go on until the task, or the one run, has ended.
     pub is_following: bool,
     /// How long to try while the server cannot be reached.
@@ -45,6 +50,8 @@ impl FollowPlan {
                 position(OutputStream::Stdout, 0),
                 position(OutputStream::Stderr, 0),
             ],
+            since: None,
+            last_lines: 0,
             is_following: true,
             patience,
         }
@@ -143,6 +150,13 @@ impl Follower<'_> {
             run: self.asked_run,
             positions: self.positions.clone(),
             follow: self.plan.is_following,
+            // Once the first run has begun its places are known, and later ones are read whole.
+            since: self.plan.since.filter(|_| !self.has_begun),
+            last_lines: if self.has_begun {
+                0
+            } else {
+                self.plan.last_lines
+            },
         };
         let mut tasks = self.connection.tasks();
         let mut stream = match tokio::time::timeout(OPEN_LIMIT, tasks.tail_output(request)).await {
@@ -168,6 +182,7 @@ impl Follower<'_> {
                     if started.run != self.current_run {
                         self.enter_run(started.run).await;
                     }
+                    self.begin_at(&started.positions);
                     self.has_begun = true;
                 }
                 Item::Chunk(chunk) => self.print_chunk(chunk).await?,
@@ -226,6 +241,17 @@ impl Follower<'_> {
         self.current_run = run;
     }
 
+    /// Takes over where the streams of a run begin; a server that does not say means the places that were asked for.
+    fn begin_at(&mut self, begun: &[OutputPosition]) {
+        for place in begun {
+            for position in &mut self.positions {
+                if position.stream == place.stream {
+                    position.offset = place.offset;
+                }
+            }
+        }
+    }
+
     async fn print_chunk(&mut self, chunk: OutputChunk) -> Result<(), Failure> {
         let stream = chunk.stream();
         let Some(idx) = self
@@ -248,7 +274,7 @@ impl Follower<'_> {
         let Some(fresh) = chunk.data.get(already_printed..) else {
             return Ok(());
         };
-        self.printer.write(stream, fresh).await?;
+        self.printer.write(stream, fresh, chunk.at.as_ref()).await?;
         self.positions[idx].offset = chunk
             .offset
             .max(printed_end)

@@ -2,11 +2,16 @@
 
 use std::io::{self, IsTerminal};
 
+use prost_types::Timestamp;
 use taskyard_proto::v1::OutputStream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::console;
 use crate::failure::Failure;
+use crate::view::moment;
+
+/// Most bytes of stamped lines that are put together before they are written.
+const STAMPED_BYTES: usize = 64 << 10;
 
 /// Where a stream goes.
 type Sink = Box<dyn AsyncWrite + Send + Unpin>;
@@ -17,6 +22,8 @@ pub struct OutputPrinter {
     stderr: Sink,
     /// Both streams end up on one screen.
     is_one_screen: bool,
+    /// Each line begins with its time.
+    is_stamped: bool,
     is_stdout_mid_line: bool,
     is_stderr_mid_line: bool,
 }
@@ -36,13 +43,63 @@ impl OutputPrinter {
             stdout,
             stderr,
             is_one_screen: false,
+            is_stamped: false,
             is_stdout_mid_line: false,
             is_stderr_mid_line: false,
         }
     }
 
-    /// Writes bytes of a task's stream to ours of the same name. Fails where nobody reads standard output any more.
-    pub async fn write(&mut self, stream: OutputStream, data: &[u8]) -> Result<(), Failure> {
+    /// The same, with the time of its first byte before each line.
+    #[must_use]
+    pub fn stamped(self, is_stamped: bool) -> OutputPrinter {
+        OutputPrinter { is_stamped, ..self }
+    }
+
+    /// Writes bytes of a task's stream, captured at this time, to ours of the same name. Fails where nobody reads standard
+    /// output any more.
+    pub async fn write(
+        &mut self,
+        stream: OutputStream,
+        data: &[u8],
+        at: Option<&Timestamp>,
+    ) -> Result<(), Failure> {
+        if !self.is_stamped {
+            return self.write_bytes(stream, data).await;
+        }
+        let stamp = at.map_or_else(|| "-".to_owned(), moment::microseconds);
+        let is_split_by_other = self.is_one_screen
+            && match stream {
+                OutputStream::Stdout => self.is_stderr_mid_line,
+                OutputStream::Stderr => self.is_stdout_mid_line,
+                OutputStream::Unspecified => false,
+            };
+        let mut is_mid_line = match stream {
+            OutputStream::Stdout => self.is_stdout_mid_line,
+            OutputStream::Stderr | OutputStream::Unspecified => self.is_stderr_mid_line,
+        };
+        let mut text = Vec::new();
+        if is_split_by_other && !data.is_empty() {
+            // On a screen the other's line would run on into this one; it goes on below, with a stamp of its own.
+            text.push(b'\n');
+            self.is_stdout_mid_line = false;
+            self.is_stderr_mid_line = false;
+            is_mid_line = false;
+        }
+        for line in data.split_inclusive(|byte| *byte == b'\n') {
+            if !is_mid_line {
+                text.extend_from_slice(stamp.as_bytes());
+                text.push(b' ');
+            }
+            text.extend_from_slice(line);
+            is_mid_line = line.last() != Some(&b'\n');
+            if text.len() >= STAMPED_BYTES {
+                self.write_bytes(stream, &std::mem::take(&mut text)).await?;
+            }
+        }
+        self.write_bytes(stream, &text).await
+    }
+
+    async fn write_bytes(&mut self, stream: OutputStream, data: &[u8]) -> Result<(), Failure> {
         let Some(last) = data.last() else {
             return Ok(());
         };
@@ -83,5 +140,59 @@ impl OutputPrinter {
         if self.is_one_screen {
             self.is_stdout_mid_line = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    /// What reaches the two streams, on one screen or not.
+    async fn printed(
+        is_one_screen: bool,
+        pieces: &[(OutputStream, &str, i64)],
+    ) -> (String, String) {
+        let (stdout, mut stdout_reader) = tokio::io::duplex(1 << 16);
+        let (stderr, mut stderr_reader) = tokio::io::duplex(1 << 16);
+        let printer = OutputPrinter::to(Box::new(stdout), Box::new(stderr)).stamped(true);
+        let mut printer = OutputPrinter {
+            is_one_screen,
+            ..printer
+        };
+        for (stream, data, seconds) in pieces {
+            let at = Timestamp {
+                seconds: *seconds,
+                nanos: 0,
+            };
+            let written = printer.write(*stream, data.as_bytes(), Some(&at)).await;
+            written.expect("somebody reads");
+        }
+        drop(printer);
+        let (mut output, mut errors) = (String::new(), String::new());
+        let read = stdout_reader.read_to_string(&mut output).await;
+        read.expect("it is text");
+        let read = stderr_reader.read_to_string(&mut errors).await;
+        read.expect("it is text");
+        (output, errors)
+    }
+
+    #[tokio::test]
+    async fn each_line_has_the_time_of_its_first_byte() {
+        use OutputStream::{Stderr, Stdout};
+        let pieces = [
+            (Stdout, "a\nb", 1),
+            (Stderr, "e\n", 2),
+            (Stdout, "c\n\n", 3),
+        ];
+        let (output, errors) = printed(false, &pieces).await;
+        let stamp = |second: u8| format!("1970-01-01T00:00:0{second}.000000Z");
+        let (one, two, three) = (stamp(1), stamp(2), stamp(3));
+        assert_eq!(output, format!("{one} a\n{one} bc\n{three} \n"));
+        assert_eq!(errors, format!("{two} e\n"));
+        // Where both end up on one screen, a line that another one broke into goes on with a stamp of its own.
+        let (output, errors) = printed(true, &pieces).await;
+        assert_eq!(output, format!("{one} a\n{one} b{three} c\n{three} \n"));
+        assert_eq!(errors, format!("\n{two} e\n"));
     }
 }

@@ -13,6 +13,7 @@ const FILES: [&str; 14] = [
     "taskyard/v1/monitor.proto",
     "taskyard/v1/output.proto",
     "taskyard/v1/task_message.proto",
+    "taskyard/v1/usage.proto",
     "taskyard/v1/wake.proto",
     "taskyard/v1/session_task_service.proto",
     "taskyard/v1/session_file_service.proto",

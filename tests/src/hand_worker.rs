@@ -252,10 +252,20 @@ pub async fn push(
         at: Some(now.into()),
         order: offset,
     };
+    push_chunks(client, lease, run, vec![chunk]).await
+}
+
+/// Pushes chunks, of which the first and the last 1 MiB of each stream are kept.
+pub async fn push_chunks(
+    client: &mut Client,
+    lease: &Lease,
+    run: i32,
+    chunks: Vec<OutputChunk>,
+) -> PushOutputResponse {
     let request = PushOutputRequest {
         lease: Some(lease.clone()),
         run,
-        chunks: vec![chunk],
+        chunks,
         head_bytes: 1 << 20,
         tail_bytes: 1 << 20,
         totals: Vec::new(),

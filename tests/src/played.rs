@@ -1,6 +1,7 @@
 //! A task whose work the test itself does: a worker by hand, and the calls that come from inside a task.
 
 use prost::Message as _;
+use taskyard_proto::v1::report_item::Report;
 use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
 use taskyard_proto::v1::{
     AskRequest, AskResponse, HeldLease, HeldStatus, Hello, Lease, MessagePart, PostRequest,
@@ -57,8 +58,12 @@ impl Played {
 
     /// Ends the run with an exit code, which must be accepted.
     pub async fn finish(&mut self, code: i32) {
+        self.finish_as(exited(code, 0)).await;
+    }
+
+    /// Ends the run with a report, which must be accepted.
+    pub async fn finish_as(&mut self, report: Report) {
         self.item_no += 1;
-        let report = exited(code, 0);
         let lease = self.inside.lease.clone();
         let verdict = self.worker.report(&lease, self.item_no, report).await;
         assert_eq!(verdict, taskyard_proto::v1::Verdict::Applied);

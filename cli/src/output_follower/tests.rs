@@ -108,6 +108,9 @@ impl SessionTaskService for Scripted {
     async fn read_output(&self, _request: Request<ReadOutputRequest>) -> Reply<ReadOutputResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
+    async fn get_usage(&self, _request: Request<GetUsageRequest>) -> Reply<GetUsageResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
     async fn write_input(&self, _request: Request<WriteInputRequest>) -> Reply<WriteInputResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
@@ -147,7 +150,10 @@ impl SessionTaskService for Scripted {
 }
 
 fn started(run: i32) -> Result<Item, Status> {
-    Ok(Item::RunStarted(RunStarted { run }))
+    Ok(Item::RunStarted(RunStarted {
+        run,
+        positions: Vec::new(),
+    }))
 }
 
 fn chunk(offset: i64, data: &str) -> Result<Item, Status> {

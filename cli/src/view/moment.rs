@@ -12,6 +12,11 @@ pub fn exact(at: &Timestamp) -> String {
     to_utc(at).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// RFC 3339 in UTC with microseconds, always as long: `2026-01-31T12:00:00.250000Z`.
+pub fn microseconds(at: &Timestamp) -> String {
+    to_utc(at).to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
 /// How long ago, shortly: `3s`, `2m`; `-` where there is no time.
 pub fn age(at: Option<&Timestamp>) -> String {
     match at {

@@ -1,5 +1,6 @@
 //! The state machine of one session task.
 
+pub mod ended_run;
 pub mod event;
 pub mod outcome;
 pub mod retry;
@@ -11,6 +12,7 @@ pub mod summary;
 pub mod transition;
 pub mod wake;
 
+pub use ended_run::ended_run;
 pub use event::{Event, Fence, Loss};
 pub use outcome::{ErrorKind, Failure, ReportedError, ResultCheck, RunFacts, StopCause, Verdict};
 pub use retry::RetryPolicy;

@@ -1463,6 +1463,56 @@ impl MessageDirection {
         }
     }
 }
+/// Request of GetUsage. Without `task` the sums of the session are meant.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetUsageRequest {
+    /// Tenant; empty: `default`.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session; required unless `task` is a whole id.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Id, ordinal or name: the sums of this task and everything below it. Empty: of the session.
+    #[prost(string, tag = "3")]
+    pub task: ::prost::alloc::string::String,
+}
+/// Answer of GetUsage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetUsageResponse {
+    /// Id of the task that was meant; empty: the session.
+    #[prost(string, tag = "1")]
+    pub task_id: ::prost::alloc::string::String,
+    /// The sums.
+    #[prost(message, optional, tag = "2")]
+    pub totals: ::core::option::Option<UsageTotals>,
+}
+/// Sums over runs that have ended; one that goes on is counted when it ends. Each run counts once, whatever became of it:
+/// runs that were followed by another, that failed, and that were lost with their worker, of which only what the work itself
+/// had reported is known.
+///
+/// Sums of a session count on whatever retention deletes, and end with the session. Sums of a root task cover its whole
+/// tree, deleted tasks included, and end with the root. Those of a task within a tree cover the tasks below it that have not
+/// been deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UsageTotals {
+    /// Tasks with at least one run that has ended.
+    #[prost(int64, tag = "1")]
+    pub tasks: i64,
+    /// Runs that have ended.
+    #[prost(int64, tag = "2")]
+    pub runs: i64,
+    /// Processor time, in milliseconds, summed.
+    #[prost(int64, tag = "3")]
+    pub cpu_ms: i64,
+    /// Greatest peak of resident memory of any run, in bytes.
+    #[prost(int64, tag = "4")]
+    pub max_rss_bytes: i64,
+    /// JSON object: of each name under which the work reported numbers, at the top level of its usage, their exact sum. At
+    /// most 64 names of one run and 1,000 of a session or tree are summed, each of at most 128 bytes; what is no number, or
+    /// one beyond 1e18, is not. Empty: nothing was reported.
+    #[prost(string, tag = "5")]
+    pub reported_json: ::prost::alloc::string::String,
+}
 /// One durable reason to wake a session's owner, stored in the transaction that made it true. It is kept until it is
 /// acknowledged or its session is deleted; where retention deletes the task before, for 7 more days. The task may thus be gone
 /// when its wake is handed out: `state` and `text` say how it ended.
@@ -2408,6 +2458,18 @@ pub struct TailOutputRequest {
     /// stream ends with NOT_FOUND. False: end at what is stored now.
     #[prost(bool, tag = "6")]
     pub follow: bool,
+    /// Begin each stream with its first chunk that was captured at this time or later, by the worker's clock; bytes that are
+    /// missing right before that chunk are told of. Where there is no such chunk yet, begin at the end of what is stored:
+    /// all that is stored from then on is sent, whatever its time. For the first run that is read; a later one is read from
+    /// its start. Absent: no such limit.
+    #[prost(message, optional, tag = "7")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Begin with the last so many lines of what is stored of the asked streams together, at most 100,000. A line ends with
+    /// a line break, with missing bytes, or at the end, and lines of the two streams stand in the order in which the chunks
+    /// with their first bytes were captured. With `positions` or `since` lines are counted behind their places, where a
+    /// rest of a line counts as one. For the first run that is read. 0: all.
+    #[prost(int32, tag = "8")]
+    pub last_lines: i32,
 }
 /// One item of a tail.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2439,11 +2501,14 @@ pub mod tail_output_response {
     }
 }
 /// A run's output begins.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunStarted {
     /// The run.
     #[prost(int32, tag = "1")]
     pub run: i32,
+    /// Where each stream begins: what was asked for, or the places that `since` and `last_lines` came to.
+    #[prost(message, repeated, tag = "2")]
+    pub positions: ::prost::alloc::vec::Vec<OutputPosition>,
 }
 /// The tail is complete.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2460,6 +2525,37 @@ pub struct TailEnd {
     /// How the run's process ended; absent while it runs.
     #[prost(message, optional, tag = "4")]
     pub exit: ::core::option::Option<Exit>,
+}
+/// Lines of a stream, by their numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputLines {
+    /// The first one, from 1. Lines are counted in what is kept; a missing piece of the output ends a line and holds none.
+    #[prost(int64, tag = "1")]
+    pub first: i64,
+    /// The last one; 0: all from the first one on.
+    #[prost(int64, tag = "2")]
+    pub last: i64,
+}
+/// Something of a run's output, with its place and time. A chunk is what the worker read at once, so its time is that of
+/// each of its bytes; what the work wrote within a few milliseconds may be one chunk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OutputRecord {
+    /// What it is.
+    #[prost(oneof = "output_record::Record", tags = "1, 2")]
+    pub record: ::core::option::Option<output_record::Record>,
+}
+/// Nested message and enum types in `OutputRecord`.
+pub mod output_record {
+    /// What it is.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Record {
+        /// Bytes. A chunk of which a page holds a part only goes on in the next page, with the same time and order.
+        #[prost(message, tag = "1")]
+        Chunk(super::OutputChunk),
+        /// Bytes that were not kept.
+        #[prost(message, tag = "2")]
+        Gap(super::OutputGap),
+    }
 }
 /// Which lines OUTPUT_VIEW_GREP shows.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2497,31 +2593,48 @@ pub struct ReadOutputRequest {
     /// Run to read, from 1; 0: the latest.
     #[prost(int32, tag = "4")]
     pub run: i32,
-    /// Stream; unspecified: stdout.
+    /// Stream; unspecified: stdout, and in OUTPUT_VIEW_RECORDS both.
     #[prost(enumeration = "OutputStream", tag = "5")]
     pub stream: i32,
-    /// First byte to read; ignored with `tail` and in views of text.
+    /// First byte to read; ignored with `tail` and in other views than OUTPUT_VIEW_RAW.
     #[prost(int64, tag = "6")]
     pub offset: i64,
-    /// True: the last `max_bytes` instead of those from `offset`; ignored in views of text.
+    /// True: the last `max_bytes` instead of those from `offset`; ignored in other views than OUTPUT_VIEW_RAW.
     #[prost(bool, tag = "7")]
     pub tail: bool,
-    /// Most bytes of `data` or `text`, 1 to 1 MiB; 0: 64 KiB. In views of text 64 to 1 MiB; 0: 8 KiB.
+    /// Most bytes of `data` or `text`, 1 to 1 MiB; 0: 64 KiB. In views of text 64 to 1 MiB; 0: 8 KiB. In
+    /// OUTPUT_VIEW_RECORDS 64 to 1 MiB, 0: 64 KiB, and each record counts as 48 bytes and its data.
     #[prost(int32, tag = "8")]
     pub max_bytes: i32,
     /// How to show it.
     #[prost(enumeration = "OutputView", tag = "20")]
     pub view: i32,
-    /// For OUTPUT_VIEW_SINCE_LAST only: `cursor` of an earlier answer for this task and stream. Empty: from the start. If
-    /// a newer run has begun since, and `run` is 0, it is read from its start.
+    /// For OUTPUT_VIEW_SINCE_LAST and OUTPUT_VIEW_RECORDS only: `cursor` of an earlier answer for this task, stream and view.
+    /// Empty: from the start. If a newer run has begun since, and `run` is 0, SINCE_LAST reads it from its start; RECORDS
+    /// goes on in the run of the cursor.
     #[prost(string, tag = "21")]
     pub cursor: ::prost::alloc::string::String,
     /// For OUTPUT_VIEW_GREP only: which lines.
     #[prost(message, optional, tag = "22")]
     pub grep: ::core::option::Option<OutputGrep>,
+    /// Look only at what was captured from this time on, as in TailOutputRequest; not for OUTPUT_VIEW_RAW, and not with a
+    /// `cursor`, which is a place of its own. Absent: no such limit.
+    #[prost(message, optional, tag = "23")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// For OUTPUT_VIEW_RECORDS without a `cursor` only: begin with the last so many lines, as in TailOutputRequest. 0: all.
+    #[prost(int32, tag = "24")]
+    pub last_lines: i32,
+    /// For OUTPUT_VIEW_LINES only, and required there: which lines.
+    #[prost(message, optional, tag = "25")]
+    pub lines: ::core::option::Option<OutputLines>,
+    /// For views of text: begin each line with its number and `:`, or `-` where it is shown only because it is near one
+    /// that fits. Numbers count from where the view begins, the first line it looks at being 1. They count towards the budget,
+    /// and make the text larger than what is behind it.
+    #[prost(bool, tag = "26")]
+    pub numbered: bool,
 }
 /// Answer of ReadOutput.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReadOutputResponse {
     /// The run that was read; 0: the task never ran.
     #[prost(int32, tag = "1")]
@@ -2535,7 +2648,8 @@ pub struct ReadOutputResponse {
     /// Where to read on.
     #[prost(int64, tag = "4")]
     pub next_offset: i64,
-    /// Bytes that the run has written to the stream so far, as far as the server knows.
+    /// Bytes that the run has written to the stream so far, as far as the server knows; in OUTPUT_VIEW_RECORDS to all that
+    /// is asked for.
     #[prost(int64, tag = "5")]
     pub total_bytes: i64,
     /// True: the run has ended and there is nothing after `next_offset`. False for a task that has not run yet; true if it
@@ -2560,6 +2674,13 @@ pub struct ReadOutputResponse {
     /// In OUTPUT_VIEW_ERRORS and OUTPUT_VIEW_GREP: lines that fit, shown or not.
     #[prost(int64, tag = "25")]
     pub matched_lines: i64,
+    /// In OUTPUT_VIEW_RECORDS: the records, in the order of capture. `cursor` goes on after them; `end_of_stream` says that
+    /// the run has ended and nothing is left in either stream.
+    #[prost(message, repeated, tag = "26")]
+    pub records: ::prost::alloc::vec::Vec<OutputRecord>,
+    /// In OUTPUT_VIEW_LINES: the first of the asked lines that did not fit the budget any more, to go on with; 0: none.
+    #[prost(int64, tag = "27")]
+    pub next_line: i64,
 }
 /// Request of WriteInput.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2912,6 +3033,11 @@ pub enum OutputView {
     Grep = 4,
     /// Text: the last lines of what came after `cursor`.
     SinceLast = 5,
+    /// Text: the lines of `lines`, from the first one on, as many as fit the budget.
+    Lines = 6,
+    /// Records: chunks of both streams, or of the one that is asked for, in the order in which the worker read them, each
+    /// with stream, offset and time. Page after page by `cursor`.
+    Records = 7,
 }
 impl OutputView {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2926,6 +3052,8 @@ impl OutputView {
             Self::Errors => "OUTPUT_VIEW_ERRORS",
             Self::Grep => "OUTPUT_VIEW_GREP",
             Self::SinceLast => "OUTPUT_VIEW_SINCE_LAST",
+            Self::Lines => "OUTPUT_VIEW_LINES",
+            Self::Records => "OUTPUT_VIEW_RECORDS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2937,6 +3065,8 @@ impl OutputView {
             "OUTPUT_VIEW_ERRORS" => Some(Self::Errors),
             "OUTPUT_VIEW_GREP" => Some(Self::Grep),
             "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
+            "OUTPUT_VIEW_LINES" => Some(Self::Lines),
+            "OUTPUT_VIEW_RECORDS" => Some(Self::Records),
             _ => None,
         }
     }
@@ -3400,6 +3530,31 @@ pub mod session_task_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "ReadOutput"));
             self.inner.unary(req, path, codec).await
         }
+        /// Adds up what the runs of a session, or of a task and everything below it, have used.
+        pub async fn get_usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetUsageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.SessionTaskService/GetUsage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.SessionTaskService", "GetUsage"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Brings bytes to the standard input of a task that was created with `stdin_live`. Repeating a call is harmless.
         pub async fn write_input(
             &mut self,
@@ -3732,6 +3887,14 @@ pub mod session_task_service_server {
             request: tonic::Request<super::ReadOutputRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadOutputResponse>,
+            tonic::Status,
+        >;
+        /// Adds up what the runs of a session, or of a task and everything below it, have used.
+        async fn get_usage(
+            &self,
+            request: tonic::Request<super::GetUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetUsageResponse>,
             tonic::Status,
         >;
         /// Brings bytes to the standard input of a task that was created with `stdin_live`. Repeating a call is harmless.
@@ -4465,6 +4628,51 @@ pub mod session_task_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadOutputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.SessionTaskService/GetUsage" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetUsageSvc<T: SessionTaskService>(pub Arc<T>);
+                    impl<
+                        T: SessionTaskService,
+                    > tonic::server::UnaryService<super::GetUsageRequest>
+                    for GetUsageSvc<T> {
+                        type Response = super::GetUsageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetUsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SessionTaskService>::get_usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetUsageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

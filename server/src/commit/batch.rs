@@ -10,6 +10,7 @@ use super::{
     intent::{Change, Changed, CommitError, Content, Created, Creation, RefusedCreation},
     monitors::Monitors,
     thread::Threads,
+    usage::RunUsages,
     wakes::Wakes,
     webhooks::Webhooks,
 };
@@ -133,6 +134,7 @@ pub(super) struct Work<'a> {
     pub(super) threads: Threads,
     pub(super) monitors: Monitors,
     pub(super) wakes: Wakes,
+    pub(super) usages: RunUsages,
     pub(super) webhooks: Webhooks,
     pub(super) sessions: BTreeMap<SessionUid, SessionWork<'a>>,
     pub(super) attempts: Vec<(TaskId, AttemptEnd, Option<Exit>)>,
@@ -232,6 +234,7 @@ impl<'a> Work<'a> {
             threads,
             monitors,
             wakes: Wakes::default(),
+            usages: RunUsages::default(),
             webhooks: Webhooks::new(has_webhooks),
             sessions: BTreeMap::new(),
             attempts: Vec::new(),
@@ -369,6 +372,8 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        self.usages
+            .note(&before, &working.row, finish.map(|(content, _)| content));
         let awaiting_delta =
             i64::from(is_awaiting(&working.row.task.state)) - i64::from(is_awaiting(&before.state));
         if awaiting_delta != 0 {

@@ -29,6 +29,7 @@ pub(super) async fn write(
     write_tasks(work, db).await?;
     work.monitors.write(db).await?;
     work.threads.write(db).await?;
+    work.usages.write_runs(db).await?;
     settle_groups(work, db).await?;
     let placements = write_sessions(work, db, creations).await?;
     work.aftermath.has_wakes = work.wakes.write(db).await?;
@@ -92,6 +93,7 @@ async fn write_sessions(
     creations: &[&Creation],
 ) -> Result<HashMap<TaskId, Placement>, StoreError> {
     let mut placements = HashMap::new();
+    let usages = &work.usages;
     let changes: Vec<SessionChange> = work
         .sessions
         .iter()
@@ -103,6 +105,7 @@ async fn write_sessions(
             ended: work.ended,
             awaiting_delta: work.awaiting_delta,
             virtual_time: work.virtual_time,
+            used: usages.of_session(*session),
         })
         .filter(|change| change.events > 0 || change.open_delta != 0)
         .collect();
@@ -144,6 +147,7 @@ async fn write_sessions(
         }
     }
     batch::append_log(db, &pages).await?;
+    work.usages.write_reported(db).await?;
     Ok(placements)
 }
 

@@ -6,7 +6,8 @@
 //! Idle, a change waits for nobody; under load the batches grow.
 //!
 //! [`intent`] says what can be asked for, [`batch`] decides and [`flush`] writes the transaction, [`thread`] and [`wakes`]
-//! are what it does to messages and wakes, [`webhooks`] what it tells them, [`ending`] what a task's end row holds, and [`committer`] the loop with its
+//! are what it does to messages and wakes, [`webhooks`] what it tells them, [`ending`] what a task's end row holds, [`usage`] what is
+//! counted of the runs that end, and [`committer`] the loop with its
 //! retries.
 
 pub mod batch;
@@ -19,6 +20,7 @@ mod flush;
 pub mod intent;
 mod monitors;
 mod thread;
+pub mod usage;
 mod wakes;
 mod webhooks;
 

@@ -66,6 +66,18 @@ impl OutputCourse {
         Ok(course)
     }
 
+    /// From these offsets, each with its stream.
+    #[must_use]
+    pub fn at(positions: Vec<(i16, i64)>) -> Self {
+        Self { positions }
+    }
+
+    /// Where the reader stands: stream and offset of the next byte.
+    #[must_use]
+    pub fn positions(&self) -> &[(i16, i64)] {
+        &self.positions
+    }
+
     /// The same streams from their beginning, for a further run.
     #[must_use]
     pub fn restarted(&self) -> Self {

@@ -2,6 +2,7 @@
 
 use super::{
     output_course,
+    output_records::{self, RecordsRequest},
     refusal::{Refusal, Resource},
     resolve,
     tail_output::read_standing,
@@ -29,6 +30,18 @@ pub async fn read_output(
     app: &App,
     request: ReadOutputRequest,
 ) -> Result<ReadOutputResponse, Refusal> {
+    if request.run < 0 {
+        return Err(Refusal::invalid("run", "must not be negative"));
+    }
+    let view = OutputView::try_from(request.view)
+        .map_err(|_| Refusal::invalid("view", "must be one of OutputView"))?;
+    check_fields(view, &request)?;
+    if view == OutputView::Records {
+        let records = RecordsRequest::read(&request)?;
+        let task =
+            resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
+        return output_records::read_records(app, task, request.run, records).await;
+    }
     let stream: i16 = match OutputStream::try_from(request.stream) {
         Ok(OutputStream::Unspecified | OutputStream::Stdout) => 1,
         Ok(OutputStream::Stderr) => 2,
@@ -37,25 +50,14 @@ pub async fn read_output(
             return Err(Refusal::invalid("stream", problem));
         }
     };
-    if request.run < 0 {
-        return Err(Refusal::invalid("run", "must not be negative"));
-    }
-    let view = OutputView::try_from(request.view)
-        .map_err(|_| Refusal::invalid("view", "must be one of OutputView"))?;
     let text = match view {
-        OutputView::Unspecified | OutputView::Raw => None,
-        OutputView::Tail | OutputView::Errors | OutputView::Grep | OutputView::SinceLast => {
-            Some(TextRequest::read(view, &request, stream)?)
-        }
+        OutputView::Unspecified | OutputView::Raw | OutputView::Records => None,
+        OutputView::Tail
+        | OutputView::Errors
+        | OutputView::Grep
+        | OutputView::SinceLast
+        | OutputView::Lines => Some(TextRequest::read(view, &request, stream)?),
     };
-    if text.is_none() && !request.cursor.is_empty() {
-        let problem = "is for OUTPUT_VIEW_SINCE_LAST only";
-        return Err(Refusal::invalid("cursor", problem));
-    }
-    if text.is_none() && request.grep.is_some() {
-        let problem = "is for OUTPUT_VIEW_GREP only";
-        return Err(Refusal::invalid("grep", problem));
-    }
     let max_bytes = match usize::try_from(request.max_bytes) {
         Ok(0) => DEFAULT_BYTES,
         Ok(bytes) if bytes <= MAX_BYTES => bytes,
@@ -116,6 +118,56 @@ pub async fn read_output(
         end_of_stream,
         ..ReadOutputResponse::default()
     })
+}
+
+/// Refuses what says nothing to the view.
+fn check_fields(view: OutputView, request: &ReadOutputRequest) -> Result<(), Refusal> {
+    let is_raw = matches!(view, OutputView::Unspecified | OutputView::Raw);
+    let is_records = view == OutputView::Records;
+    let has_cursor = is_records || view == OutputView::SinceLast;
+    for (field, is_given, is_for_it, problem) in [
+        (
+            "cursor",
+            !request.cursor.is_empty(),
+            has_cursor,
+            "is for OUTPUT_VIEW_SINCE_LAST and OUTPUT_VIEW_RECORDS only",
+        ),
+        (
+            "grep",
+            request.grep.is_some(),
+            view == OutputView::Grep,
+            "is for OUTPUT_VIEW_GREP only",
+        ),
+        (
+            "lines",
+            request.lines.is_some(),
+            view == OutputView::Lines,
+            "is for OUTPUT_VIEW_LINES only",
+        ),
+        (
+            "last_lines",
+            request.last_lines != 0,
+            is_records,
+            "is for OUTPUT_VIEW_RECORDS only; views of text end with the last lines by themselves",
+        ),
+        (
+            "numbered",
+            request.numbered,
+            !is_raw && !is_records,
+            "is for views of text only",
+        ),
+        (
+            "since",
+            request.since.is_some(),
+            !is_raw,
+            "is not for OUTPUT_VIEW_RAW; read records, or tail the output",
+        ),
+    ] {
+        if is_given && !is_for_it {
+            return Err(Refusal::invalid(field, problem));
+        }
+    }
+    Ok(())
 }
 
 /// The run that is asked for, 0 for the latest, and how it stands.

@@ -4,6 +4,7 @@ use super::{
     outage::retry,
     outbox::{Outbox, Outgoing, StreamEnd},
     output_course::{self, Joint, OutputCourse},
+    output_start::OutputStart,
     refusal::{Refusal, Resource, StoreError},
     resolve,
 };
@@ -51,6 +52,7 @@ pub async fn tail_output(
     if request.run < 0 {
         return Err(Refusal::invalid("run", "must not be negative"));
     }
+    let start = OutputStart::read(request.since.as_ref(), request.last_lines)?;
     let task =
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let standing = read_standing(app, task, request.run).await?;
@@ -71,6 +73,8 @@ pub async fn tail_output(
             task,
             asked_run: request.run,
             follow: request.follow,
+            start,
+            start_standing: None,
             poll: MIN_POLL,
             may_look_at: Instant::now(),
         };
@@ -105,6 +109,10 @@ struct Tail<'a> {
     /// 0: the latest, and with `follow` each later one.
     asked_run: i32,
     follow: bool,
+    /// Where the first run is begun.
+    start: OutputStart,
+    /// What that place was looked up in. Up to there is read first: who does not follow gets nothing that was stored later.
+    start_standing: Option<RunStanding>,
     touches: SessionTouches,
     tap: OutputTap,
     /// Time to the next look if nothing is heard.
@@ -116,11 +124,16 @@ struct Tail<'a> {
 impl Tail<'_> {
     async fn run(mut self, mut course: OutputCourse) -> Result<(), StreamEnd> {
         let mut run = self.first_run().await?;
+        if run > 0 && !self.start.is_everything() {
+            course = self.begin_at(run, &course).await?;
+        }
         loop {
             let standing = if run == 0 {
                 self.look(0).await?
             } else {
-                self.send(Item::RunStarted(RunStarted { run })).await?;
+                let positions = course.to_wire();
+                self.send(Item::RunStarted(RunStarted { run, positions }))
+                    .await?;
                 self.tail_run(run, &mut course).await?
             };
             let goes_on = self.follow && self.asked_run == 0;
@@ -146,6 +159,25 @@ impl Tail<'_> {
         }
     }
 
+    /// The course from where the asked start lies in the first run.
+    async fn begin_at(
+        &mut self,
+        run: i32,
+        course: &OutputCourse,
+    ) -> Result<OutputCourse, StreamEnd> {
+        let standing = self.look(run).await?;
+        if output_course::has_ended(&standing, run) {
+            course.check_within(&standing, run)?;
+        }
+        let places = retry(|| {
+            self.start
+                .places(self.app, self.task.id, run, &standing, course.positions())
+        })
+        .await?;
+        self.start_standing = Some(standing);
+        Ok(OutputCourse::at(places))
+    }
+
     /// Sends the output of a run until it has ended, or, without `follow`, what is stored of it now.
     async fn tail_run(
         &mut self,
@@ -154,7 +186,10 @@ impl Tail<'_> {
     ) -> Result<RunStanding, StreamEnd> {
         loop {
             // State and ends are read together, before the bytes: a run that had ended then has nothing after them.
-            let standing = self.look(run).await?;
+            let standing = match self.start_standing.take() {
+                Some(standing) => standing,
+                None => self.look(run).await?,
+            };
             let has_ended = output_course::has_ended(&standing, run);
             if has_ended {
                 course.check_within(&standing, run)?;

@@ -2,6 +2,7 @@
 
 use super::{
     output_course,
+    output_start::OutputStart,
     output_view::{Shown, View, ViewKind},
     refusal::Refusal,
     text_pattern,
@@ -15,7 +16,9 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use taskyard_core::id::TaskId;
-use taskyard_proto::v1::{OutputGrep, OutputView, ReadOutputRequest, ReadOutputResponse};
+use taskyard_proto::v1::{
+    OutputGrep, OutputLines, OutputView, ReadOutputRequest, ReadOutputResponse,
+};
 use tokio::sync::Semaphore;
 
 /// Budget of a text: where nothing is said, and its limits.
@@ -36,7 +39,10 @@ static VIEWS: Semaphore = Semaphore::const_new(4);
 pub(super) struct TextRequest {
     kind: ViewKind,
     budget: usize,
+    is_numbered: bool,
     stream: i16,
+    /// Where to begin, where there is no cursor.
+    start: OutputStart,
     /// The run that is asked for; 0: the latest.
     run: i32,
     /// Where to go on, in the view that does.
@@ -82,19 +88,25 @@ impl TextRequest {
                 let problem = "is for OUTPUT_VIEW_GREP only";
                 return Err(Refusal::invalid("grep", problem));
             }
+            (OutputView::Lines, None) => read_lines(request.lines.as_ref())?,
             (OutputView::Errors, None) => ViewKind::Errors,
             (
                 OutputView::Unspecified
                 | OutputView::Raw
                 | OutputView::Tail
-                | OutputView::SinceLast,
+                | OutputView::SinceLast
+                | OutputView::Records,
                 None,
             ) => ViewKind::Tail,
         };
         let cursor = match request.cursor.as_str() {
             "" => None,
             _ if view != OutputView::SinceLast => {
-                let problem = "is for OUTPUT_VIEW_SINCE_LAST only";
+                let problem = "is for OUTPUT_VIEW_SINCE_LAST and OUTPUT_VIEW_RECORDS only";
+                return Err(Refusal::invalid("cursor", problem));
+            }
+            _ if request.since.is_some() => {
+                let problem = "goes on at its own place; leave `since` out with it";
                 return Err(Refusal::invalid("cursor", problem));
             }
             text => Some(OutputCursor::decode(text)?),
@@ -102,7 +114,9 @@ impl TextRequest {
         Ok(Self {
             kind,
             budget,
+            is_numbered: request.numbered,
             stream,
+            start: OutputStart::read(request.since.as_ref(), 0)?,
             run: request.run,
             cursor,
         })
@@ -122,17 +136,27 @@ pub(super) async fn view_output(
 ) -> Result<ReadOutputResponse, Refusal> {
     let stream = request.stream;
     let from = match request.cursor {
-        None => 0,
+        None => {
+            let begin = [(stream, 0)];
+            let start = request
+                .start
+                .places(app, task.id, run, standing, &begin)
+                .await?;
+            start.first().map_or(0, |(_, offset)| *offset)
+        }
         Some(cursor) => cursor.place_in(task.id, stream, run, request.run != 0)?,
     };
     let stored = output_course::stored(standing, stream);
     let total = output_course::total(standing, run, stream);
     let has_ended = output_course::has_ended(standing, run);
     let mut view = View::new(request.kind, request.budget);
+    if request.is_numbered {
+        view = view.numbered();
+    }
     let mut next = from;
     // It can wait as long as its caller does.
     let _turn = VIEWS.acquire().await;
-    while next < stored.durable_end {
+    while next < stored.durable_end && !view.is_done() {
         let chunks = output_read::read_chunks(
             app.store.pool(),
             task.id,
@@ -147,10 +171,11 @@ pub(super) async fn view_output(
         (view, next) = look(view, next, chunks).await?;
     }
     let end = if has_ended { total } else { stored.durable_end };
-    if next < end {
+    let is_done = view.is_done();
+    if next < end && !is_done {
         view.skip(u64::try_from(end - next).unwrap_or(0));
     }
-    let shown = view.finish(has_ended);
+    let shown = view.finish(has_ended && (!is_done || next >= end));
     Ok(answer(task.id, run, stream, from, total, has_ended, shown))
 }
 
@@ -183,6 +208,7 @@ fn answer(
         omitted_lines: signed(shown.omitted_lines),
         unavailable_bytes: signed(shown.unavailable_bytes),
         matched_lines: signed(shown.matched_lines),
+        next_line: signed(shown.next_line.unwrap_or(0)),
         ..ReadOutputResponse::default()
     }
 }
@@ -235,6 +261,26 @@ fn read_grep(grep: &OutputGrep) -> Result<ViewKind, Refusal> {
         after: lines("grep.after", grep.after)?,
         most,
     })
+}
+
+fn read_lines(lines: Option<&OutputLines>) -> Result<ViewKind, Refusal> {
+    let Some(lines) = lines else {
+        let problem = "is required with OUTPUT_VIEW_LINES";
+        return Err(Refusal::invalid("lines", problem));
+    };
+    let first = u64::try_from(lines.first)
+        .ok()
+        .filter(|first| *first >= 1)
+        .ok_or_else(|| Refusal::invalid("lines.first", "must be 1 or more"))?;
+    let last = match u64::try_from(lines.last) {
+        Ok(0) => u64::MAX,
+        Ok(last) if last >= first => last,
+        Ok(_) | Err(_) => {
+            let problem = "must not be before `lines.first`; 0 means the last line there is";
+            return Err(Refusal::invalid("lines.last", problem));
+        }
+    };
+    Ok(ViewKind::Lines { first, last })
 }
 
 impl OutputCursor {

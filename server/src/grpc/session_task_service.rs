@@ -5,7 +5,8 @@ use crate::{
     app::App,
     control::{
         batch_create_tasks::{self, BatchOutcome},
-        cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, list_tasks,
+        cancel_task, cancel_tasks, clone_task, create_task, delete_session, get_task, get_usage,
+        list_tasks,
         outbox::Outgoing,
         read_output, resize_terminal, retry_task, signal_task, tail_output, take_wakes, thread,
         update_task, wait_tasks, watch, write_input,
@@ -18,9 +19,7 @@ use taskyard_proto::v1::{
     BatchCreateTasksRequest, BatchCreateTasksResponse, CancelTaskRequest, CancelTaskResponse,
     CancelTasksRequest, CancelTasksResponse, CloneTaskRequest, CloneTaskResponse,
     CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
-    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest,
-    ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest,
-    ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RetryTaskRequest,
+    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest, ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RetryTaskRequest, GetUsageRequest, GetUsageResponse,
     RetryTaskResponse, SignalTaskRequest, SignalTaskResponse, TailOutputRequest,
     TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse,
     WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse, WriteInputRequest,
@@ -173,6 +172,16 @@ impl SessionTaskService for TaskService {
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             read_output::read_output(&self.app, request).await?,
+        ))
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        let request = inside::confined(&self.app, request).await?.request;
+        Ok(Response::new(
+            get_usage::get_usage(&self.app, request).await?,
         ))
     }
 

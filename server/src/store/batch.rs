@@ -4,6 +4,7 @@ use super::{
     StoreError,
     task_row::{TaskRow, column, encode, encode_content, last_item_no},
     times,
+    usage::UsedDelta,
 };
 use chrono::{DateTime, Utc};
 use prost::Message;
@@ -49,6 +50,8 @@ pub struct SessionChange {
     pub awaiting_delta: i64,
     /// Virtual time of the new tasks' queue.
     pub virtual_time: f64,
+    /// What the runs that ended used.
+    pub used: UsedDelta,
 }
 
 /// How many tasks ended how.
@@ -234,14 +237,18 @@ pub async fn number(
     let rows = sqlx::query!(
         r#"with wanted as (
              select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[],
-                 $7::bigint[], $8::bigint[], $9::bigint[])
-               as w(uid, events, creates, open_delta, virtual_time, succeeded, failed, canceled, awaiting_delta)),
+                 $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+               as w(uid, events, creates, open_delta, virtual_time, succeeded, failed, canceled, awaiting_delta, used_tasks,
+                 used_runs, used_cpu_ms, used_max_rss_bytes)),
            locked as materialized (
              select s.uid from session s where s.uid in (select uid from wanted) order by s.uid for no key update of s)
            update session s set next_seq = s.next_seq + w.events, next_ordinal = s.next_ordinal + w.creates,
              open_tasks = s.open_tasks + w.open_delta, succeeded_tasks = s.succeeded_tasks + w.succeeded,
              failed_tasks = s.failed_tasks + w.failed, canceled_tasks = s.canceled_tasks + w.canceled,
              awaiting_input_tasks = s.awaiting_input_tasks + w.awaiting_delta,
+             used_tasks = s.used_tasks + w.used_tasks, used_runs = s.used_runs + w.used_runs,
+             used_cpu_ms = s.used_cpu_ms + w.used_cpu_ms,
+             used_max_rss_bytes = greatest(s.used_max_rss_bytes, w.used_max_rss_bytes),
              fair_last = case when w.creates > 0 then greatest(s.fair_last, w.virtual_time) + w.creates else s.fair_last end,
              updated_at = clock_timestamp()
            from wanted w join locked on locked.uid = w.uid where s.uid = w.uid
@@ -256,7 +263,11 @@ pub async fn number(
         &changes.iter().map(|change| change.ended.succeeded).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.ended.failed).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.ended.canceled).collect::<Vec<_>>(),
-        &changes.iter().map(|change| change.awaiting_delta).collect::<Vec<_>>()
+        &changes.iter().map(|change| change.awaiting_delta).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.used.tasks).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.used.runs).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.used.cpu_ms).collect::<Vec<_>>(),
+        &changes.iter().map(|change| change.used.max_rss_bytes).collect::<Vec<_>>()
     )
     .fetch_all(db)
     .await?;

@@ -42,6 +42,7 @@ pub mod task_terminal;
 pub mod task_update;
 pub mod times;
 pub mod trees;
+pub mod usage;
 pub mod wakes;
 pub mod webhook_deliveries;
 pub mod webhook_secret;

@@ -191,6 +191,83 @@ pub async fn read_chunks(
         .collect())
 }
 
+/// Where what was captured at `since` or later begins in a stream: at its first such chunk, or at the bytes that are
+/// missing right before it. None: nothing stored is.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn captured_since(
+    db: impl PgExecutor<'_>,
+    task: TaskId,
+    run: i32,
+    stream: i16,
+    since: DateTime<Utc>,
+) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select coalesce((
+               select end_offset from output_chunk
+               where task_id = $1 and run = $2 and stream = $3 and start_offset < f.start_offset
+               order by start_offset desc limit 1), 0) as "start!"
+           from (
+               select start_offset from output_chunk
+               where task_id = $1 and run = $2 and stream = $3 and at >= $4
+               order by start_offset limit 1) f"#,
+        Uuid::from_u128(task.0),
+        run,
+        stream,
+        since
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// Stored bytes of one stream before `end`, last chunk first: at least one chunk if there is one, and no more once
+/// `max_bytes` are reached.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn read_back(
+    db: impl PgExecutor<'_>,
+    task: TaskId,
+    run: i32,
+    stream: i16,
+    end: i64,
+    max_bytes: i64,
+) -> Result<Vec<StoredChunk>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select start_offset as "start_offset!", chunk_order as "chunk_order!", at as "at!", data as "data!"
+           from (
+               select start_offset, end_offset, chunk_order, at, data,
+                   (sum(end_offset - start_offset) over (order by start_offset desc))::bigint as bytes
+               from (
+                   select start_offset, end_offset, chunk_order, at, data from output_chunk
+                   where task_id = $1 and run = $2 and stream = $3 and start_offset < $4
+                   order by start_offset desc limit $6
+               ) near
+           ) summed
+           where bytes - (end_offset - start_offset) < $5
+           order by start_offset desc"#,
+        Uuid::from_u128(task.0),
+        run,
+        stream,
+        end,
+        max_bytes,
+        MAX_CHUNKS
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| StoredChunk {
+            stream,
+            start: row.start_offset,
+            data: Bytes::from(row.data),
+            at: row.at,
+            order: row.chunk_order,
+        })
+        .collect())
+}
+
 /// How far one stream of a task's newest run is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamMark {

@@ -1,6 +1,6 @@
 //! Deleting tasks and sessions for good, in bounded steps.
 
-use super::{StoreError, batch};
+use super::{StoreError, batch, usage};
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 use sqlx::{Connection as _, PgConnection, PgExecutor};
@@ -132,7 +132,7 @@ pub async fn delete_ended(
     )
     .execute(&mut *transaction)
     .await?;
-    delete_task_rows(&mut transaction, session, &found).await?;
+    let roots = delete_task_rows(&mut transaction, session, &found).await?;
     let events: Vec<LoggedEvent> = locked
         .iter()
         .map(|row| LoggedEvent {
@@ -152,6 +152,8 @@ pub async fn delete_ended(
     )
     .fetch_one(&mut *transaction)
     .await?;
+    // Under the session's lock, so that of a root and its child, deleted on two servers, one sees the other gone.
+    usage::forget_runs(&mut transaction, &roots).await?;
     log_events(
         &mut transaction,
         session,
@@ -200,7 +202,8 @@ pub async fn remove_session_step(
         )
         .execute(&mut *transaction)
         .await?;
-        delete_task_rows(&mut transaction, session, &tasks).await?;
+        let roots = delete_task_rows(&mut transaction, session, &tasks).await?;
+        usage::forget_runs(&mut transaction, &roots).await?;
         true
     } else if delete_files(&mut transaction, session, limit).await? > 0 {
         true
@@ -213,11 +216,12 @@ pub async fn remove_session_step(
     Ok(has_more)
 }
 
+/// Says the roots of the deleted tasks' trees.
 async fn delete_task_rows(
     db: &mut PgConnection,
     session: SessionUid,
     tasks: &[Uuid],
-) -> Result<(), StoreError> {
+) -> Result<Vec<Uuid>, StoreError> {
     sqlx::query!("delete from output_chunk where task_id = any($1)", tasks)
         .execute(&mut *db)
         .await?;
@@ -263,10 +267,13 @@ async fn delete_task_rows(
     sqlx::query!("delete from task_end where id = any($1)", tasks)
         .execute(&mut *db)
         .await?;
-    sqlx::query!("delete from task where id = any($1)", tasks)
-        .execute(db)
-        .await?;
-    Ok(())
+    let roots: Vec<Uuid> = sqlx::query_scalar!(
+        "delete from task where id = any($1) returning root_id",
+        tasks
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(roots)
 }
 
 async fn delete_files(
@@ -327,6 +334,7 @@ async fn delete_session_row(
     )
     .execute(&mut *db)
     .await?;
+    usage::forget_session(db, session).await?;
     sqlx::query!("delete from retention where session_uid = $1", session.0)
         .execute(&mut *db)
         .await?;

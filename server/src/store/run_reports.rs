@@ -70,6 +70,35 @@ pub async fn read_report(
     Ok(row.unwrap_or_default())
 }
 
+/// What the work of these runs said that it used, of those where it said anything.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn read_usages(
+    db: impl PgExecutor<'_>,
+    runs: &[(TaskId, u32)],
+) -> Result<Vec<(TaskId, u32, String)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select r.task_id, r.run, r.usage_json as "usage_json!"
+           from unnest($1::uuid[], $2::int[]) w(task_id, run)
+           join run_report r on r.task_id = w.task_id and r.run = w.run where r.usage_json is not null"#,
+        &runs.iter().map(|(task, _)| Uuid::from_u128(task.0)).collect::<Vec<_>>(),
+        &runs.iter().map(|(_, run)| column(*run)).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            (
+                TaskId(row.task_id.as_u128()),
+                row.run.unsigned_abs(),
+                row.usage_json,
+            )
+        })
+        .collect())
+}
+
 /// What these tasks' present runs will be judged by, for those where there is anything, each with its run.
 ///
 /// # Errors

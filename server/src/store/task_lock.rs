@@ -40,7 +40,7 @@ pub struct Locked {
 pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked, StoreError> {
     let wanted: Vec<Uuid> = ids.iter().map(|id| Uuid::from_u128(id.0)).collect();
     let live = sqlx::query!(
-        r#"select l.id, l.session_uid, t.ordinal, l.state, l.gate, l.not_before, t.not_before as first_not_before,
+        r#"select l.id, l.session_uid, t.root_id, t.ordinal, l.state, l.gate, l.not_before, t.not_before as first_not_before,
              l.start_deadline, l.run, l.forgiven_runs, l.attempt, l.generation, l.epoch, l.lease_id, l.item_no, l.worker_session,
              l.offered_at, l.worker_name, l.cancel_requested_at, l.cancel_grace_ms, l.cancel_signal, l.started_at, l.updated_at,
              l.state_detail, l.summary, l.progress, l.progress_at, l.content, l.error_kind, l.error_message, l.last_exit,
@@ -147,6 +147,7 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                 updated_at: row.updated_at,
             },
             session: SessionUid(row.session_uid),
+            root: TaskId(row.root_id.as_u128()),
             ordinal: row.ordinal,
             offered_at: row.offered_at,
             retention: retention(&spec),
@@ -188,7 +189,7 @@ async fn lock_ended(
     rows: &mut Vec<TaskRow>,
 ) -> Result<(), StoreError> {
     let ended = sqlx::query!(
-        r#"select e.id, t.session_uid, t.ordinal, e.state, e.run, e.attempt, e.generation, e.epoch, e.lease_id, e.item_no,
+        r#"select e.id, t.session_uid, t.root_id, t.ordinal, e.state, e.run, e.attempt, e.generation, e.epoch, e.lease_id, e.item_no,
              e.worker_name, e.cancel_requested_at, e.started_at, e.finished_at, e.updated_at, e.state_detail, e.summary,
              e.progress, e.content, e.error_kind, e.error_message, e.error_retryable, e.run_end, t.retry_of
            from task_end e join task t on t.id = e.id
@@ -247,6 +248,7 @@ async fn lock_ended(
                 updated_at: row.updated_at,
             },
             session: SessionUid(row.session_uid),
+            root: TaskId(row.root_id.as_u128()),
             ordinal: row.ordinal,
             offered_at: None,
             retention: Retention::of(Retention::DEFAULT_BYTES),

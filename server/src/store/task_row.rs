@@ -22,6 +22,8 @@ pub struct TaskRow {
     pub body: Body,
     /// Number of the owning session.
     pub session: SessionUid,
+    /// The root of its tree; itself, if it has no parent.
+    pub root: TaskId,
     /// Its ordinal.
     pub ordinal: i64,
     /// When the offer was made; set exactly while it is offered.

@@ -301,7 +301,10 @@ async fn arguments_that_make_no_sense_are_usage() {
             &["cancel", "t1", "--grace", "-2m"],
             "`-2m` is not a duration",
         ),
-        (&["logs", "t1", "--tail", "-4"], "`-4` is not a size"),
+        (
+            &["logs", "t1", "--tail", "-4"],
+            "`-4` is neither a number of lines",
+        ),
         (&["dev", "--lease", "-1s"], "`-1s` is not a duration"),
         (&["run", "--retry", "-1", "--", "true"], "-1 is not in"),
     ] {

@@ -16,7 +16,7 @@ use taskyard_tests::watcher::Watcher;
 use tonic::Code;
 
 /// Every table that holds something of a task, with the column that names it.
-const TASK_TABLES: [(&str, &str); 10] = [
+const TASK_TABLES: [(&str, &str); 11] = [
     ("task", "id"),
     ("task_live", "id"),
     ("task_end", "id"),
@@ -26,6 +26,7 @@ const TASK_TABLES: [(&str, &str); 10] = [
     ("message", "task_id"),
     ("question", "task_id"),
     ("run_report", "task_id"),
+    ("run_usage", "task_id"),
     ("wake", "task_id"),
 ];
 

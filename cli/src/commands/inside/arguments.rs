@@ -79,7 +79,7 @@ Exit codes: 0 done, 1 refused or not found, 2 usage, 125 lease lost or server fa
     #[command(after_help = "Examples:
   taskyard self tail $ID
   taskyard self tail -f $ID
-  taskyard self tail --stream stderr --tail 4KiB $ID
+  taskyard self tail --stream stderr --tail 20 $ID
 
 Exit codes: 0 all was printed (whatever the task did), 1 refused or not found, 2 usage,
 125 lease lost or server failed")]

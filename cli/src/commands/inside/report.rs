@@ -5,11 +5,13 @@ use serde_json::{Map, Value};
 use taskyard_proto::v1::{GetSelfRequest, ReportUsageRequest, SetResultRequest};
 
 use crate::arguments::GlobalArguments;
+use crate::commands::usage as totals;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::local_json::{check_json, read_json};
+use crate::task_reference::TaskReference;
 use crate::view::output_format::{OutputArguments, OutputFormat, print_record};
 use crate::view::task_detail::task_detail;
 use crate::view::task_record::task_record;
@@ -31,20 +33,23 @@ pub struct ResultArguments {
     pub json: String,
 }
 
-/// Report what the work used, such as tokens
+/// Report what the work used, such as tokens; without pairs, show what this task and all below it used
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard self usage input_tokens=1200 output_tokens=80
   taskyard self usage model=large cost_usd=0.12
   taskyard self usage '{\"calls\": {\"search\": 3}}'
 
+The sums, shown as `taskyard usage` does, are of runs that have ended; so of this task without its present run.
 Values that read as JSON are taken as that, others as text; members replace those reported before.
 
 Exit codes: 0 done, 1 refused, 2 usage, 125 the lease is lost or the server failed")]
 pub struct UsageArguments {
-    /// Pairs, or one JSON object
-    #[arg(required = true, value_name = "KEY=VALUE|JSON")]
+    /// Pairs, or one JSON object [default: show the sums]
+    #[arg(value_name = "KEY=VALUE|JSON")]
     pub pairs: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 /// Show the task itself
@@ -77,11 +82,20 @@ pub async fn execute_result(
     Ok(ExitCode::Success)
 }
 
-/// Reports usage.
+/// Reports usage, or shows the sums.
 pub async fn execute_usage(
     arguments: UsageArguments,
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
+    if arguments.pairs.is_empty() {
+        let own = TaskReference {
+            session_id: String::new(),
+            task: String::new(),
+        };
+        let connection = Connection::open(global).await?;
+        let totals = totals::read(&connection, &own).await?;
+        return totals::print(&totals, &own, &arguments.output);
+    }
     let usage_json = usage(&arguments.pairs)?;
     let connection = Connection::open(global).await?;
     connection

@@ -13,10 +13,7 @@ use crate::{
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
-    CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest,
-    ListTasksRequest, PostMessageRequest, ReadOutputRequest, ResizeTerminalRequest,
-    RetryTaskRequest, SignalTaskRequest, TailOutputRequest, TakeWakesRequest, TaskSpec,
-    UpdateTaskRequest, WaitTasksRequest, WatchRequest, WriteInputRequest,
+    CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest, ListTasksRequest, PostMessageRequest, ReadOutputRequest, ResizeTerminalRequest, RetryTaskRequest, SignalTaskRequest, TailOutputRequest, TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest, WatchRequest, WriteInputRequest, GetUsageRequest,
 };
 
 /// What a caller from inside may reach.
@@ -175,6 +172,19 @@ impl Confined for ListTasksRequest {
             return Ok(());
         }
         scope.descendants(&mut [&mut self.parent_task_id]).await
+    }
+}
+
+/// Also the caller's own task, whose tree it is; without a name that one is meant.
+impl Confined for GetUsageRequest {
+    async fn confine(&mut self, scope: &Scope<'_>) -> Result<(), Refusal> {
+        scope.own_session(&mut self.namespace, &mut self.session_id)?;
+        let own = scope.caller.task().to_string();
+        if self.task.is_empty() || self.task == own {
+            self.task = own;
+            return Ok(());
+        }
+        scope.descendants(&mut [&mut self.task]).await
     }
 }
 

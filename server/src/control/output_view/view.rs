@@ -3,6 +3,7 @@
 use super::{
     error_lines,
     extract::{Extract, Extracted, Limits, Worth},
+    line_range::{LineRange, Ranged},
     text_lines::{TextLine, TextLines},
 };
 use regex::bytes::Regex;
@@ -36,6 +37,13 @@ pub enum ViewKind {
         /// Most lines that fit.
         most: usize,
     },
+    /// Those with these numbers, as many as fit the budget.
+    Lines {
+        /// The first, from 1.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
 }
 
 /// A view in the making.
@@ -45,12 +53,23 @@ pub struct View {
     /// Longest piece that is shown or left out as a whole.
     shown_piece: usize,
     lines: TextLines,
-    extract: Extract,
+    choice: Choice,
+    /// Number of the line that comes, from 1.
+    number: u64,
+    /// Whether lines are shown with their numbers.
+    is_numbered: bool,
     /// Lines that the report may still have.
     report_left: usize,
     /// Whether the last line has no end.
     is_unfinished: bool,
     unavailable: u64,
+}
+
+/// How lines are chosen.
+#[derive(Clone, Debug)]
+enum Choice {
+    Extract(Extract),
+    Range(LineRange),
 }
 
 /// What a view shows.
@@ -66,6 +85,8 @@ pub struct Shown {
     pub unavailable_bytes: u64,
     /// Lines that fit, or look like errors, shown or not.
     pub matched_lines: u64,
+    /// The first of the lines that were asked for by number and did not fit.
+    pub next_line: Option<u64>,
     /// Bytes from the beginning of the view to its end, missing ones included. Where more may come, a character or an
     /// escape sequence that is not finished is not in it.
     pub looked_at: u64,
@@ -76,6 +97,10 @@ impl View {
     #[must_use]
     pub fn new(kind: ViewKind, budget: usize) -> Self {
         let limits = match &kind {
+            ViewKind::Lines { first, last } => {
+                let range = LineRange::new(*first, *last, budget);
+                return Self::with(kind, budget, Choice::Range(range));
+            }
             ViewKind::Tail => Limits {
                 budget,
                 wanted_budget: 0,
@@ -106,14 +131,39 @@ impl View {
                 last: 0,
             },
         };
+        let extract = Extract::new(limits);
+        Self::with(kind, budget, Choice::Extract(extract))
+    }
+
+    fn with(kind: ViewKind, budget: usize, choice: Choice) -> Self {
         Self {
             kind,
             shown_piece: (budget / 4).clamp(4, MAX_PIECE_BYTES),
             lines: TextLines::new(MAX_PIECE_BYTES),
-            extract: Extract::new(limits),
+            choice,
+            number: 1,
+            is_numbered: false,
             report_left: 0,
             is_unfinished: false,
             unavailable: 0,
+        }
+    }
+
+    /// The same, each line with its number, counted from the first one that comes.
+    #[must_use]
+    pub fn numbered(self) -> Self {
+        Self {
+            is_numbered: true,
+            ..self
+        }
+    }
+
+    /// Whether nothing that comes can change the text.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.choice {
+            Choice::Extract(_) => false,
+            Choice::Range(range) => range.is_done(),
         }
     }
 
@@ -138,29 +188,68 @@ impl View {
         let mut came = Vec::new();
         self.lines.finish(is_complete, |line| came.push(line));
         self.take(came);
-        let Extracted {
-            text,
-            omitted_bytes,
-            omitted_lines,
-            n_wanted,
-        } = self.extract.finish(self.is_unfinished);
-        Shown {
-            text,
-            omitted_bytes,
-            omitted_lines,
+        let shown = Shown {
             unavailable_bytes: self.unavailable,
-            matched_lines: n_wanted,
             looked_at: self.lines.settled() + self.unavailable,
+            ..Shown::default()
+        };
+        match self.choice {
+            Choice::Extract(extract) => {
+                let Extracted {
+                    text,
+                    omitted_bytes,
+                    omitted_lines,
+                    n_wanted,
+                } = extract.finish(self.is_unfinished);
+                Shown {
+                    text,
+                    omitted_bytes,
+                    omitted_lines,
+                    matched_lines: n_wanted,
+                    ..shown
+                }
+            }
+            Choice::Range(range) => {
+                let Ranged {
+                    text,
+                    omitted_bytes,
+                    omitted_lines,
+                    next_line,
+                } = range.finish(self.is_unfinished);
+                Shown {
+                    text,
+                    omitted_bytes,
+                    omitted_lines,
+                    next_line,
+                    ..shown
+                }
+            }
         }
     }
 
     fn take(&mut self, lines: Vec<TextLine>) {
         for line in lines {
             let worth = self.worth(&line.text);
+            let mut begins = !self.is_unfinished;
             self.is_unfinished = !line.is_ended;
+            let number = self.number;
+            self.number += u64::from(line.is_ended);
+            let line = if self.is_numbered && begins {
+                let separator = self.separator(worth);
+                TextLine {
+                    text: format!("{number}{separator}{}", line.text),
+                    ..line
+                }
+            } else {
+                line
+            };
             let mut worth_of_piece = worth;
             for piece in split(line, self.shown_piece) {
-                self.extract.push(piece, worth_of_piece);
+                match &mut self.choice {
+                    Choice::Extract(extract) => extract.push(piece, worth_of_piece),
+                    Choice::Range(range) => range.push(&piece, number, begins),
+                }
+                begins = false;
                 if worth == Worth::Wanted {
                     worth_of_piece = Worth::Continued;
                 }
@@ -168,9 +257,18 @@ impl View {
         }
     }
 
+    /// What stands between a line's number and its text: another one where it is shown for its neighbours only.
+    fn separator(&self, worth: Worth) -> char {
+        match (&self.kind, worth) {
+            (ViewKind::Grep { .. } | ViewKind::Errors, Worth::Context) => '-',
+            (ViewKind::Grep { .. } | ViewKind::Errors, Worth::Wanted | Worth::Continued)
+            | (ViewKind::Tail | ViewKind::Lines { .. }, _) => ':',
+        }
+    }
+
     fn worth(&mut self, text: &str) -> Worth {
         match &self.kind {
-            ViewKind::Tail => Worth::Context,
+            ViewKind::Tail | ViewKind::Lines { .. } => Worth::Context,
             ViewKind::Grep { pattern, .. } => {
                 if pattern.is_match(text.as_bytes()) {
                     Worth::Wanted
@@ -207,12 +305,14 @@ fn split(line: TextLine, longest: usize) -> Vec<TextLine> {
     let mut raw = line.raw;
     while rest.len() > longest {
         let (piece, behind) = rest.split_at(rest.floor_char_boundary(longest));
+        // A line with its number may have more text than there is behind it.
+        let behind_piece = raw.min(piece.len() as u64);
         pieces.push(TextLine {
             text: piece.to_owned(),
-            raw: piece.len() as u64,
+            raw: behind_piece,
             ..TextLine::default()
         });
-        raw = raw.saturating_sub(piece.len() as u64);
+        raw -= behind_piece;
         rest = behind;
     }
     let text = if pieces.is_empty() {

@@ -125,6 +125,87 @@ fn missing_bytes_are_counted_apart() {
     assert_eq!(shown.looked_at, 7 + 500 + 8);
 }
 
+fn lines(first: u64, last: u64) -> ViewKind {
+    ViewKind::Lines { first, last }
+}
+
+#[test]
+fn lines_are_shown_by_their_numbers() {
+    let text = numbered(50);
+    let shown = show(lines(10, 12), 1_000, text.as_bytes());
+    assert_eq!(shown.text, "line 010\nline 011\nline 012\n");
+    assert_eq!((shown.omitted_lines, shown.next_line), (47, None));
+    assert_eq!(shown.omitted_bytes, 47 * 9);
+    let full = show(lines(1, u64::MAX), 64, text.as_bytes());
+    assert_eq!(
+        (full.text.as_str(), full.next_line),
+        (&numbered(7)[..], Some(8))
+    );
+    let beyond = show(lines(51, 60), 64, text.as_bytes());
+    assert_eq!((beyond.text.as_str(), beyond.next_line), ("", None));
+    let unfinished = show(lines(2, 2), 64, b"a\nb");
+    assert_eq!(
+        (unfinished.text.as_str(), unfinished.omitted_lines),
+        ("b", 1)
+    );
+    let before = show(lines(1, 1), 64, b"a\nb");
+    assert_eq!((before.text.as_str(), before.omitted_lines), ("a\n", 1));
+}
+
+#[test]
+fn of_a_line_that_is_longer_than_the_budget_the_beginning_is_shown() {
+    let mut text = vec![b'x'; 100];
+    text.extend_from_slice(b"\nshort\n");
+    let shown = show(lines(1, 9), 64, &text);
+    assert_eq!(
+        (shown.text.as_str(), shown.next_line),
+        (&*"x".repeat(64), Some(2))
+    );
+    assert_eq!(shown.omitted_bytes, 37 + 6);
+    let rest = show(lines(2, 9), 64, &text);
+    assert_eq!((rest.text.as_str(), rest.next_line), ("short\n", None));
+    let alone = show(lines(1, 1), 64, &text);
+    assert_eq!((alone.text.len(), alone.next_line), (64, None));
+}
+
+#[test]
+fn a_range_is_done_when_nothing_can_change_it() {
+    let mut view = View::new(lines(2, 3), 64);
+    view.feed(b"a\nb\n");
+    assert!(!view.is_done());
+    view.feed(b"c\n");
+    assert!(view.is_done());
+    let mut full = View::new(lines(1, 9), 64);
+    full.feed(numbered(8).as_bytes());
+    assert!(full.is_done());
+}
+
+#[test]
+fn numbers_stand_before_lines_as_rg_has_them() {
+    let show = |kind, data: &[u8]| {
+        let mut view = View::new(kind, 1_000).numbered();
+        view.feed(data);
+        view.finish(true)
+    };
+    let text = numbered(40);
+    let shown = show(grep("0[25]0$", 1, 1, 10), text.as_bytes());
+    let expected =
+        "[18 lines left out]\n19-line 019\n20:line 020\n21-line 021\n[19 lines left out]\n";
+    assert_eq!(shown.text, expected);
+    assert_eq!(
+        show(lines(39, 99), text.as_bytes()).text,
+        "39:line 039\n40:line 040\n"
+    );
+    assert_eq!(show(ViewKind::Tail, b"a\nb").text, "1:a\n2:b");
+    let long = show(ViewKind::Tail, &[b'x'; 700]);
+    assert_eq!(
+        long.text,
+        format!("1:{}", "x".repeat(700)),
+        "once, whatever the pieces"
+    );
+    assert_eq!(long.omitted_bytes, 0);
+}
+
 fn output() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => "[a-z ]{0,30}\n".prop_map(String::into_bytes),
@@ -145,6 +226,10 @@ fn kinds() -> impl Strategy<Value = ViewKind> {
         Just(ViewKind::Errors),
         (0_usize..4, 0_usize..4, 1_usize..6)
             .prop_map(|(before, after, most)| grep("[ae]", before, after, most)),
+        (1_u64..9, 0_u64..9).prop_map(|(first, more)| ViewKind::Lines {
+            first,
+            last: first + more
+        }),
     ]
 }
 
@@ -178,5 +263,41 @@ proptest! {
             rest = behind;
         }
         prop_assert_eq!(pieces.finish(is_complete), whole, "however the bytes come");
+    }
+    #[test]
+    fn numbered_views_keep_their_budget_and_their_counts(
+        data in output(),
+        kind in kinds(),
+        budget in 64_usize..600,
+    ) {
+        let mut view = View::new(kind, budget).numbered();
+        view.feed(&data);
+        let shown = view.finish(true);
+        prop_assert!(shown.text.len() <= budget, "{} bytes in {budget}", shown.text.len());
+        prop_assert_eq!(shown.looked_at, data.len() as u64);
+        prop_assert!(shown.omitted_bytes <= shown.looked_at);
+    }
+
+    #[test]
+    fn pages_of_lines_are_the_whole_text(data in output(), budget in 400_usize..900) {
+        let mut whole = View::new(ViewKind::Tail, 1 << 20);
+        whole.feed(&data);
+        let whole = whole.finish(true).text;
+        let mut pages = String::new();
+        let mut first = 1;
+        loop {
+            let mut view = View::new(ViewKind::Lines { first, last: u64::MAX }, budget);
+            view.feed(&data);
+            let page = view.finish(true);
+            prop_assert!(page.text.len() <= budget);
+            pages.push_str(&page.text);
+            let Some(next) = page.next_line else { break };
+            prop_assert!(next > first, "it goes on");
+            first = next;
+        }
+        // A line that is longer than a page is cut, and only such a one.
+        if whole.lines().all(|line| line.len() < budget) {
+            prop_assert_eq!(pages, whole);
+        }
     }
 }
