@@ -19,7 +19,9 @@ use super::start_files::fetch_start_files;
 use super::supervise::shim_deadline;
 use super::watch::Hold;
 use crate::agent_socket::AgentSocket;
-use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StopCause, Work};
+use crate::lease::{
+    CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StartFault, StopCause, Work,
+};
 use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
 use crate::link::reports::{Report, ReportError, Verdict};
@@ -189,11 +191,15 @@ impl Attempt {
         let work = match work {
             Work::Command(work) => work,
             Work::Unsupported { reason } => {
-                let facts =
-                    ErrorFacts::start_failed(format!("this worker cannot run the task: {reason}"));
+                let message = format!("this worker cannot run the task: {reason}");
+                let facts = ErrorFacts::start_failed(StartFault::Unsupported, message);
                 return self.conclude_without_process(None, Some(facts)).await;
             }
         };
+        if let Err(problem) = self.services.inheritance.check(&work.inherit_env) {
+            let facts = ErrorFacts::start_failed(StartFault::Env, problem);
+            return self.conclude_without_process(None, Some(facts)).await;
+        }
         if let Err(facts) = self.note_launch(LedgerEntry::Launching).await {
             return self.conclude_without_process(None, Some(facts)).await;
         }

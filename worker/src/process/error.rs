@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a process was not started. Nothing of it is left running. [`StartError::is_fault_of_the_work`] tells the caller's
+use crate::lease::StartFault;
+
+/// Why a process was not started. Nothing of it is left running. [`StartError::fault_of_the_work`] tells the caller's
 /// mistakes from this machine's troubles.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -74,25 +76,25 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// True when the same launch would fail on a healthy machine as well, so that trying again is of no use.
-    pub fn is_fault_of_the_work(&self) -> bool {
-        match self {
+    /// What is wrong with the work, where the same launch would fail on a healthy machine as well, so that trying again is
+    /// of no use; none: it is this machine's trouble.
+    pub fn fault_of_the_work(&self) -> Option<StartFault> {
+        Some(match self {
             StartError::EmptyProgram
             | StartError::NulByte { .. }
-            | StartError::BadEnvName { .. }
             | StartError::PathNotUtf8 { .. }
-            | StartError::SpoolTooLarge { .. }
-            | StartError::LaunchTooLarge { .. }
-            | StartError::ProgramNotFound { .. }
-            | StartError::InterpreterNotFound { .. }
-            | StartError::ProgramNotExecutable { .. }
-            | StartError::NotAnExecutableFormat { .. }
-            | StartError::ArgumentsTooLong
-            | StartError::WorkingDirectory { .. }
-            | StartError::Rlimit { .. }
-            | StartError::Nice { .. }
-            | StartError::Identity { .. }
-            | StartError::StdinFile { .. } => true,
+            | StartError::SpoolTooLarge { .. } => StartFault::Command,
+            StartError::BadEnvName { .. } => StartFault::Env,
+            StartError::LaunchTooLarge { .. } | StartError::ArgumentsTooLong => StartFault::TooLong,
+            StartError::ProgramNotFound { .. } => StartFault::NoProgram,
+            StartError::InterpreterNotFound { .. } => StartFault::NoInterpreter,
+            StartError::ProgramNotExecutable { .. } => StartFault::NotExecutable,
+            StartError::NotAnExecutableFormat { .. } => StartFault::NoFormat,
+            StartError::WorkingDirectory { .. } => StartFault::Cwd,
+            StartError::Rlimit { .. } => StartFault::Rlimit,
+            StartError::Nice { .. } => StartFault::Nice,
+            StartError::Identity { .. } => StartFault::User,
+            StartError::StdinFile { .. } => StartFault::Stdin,
             StartError::Execute { .. }
             | StartError::Isolation { .. }
             | StartError::DeadlinePassed
@@ -101,8 +103,8 @@ impl StartError {
             | StartError::Shim { .. }
             | StartError::ShimGone
             | StartError::ShimProtocol { .. }
-            | StartError::TimedOut(_) => false,
-        }
+            | StartError::TimedOut(_) => return None,
+        })
     }
 }
 

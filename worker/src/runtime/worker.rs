@@ -17,7 +17,8 @@ use super::isolation::{labels_of, open_isolation};
 use super::survivors::{Survivors, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{
-    ENDING_GRACE, SecretPolicy, Services, StorageHealth, SurvivingAttempts, deliver_earlier,
+    ENDING_GRACE, InheritPolicy, SecretPolicy, Services, StorageHealth, SurvivingAttempts,
+    deliver_earlier,
 };
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
@@ -67,6 +68,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     let endpoint = Endpoint::parse(&config.endpoint)?;
     let shim_program = check_shim(&config.shim_program)?;
     let secret_policy = SecretPolicy::new(&config.secret_env, &config.secret_dirs)?;
+    let inheritance = InheritPolicy::new(config.inherit_env.as_deref())?;
     let state = StateDirectory::open(&config.data_dir)?;
     let unusable = |source| WorkerError::DataDirectory {
         path: config.data_dir.clone(),
@@ -92,6 +94,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         sockets,
         shim_program,
         secret_policy,
+        inheritance,
         isolation,
     };
     Ok(PreparedWorker {
@@ -176,6 +179,7 @@ struct Disk {
     sockets: SocketPlace,
     shim_program: PathBuf,
     secret_policy: SecretPolicy,
+    inheritance: InheritPolicy,
     isolation: Arc<Isolation>,
 }
 
@@ -250,6 +254,7 @@ impl Runtime {
             workspaces: disk.workspaces.clone(),
             storage: storage.clone(),
             secret_policy: disk.secret_policy.clone(),
+            inheritance: disk.inheritance.clone(),
             shim_program: disk.shim_program.clone(),
             isolation: disk.isolation.clone(),
             sockets: disk.sockets.clone(),
