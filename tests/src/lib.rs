@@ -7,6 +7,7 @@
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`inside`]: scripts that run as tasks and speak for themselves
+//! - [`isolated`]: tasks that ask for isolation
 //! - [`hand_worker`]: a worker that does just what a test says
 //! - [`played`]: a task whose work the test itself does, by such a worker and the calls from inside
 //! - [`command_line`]: the command line as a person or a script uses it
@@ -19,6 +20,7 @@
 //! - [`refusal`]: what a refused call must say
 //! - [`wait`]: waiting for a state instead of for time
 //! - [`meeting`]: calls that meet
+//! - [`mischief`]: the worse verbs of the probe
 //! - [`pattern`]: bytes that tell where they belong
 
 pub mod binaries;
@@ -28,7 +30,9 @@ pub mod database;
 pub mod deployment;
 pub mod hand_worker;
 pub mod inside;
+pub mod isolated;
 pub mod meeting;
+pub mod mischief;
 pub mod monitor;
 pub mod pattern;
 pub mod played;

@@ -78,13 +78,16 @@ async fn what_looks_like_a_secret_is_inherited_only_where_the_operator_allows_it
     for name in ["YARD_API_KEY", "HTTP_PROXY"] {
         let task = client.run(&new_session("env"), inheriting(name)).await;
         let error = task.error.unwrap_or_default();
-        assert_eq!((error.kind.as_str(), error.reason.as_str()), ("start_failed", "BAD_ENV"));
+        assert_eq!(
+            (error.kind.as_str(), error.reason.as_str()),
+            ("start_failed", "BAD_ENV")
+        );
         assert!(error.message.contains(name), "{}", error.message);
     }
     deployment.with_worker(worker, |worker| worker.kill());
     let line = CommandLine::bare();
     let bad = line.run(&["worker", "--inherit-env", "["]).await;
-    assert!(bad.expect_code(2).stderr_text().contains("--inherit-env"));
+    assert!(bad.expect_code(2).stderr.contains("--inherit-env"));
 }
 
 #[tokio::test]

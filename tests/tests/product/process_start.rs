@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use taskyard_proto::v1::{
-    CommandSpec, ReadOutputRequest, ResourceLimit, SessionTask, TaskDefinition, TaskState, WriteHeader,
+    CommandSpec, ReadOutputRequest, ResourceLimit, SessionTask, TaskDefinition, TaskState,
+    WriteHeader,
 };
 use taskyard_tests::client::{
     Client, command, milliseconds, new_session, pairs, probe, shell, with_command,
@@ -219,7 +220,9 @@ async fn each_start_that_fails_says_why_and_is_not_repeated() {
         assert_eq!(result["error"]["reason"], reason, "{result}");
         assert_eq!(result["exit"]["exit_code"], serde_json::Value::Null);
     }
-    let task = client.run(&session, command(&["no-such-program-here"])).await;
+    let task = client
+        .run(&session, command(&["no-such-program-here"]))
+        .await;
     let line = Deployment::shared().await.command_line();
     let shown = line.run(&["get", &task.id]).await.expect_code(0);
     assert!(shown.text().contains("start_failed (ENOENT)"), "{shown:?}");

@@ -146,6 +146,9 @@ pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
         storage.report_failure(source);
         return ErrorFacts::of_worker(chain(error), DISK_HINT).because(word_of(source));
     }
+    if error.is_shortage() {
+        storage.report_failure(error);
+    }
     ErrorFacts::of_worker(with_errno(error, error.errno()), "")
         .because(error.errno().and_then(errno_name))
 }

@@ -53,6 +53,8 @@ pub struct Services {
     pub endpoint: Endpoint,
     /// How many attempts have given back their slot.
     pub waiting: WaitingAttempts,
+    /// Held by each attempt that is being launched or runs, so that they can be counted.
+    pub presence: Arc<()>,
     /// How many attempts could be left to their shims.
     pub surviving: SurvivingAttempts,
     /// When the newest acknowledged heartbeat was sent.

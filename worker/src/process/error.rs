@@ -67,12 +67,14 @@ pub enum StartError {
     Prepare { step: String, source: io::Error },
     #[error("cannot start the exec shim {program}")]
     Shim { program: PathBuf, source: io::Error },
-    #[error("the exec shim ended before it started the program")]
+    #[error("the exec shim ended before it could tell that the program runs")]
     ShimGone,
     #[error("the exec shim answered with something that is not understood: {what}")]
     ShimProtocol { what: String },
     #[error("the program was not started within {}", humane(.0))]
     TimedOut(Duration),
+    #[error("the start was given up: the task is canceled, its lease lost, or the worker ends")]
+    GivenUp,
 }
 
 impl StartError {
@@ -103,8 +105,35 @@ impl StartError {
             | StartError::Shim { .. }
             | StartError::ShimGone
             | StartError::ShimProtocol { .. }
-            | StartError::TimedOut(_) => return None,
+            | StartError::TimedOut(_)
+            | StartError::GivenUp => return None,
         })
+    }
+
+    /// True where the shim did not say itself that nothing was started.
+    pub(super) fn leaves_a_doubt(&self) -> bool {
+        matches!(
+            self,
+            StartError::ShimGone
+                | StartError::ShimProtocol { .. }
+                | StartError::TimedOut(_)
+                | StartError::GivenUp
+        )
+    }
+
+    /// True where the machine, or the worker's share of it, is too small for one more process at the moment.
+    pub fn is_shortage(&self) -> bool {
+        let (StartError::Shim { source, .. }
+        | StartError::Spool { source, .. }
+        | StartError::Prepare { source, .. }
+        | StartError::Execute { source, .. }) = self
+        else {
+            return false;
+        };
+        matches!(
+            source.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM)
+        )
     }
 }
 
@@ -136,7 +165,8 @@ impl StartError {
             | StartError::DeadlinePassed
             | StartError::ShimGone
             | StartError::ShimProtocol { .. }
-            | StartError::TimedOut(_) => None,
+            | StartError::TimedOut(_)
+            | StartError::GivenUp => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
+use super::descriptors;
 use super::isolation::{labels_of, open_isolation};
 use super::survivors::{Survivors, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
@@ -69,6 +70,10 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     let shim_program = check_shim(&config.shim_program)?;
     let secret_policy = SecretPolicy::new(&config.secret_env, &config.secret_dirs)?;
     let inheritance = InheritPolicy::new(config.inherit_env.as_deref())?;
+    let config = WorkerConfig {
+        slots: descriptors::slots_within_limit(config.slots),
+        ..config
+    };
     let state = StateDirectory::open(&config.data_dir)?;
     let unusable = |source| WorkerError::DataDirectory {
         path: config.data_dir.clone(),
@@ -261,6 +266,7 @@ impl Runtime {
             endpoint: endpoint.clone(),
             waiting: waiting.clone(),
             surviving: surviving.clone(),
+            presence: Arc::new(()),
             renewed: renewed.subscribe(),
         });
         let link = ControlLink {
