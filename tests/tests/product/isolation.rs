@@ -374,9 +374,11 @@ async fn limits_and_priority_of_a_child_are_those_of_its_parent_or_stricter() {
         return;
     }
     let script = format!(
-        "spawn() {{ code=0; self spawn --wait \"$@\" -- {} limits >/dev/null || code=$?; echo $code; }}\n\
-         spawn; spawn --rlimit nofile=50 --nice 19\n\
-         spawn --rlimit nofile=101; spawn --nice 4; spawn --nice=-20; spawn --user nobody; spawn --rlimit nofile=unlimited",
+        "spawn() {{ code=0; printf '{{\"command\": {{\"argv\": [\"{}\", \"limits\"]%s}}}}' \"$1\" > child.json
+           self spawn --wait -f child.json >/dev/null || code=$?; echo $code; }}
+         spawn ''; spawn ', \"rlimits\": {{\"nofile\": 50}}, \"nice\": 19'
+         for more in '\"rlimits\": {{\"nofile\": 101}}' '\"rlimits\": {{\"nofile\": \"unlimited\"}}' \\
+           '\"nice\": 4' '\"nice\": -20' '\"user\": \"nobody\"'; do spawn \", $more\"; done",
         binaries::probe()
     );
     let session = new_session("isolated");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use taskyard_proto::v1::{ListWorkersRequest, WorkerStatus};
 use taskyard_tests::client::Client;
-pub use taskyard_tests::isolated::{restricted, with_isolation};
+pub use taskyard_tests::isolated::with_isolation;
 use taskyard_tests::skip::skipped;
 
 /// Whether the shared worker can restrict tasks; says so where it cannot.
