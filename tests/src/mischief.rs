@@ -15,7 +15,7 @@ pub const USAGE: &str = "
   drip                          leaves a child that writes for ever
   exhaust-descriptors           opens files until that fails, and prints how many
   eat-memory                    takes memory until that fails, and exits 9
-  fill-disk FILE                writes into its directory until that fails; hangs until FILE exists
+  fill-disk FILE [KEEP]         writes into its directory until that fails, gives back KEEP bytes; hangs until FILE exists
   strike shim|worker SIGNAL     sends a signal to its parent or its parent's, prints the outcome, hangs
   nasty                         NUL, bad UTF-8, half a surrogate, terminal sequences, carriage returns";
 
@@ -71,7 +71,7 @@ pub fn perform(verb: &str, arguments: &[&str]) -> bool {
             say(&format!("{}\n", open.len()));
         }
         "eat-memory" => eat_memory(),
-        "fill-disk" => fill_disk(Path::new(word(0))),
+        "fill-disk" => fill_disk(Path::new(word(0)), number(1)),
         "strike" => strike(word(0), word(1)),
         "nasty" => {
             let mut stdout = std::io::stdout().lock();
@@ -150,7 +150,7 @@ fn eat_memory() -> ! {
     std::process::exit(9)
 }
 
-fn fill_disk(let_go: &Path) {
+fn fill_disk(let_go: &Path, keep: u64) {
     for name in ["large", "small"] {
         let Ok(mut file) = File::create(name) else {
             continue;
@@ -158,6 +158,10 @@ fn fill_disk(let_go: &Path) {
         // whole blocks first, then what is left of the last one
         let block = if name == "large" { MEBIBYTE } else { 1 };
         while file.write_all(&vec![7; block]).is_ok() {}
+    }
+    if let Ok(large) = File::options().write(true).open("large") {
+        let length = large.metadata().map_or(0, |found| found.len());
+        let _ = large.set_len(length.saturating_sub(keep));
     }
     // What is printed into a full disk is lost, so it is said by a file elsewhere.
     let _ = std::fs::write(let_go.with_extension("full"), "");

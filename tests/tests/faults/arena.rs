@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 const WORKER_MEMORY: u64 = 150 << 20;
 const SHIM_MEMORY: u64 = 32 << 20;
 /// From a cancel to the end where the child does not heed it, beyond its grace; on a machine that is busy with other tests.
-const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+const CANCEL_LIMIT: Duration = Duration::from_secs(9);
 
 /// A worker on the control plane that all these tests share, with a queue that only it serves.
 pub struct Arena {

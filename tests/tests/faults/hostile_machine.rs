@@ -36,6 +36,44 @@ fn own_mounts() -> Option<Vec<&'static str>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_on_the_disk_is_named_and_can_be_run_again() {
+    let Some(mut wrapper) = own_mounts() else {
+        skipped("no file system can be mounted here");
+        return;
+    };
+    wrapper.extend(["sh", "-c", SMALL_DISK, "{data}"]);
+    let mut arena = Arena::open_as(|plan| plan.through(&wrapper)).await;
+    let let_go = arena.path("go");
+    let filler = arena
+        .start(&format!("fill-disk {} 131072", let_go.display()))
+        .await;
+    until("the disk to be nearly full", SOON, async || {
+        let_go.with_extension("full").exists()
+    })
+    .await;
+    // The lease can be noted, the input cannot be kept.
+    let large = || {
+        with_command(shell("wc -c"), |command| {
+            command.stdin = Some(vec![b'x'; 250_000].into());
+        })
+    };
+    let id = arena.create(large()).await;
+    let task = arena.ended(&id).await;
+    let error = task.error.unwrap_or_default();
+    assert_eq!(
+        (error.kind.as_str(), error.reason.as_str(), error.retryable),
+        ("worker_error", "ENOSPC", true),
+        "{error:?}"
+    );
+    std::fs::write(&let_go, "").expect("written");
+    arena.ended(&filler).await;
+    let id = arena.create(large()).await;
+    let task = arena.ended(&id).await;
+    assert_eq!(task.state(), TaskState::Succeeded, "{task:?}");
+    arena.expect_nothing_left(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_stops_the_worker_from_taking_work_until_there_is_room() {
     let Some(mut wrapper) = own_mounts() else {
         skipped("no file system can be mounted here");
