@@ -87,6 +87,9 @@ impl Failure {
             WorkerError::BadSecretGlob { .. } | WorkerError::BadSecretDirectory { .. } => {
                 Failure::Usage(format!("{text}; see --secret-env and --secret-dir"))
             }
+            WorkerError::BadInheritGlob { .. } => {
+                Failure::Usage(format!("{text}; see --inherit-env"))
+            }
             WorkerError::BadName { .. }
             | WorkerError::BadSlots { .. }
             | WorkerError::BadEndpoint { .. }

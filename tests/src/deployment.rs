@@ -39,6 +39,8 @@ pub struct WorkerPlan {
     pub flags: Vec<String>,
     /// More variables in its environment.
     pub env: Vec<(String, String)>,
+    /// A program and arguments that execute the worker in their place; empty: none.
+    pub wrapper: Vec<String>,
 }
 
 impl WorkerPlan {
@@ -48,7 +50,14 @@ impl WorkerPlan {
             name: name.to_owned(),
             flags: vec!["--slots=8".to_owned()],
             env: Vec::new(),
+            wrapper: Vec::new(),
         }
+    }
+
+    /// Has it started by another program, which executes what its last arguments say.
+    pub fn through(mut self, wrapper: &[&str]) -> WorkerPlan {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Adds flags; a later one of the same name must not repeat an earlier.
@@ -285,7 +294,14 @@ impl Deployment {
     }
 
     async fn start_worker(&self, endpoint: &str, plan: &WorkerPlan) -> Process {
-        let mut command = Command::new(binaries::taskyard());
+        let mut command = match plan.wrapper.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binaries::taskyard());
+                command
+            }
+            None => Command::new(binaries::taskyard()),
+        };
         command
             .args(["worker", "--endpoint", endpoint, "--name", &plan.name])
             .arg("--data-dir")

@@ -8,6 +8,7 @@
 //! - [`balancer`]: one address before several servers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`inside`]: scripts that run as tasks and speak for themselves
+//! - [`isolated`]: tasks that ask for isolation
 //! - [`hand_worker`]: a worker that does just what a test says
 //! - [`played`]: a task whose work the test itself does, by such a worker and the calls from inside
 //! - [`command_line`]: the command line as a person or a script uses it
@@ -21,6 +22,7 @@
 //! - [`spare_postgres`]: a Postgres that is restored from a backup, or replaced by a standby
 //! - [`wait`]: waiting for a state instead of for time
 //! - [`meeting`]: calls that meet
+//! - [`mischief`]: the worse verbs of the probe
 //! - [`pattern`]: bytes that tell where they belong
 
 pub mod balancer;
@@ -31,7 +33,9 @@ pub mod database;
 pub mod deployment;
 pub mod hand_worker;
 pub mod inside;
+pub mod isolated;
 pub mod meeting;
+pub mod mischief;
 pub mod monitor;
 pub mod pattern;
 pub mod played;

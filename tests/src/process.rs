@@ -131,6 +131,11 @@ pub fn is_alive(pid: u32) -> bool {
     stat_fields(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
 }
 
+/// True while the process is stopped by a signal.
+pub fn is_stopped(pid: u32) -> bool {
+    stat_fields(pid).is_some_and(|(state, _)| state == 'T')
+}
+
 /// The parent of a process that is there.
 pub fn parent(pid: u32) -> Option<u32> {
     stat_fields(pid).map(|(_, parent)| parent)
@@ -138,13 +143,36 @@ pub fn parent(pid: u32) -> Option<u32> {
 
 /// All processes below `pid`, zombies left out.
 pub fn descendants(pid: u32) -> Vec<u32> {
+    below(pid, false)
+}
+
+/// All processes below `pid`, with the zombies.
+pub fn family(pid: u32) -> Vec<u32> {
+    below(pid, true)
+}
+
+/// All processes that were started with `entry`, a `NAME=value`, in their environment, wherever they are.
+pub fn with_variable(entry: &str) -> Vec<u32> {
+    let is_marked = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == entry.as_bytes())
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|found| found.file_name().to_str()?.parse().ok())
+        .filter(is_marked)
+        .collect()
+}
+
+fn below(pid: u32, with_zombies: bool) -> Vec<u32> {
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(|pid| match stat_fields(pid)? {
-            ('Z' | 'X', _) => None,
+            ('Z' | 'X', _) if !with_zombies => None,
             (_, parent) => Some((pid, parent)),
         })
         .collect();

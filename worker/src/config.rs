@@ -32,6 +32,9 @@ pub struct WorkerConfig {
     pub secret_env: Vec<String>,
     /// Absolute folders below which it gives files to tasks as secrets. Empty: none.
     pub secret_dirs: Vec<PathBuf>,
+    /// Which of its own variables tasks may copy by naming them: names, with `*`, `?` and `[...]`. None: all whose names
+    /// do not look like a secret's.
+    pub inherit_env: Option<Vec<String>>,
     /// The worker's own directory; created where it is missing. Two workers cannot share one.
     pub data_dir: PathBuf,
     /// Program that acts as exec shim: its `main` calls [`crate::shim::main`] for the argument [`crate::shim::ARGUMENT`].

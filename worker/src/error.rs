@@ -14,6 +14,8 @@ pub enum WorkerError {
     BadSlots { slots: u32, max: u32 },
     #[error("bad pattern {glob:?} for variables that tasks may have: use names with '*' and '?'")]
     BadSecretGlob { glob: String },
+    #[error("bad name {glob:?} for variables that tasks may copy: use names with *, ? and [...]")]
+    BadInheritGlob { glob: String },
     #[error("bad folder {path} for files that tasks may have: use an absolute path")]
     BadSecretDirectory { path: PathBuf },
     #[error(

@@ -58,7 +58,7 @@ async fn what_the_worker_may_not_give_is_a_failure_that_names_it() {
         matches!(&refused, StartError::Rlimit { name, .. } if name == "nofile"),
         "{refused:?}"
     );
-    assert!(refused.is_fault_of_the_work());
+    assert!(refused.fault_of_the_work().is_some());
     assert!(matches!(refused.errno(), Some(libc::EPERM | libc::EINVAL)));
 }
 

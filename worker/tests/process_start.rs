@@ -144,7 +144,7 @@ async fn each_reason_not_to_start_has_its_own_error() {
         matches!(missing, StartError::ProgramNotFound { .. }),
         "{missing:?}"
     );
-    assert!(missing.is_fault_of_the_work());
+    assert!(missing.fault_of_the_work().is_some());
 
     let mut world = World::command(&[]);
     for (name, mode, content) in [
@@ -241,7 +241,7 @@ async fn each_reason_not_to_start_has_its_own_error() {
     assert!(
         matches!(&spoolless, StartError::Spool { path, .. } if *path == world.launch.stderr.path)
     );
-    assert!(!spoolless.is_fault_of_the_work());
+    assert!(spoolless.fault_of_the_work().is_none());
 
     let shimless =
         Process::spawn(Path::new("/no/such/shim"), &World::probe(&["hang"]).launch).await;

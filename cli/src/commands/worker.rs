@@ -117,6 +117,9 @@ pub struct WorkerSecretArguments {
     /// Folders whose files tasks may have as secrets [default: none]
     #[arg(long = "secret-dir", value_name = "DIR,...", value_delimiter = ',')]
     pub secret_dirs: Vec<PathBuf>,
+    /// Own variables that tasks may copy by name [default: all that do not look secret]
+    #[arg(long, value_name = "GLOB,...", value_delimiter = ',')]
+    pub inherit_env: Option<Vec<String>>,
 }
 
 /// Works until it is told to stop.
@@ -142,6 +145,7 @@ pub async fn execute(
         labels: arguments.labels.into_iter().collect(),
         secret_env: arguments.secrets.secret_env,
         secret_dirs: arguments.secrets.secret_dirs,
+        inherit_env: arguments.secrets.inherit_env,
         data_dir,
         shim_program: shim_program(),
         drain,

@@ -262,6 +262,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         labels: Default::default(),
         secret_env: plan.secrets_of_worker.secret_env.clone(),
         secret_dirs: plan.secrets_of_worker.secret_dirs.clone(),
+        inherit_env: plan.secrets_of_worker.inherit_env.clone(),
         data_dir: plan.data_dir().join("worker"),
         shim_program,
         drain: taskyard_worker::DEFAULT_DRAIN,

@@ -118,7 +118,7 @@ fn describe_change(change: &TaskChange) -> String {
     let error = change
         .error
         .as_ref()
-        .map(|error| format!("{}: {}", error.kind, error.message))
+        .map(|error| format!("{}: {}", words::error(error), error.message))
         .unwrap_or_default();
     let cancel = match (&change.cancel_requested_at, change.state()) {
         (Some(_), TaskState::Queued | TaskState::Running | TaskState::AwaitingInput) => {

@@ -204,7 +204,7 @@ fn add_error(lines: &mut Lines, task: &SessionTask) {
         };
         lines.add(
             "Error",
-            &format!("{}: {}{retryable}", error.kind, error.message),
+            &format!("{}: {}{retryable}", words::error(error), error.message),
         );
         lines.add("Hint", &error.hint);
     }

@@ -145,6 +145,7 @@ pub fn artifacts(artifacts: &[Artifact]) -> Vec<Record> {
 pub fn error(error: &TaskError) -> Record {
     Record::new()
         .with_text("kind", &error.kind)
+        .with_text("reason", &error.reason)
         .with_text("message", &error.message)
         .with("retryable", error.retryable)
         .with_text("hint", &error.hint)

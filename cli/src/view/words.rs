@@ -3,7 +3,7 @@
 use taskyard_proto::v1::{
     CancelOutcome, FileType, GrepStop, GroupWake, IsolationLevel, MessageDirection, MonitorOverlap,
     MonitorWake, NetworkAccess, OutputStream, ResultSource, SecretSource, SessionEventType,
-    StepStatus, TaskState, WakePolicy, WakeReason, WorkerStatus,
+    StepStatus, TaskError, TaskState, WakePolicy, WakeReason, WorkerStatus,
 };
 
 pub fn state(state: TaskState) -> &'static str {
@@ -27,6 +27,14 @@ pub const STATES: [TaskState; 6] = [
     TaskState::Failed,
     TaskState::Canceled,
 ];
+
+/// Why a task failed, in words for programs: `start_failed (ENOENT)`.
+pub fn error(error: &TaskError) -> String {
+    if error.reason.is_empty() {
+        return error.kind.clone();
+    }
+    format!("{} ({})", error.kind, error.reason)
+}
 
 pub fn wake_policy(policy: WakePolicy) -> &'static str {
     match policy {

@@ -50,6 +50,9 @@ pub struct TaskContent {
     /// See SessionTask; without `retry_of`, which is the creation's.
     #[prost(message, optional, tag = "2")]
     pub links: ::core::option::Option<super::super::v1::Links>,
+    /// `reason` of the error whose other parts are columns of their own; empty: none.
+    #[prost(string, tag = "3")]
+    pub error_reason: ::prost::alloc::string::String,
 }
 /// What reads show of a task's secrets; never a value.
 #[derive(Clone, PartialEq, ::prost::Message)]

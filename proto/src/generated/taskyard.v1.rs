@@ -323,7 +323,9 @@ pub struct CommandSpec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Names of variables to copy from the worker's environment, beside PATH, HOME and LANG.
+    /// Names of variables to copy from the worker's environment, beside PATH, HOME and LANG. Those that the worker does not
+    /// have are left out. Those that its operator does not give, which without another word are all that look like a secret
+    /// (`*_TOKEN`, `*_KEY`, `DATABASE_URL`, ...), fail the start with the reason `BAD_ENV`.
     #[prost(string, repeated, tag = "3")]
     pub inherit_env: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Working directory: absolute, or relative to the task's own directory. Empty: the task's own directory.
@@ -428,7 +430,8 @@ pub struct ResourceLimit {
 }
 /// What a process and all that it starts may reach. A task is offered only to workers that can give all of it; one that
 /// finds that it cannot after all fails the run with `isolation_unavailable`, which is not repeated. A task that is created
-/// from inside a `restricted` one is at least as restricted: what it does not say it takes from there, and more is refused.
+/// from inside a `restricted` one is at least as restricted: what it does not say it takes from there, and more is refused,
+/// larger `rlimits` and a smaller `nice` of its command as well.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Isolation {
     /// How much is out of reach.
@@ -590,6 +593,13 @@ pub struct TaskError {
     /// What to do about it; empty: nothing to say.
     #[prost(string, tag = "4")]
     pub hint: ::prost::alloc::string::String,
+    /// What exactly went wrong within the kind, in one stable word for programs, at most 40 of `A-Z 0-9 _`; empty: nothing
+    /// more is known. New words may come. Of `start_failed`: `ENOENT`, `NO_INTERPRETER`, `EACCES`, `ENOEXEC`, `E2BIG`,
+    /// `BAD_CWD`, `BAD_USER`, `BAD_RLIMIT`, `BAD_NICE`, `BAD_ENV`, `BAD_STDIN`, `BAD_INPUT`, `BAD_SECRET`, `BAD_PATH`,
+    /// `BAD_COMMAND`, `UNSUPPORTED`. Of `bad_output`: `TOO_LARGE`, `NOT_JSON`, `NOT_A_FILE`. Of `worker_error`: the name of
+    /// the operating system's error, such as `ENOSPC` or `EMFILE`.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// References from a task to other things.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -189,10 +189,20 @@ pub(super) fn stored_error(
             "the structured result does not satisfy the result schema".to_owned()
         }
     };
+    // what the worker says of its own finding does not explain another one
+    let reason = content
+        .filter(|(_, facts)| {
+            facts
+                .error
+                .as_ref()
+                .is_some_and(|error| error.kind == failure.kind)
+        })
+        .map_or_else(String::new, |(content, _)| content.error_reason.clone());
     StoredError {
         kind: failure.kind,
         message,
         retryable: failure.retryable,
+        reason,
     }
 }
 
@@ -202,6 +212,7 @@ pub(super) fn worker_lost() -> StoredError {
         kind: ErrorKind::WorkerError,
         message: "the worker was lost while the task ran".to_owned(),
         retryable: true,
+        reason: String::new(),
     }
 }
 

@@ -94,6 +94,7 @@ fn change(row: &TaskRow) -> TaskChange {
             message: error.message.clone(),
             retryable: error.retryable,
             hint: error.kind.hint_for(task.id),
+            reason: error.reason.clone(),
         }),
         attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
         run: i32::try_from(task.run).unwrap_or(i32::MAX),

@@ -171,6 +171,8 @@ pub struct FinishContent {
     pub streams: [StreamFacts; 2],
     /// The worker's sentence about what went wrong; empty: none.
     pub error_message: String,
+    /// Its word for what exactly went wrong; empty: none.
+    pub error_reason: String,
     /// Accept that retained output is missing.
     pub accept_incomplete: bool,
 }

@@ -117,6 +117,7 @@ pub fn inherit(parent: &TaskSpec, child: &mut TaskSpec) -> Result<(), Refusal> {
     if is_restricted(above) {
         narrow(parent, above, &mut below)?;
         check_start(parent, above, child)?;
+        resources::inherit(parent, child)?;
     }
     child.isolation = Some(below);
     Ok(())
@@ -342,6 +343,8 @@ fn check_limits(limits: &ResourceLimits) -> Result<(), Refusal> {
 fn is_restricted(isolation: &Isolation) -> bool {
     isolation.level() == IsolationLevel::Restricted
 }
+
+mod resources;
 
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,7 @@ pub fn render(record: &TaskRecord) -> Result<String, StoreError> {
         summary: some_text(&task.summary),
         error: task.error.as_ref().map(|error| ErrorDocument {
             kind: &error.kind,
+            reason: some_text(&error.reason),
             message: &error.message,
             retryable: error.retryable,
             hint: some_text(&error.hint),
@@ -128,6 +129,7 @@ struct ExitDocument<'a> {
 #[derive(Serialize)]
 struct ErrorDocument<'a> {
     kind: &'a str,
+    reason: Option<&'a str>,
     message: &'a str,
     retryable: bool,
     hint: Option<&'a str>,

@@ -161,7 +161,7 @@ pub async fn end_tasks(db: &mut PgConnection, rows: &[&TaskRow]) -> Result<(), S
         &rows.iter().map(|row| row.body.state_detail.clone()).collect::<Vec<_>>(),
         &rows.iter().map(|row| row.body.summary.clone()).collect::<Vec<_>>(),
         &each(|row| encode(row.body.progress.as_ref())) as _,
-        &each(|row| encode_content(&row.body.content)) as _,
+        &each(|row| encode_content(&row.body)) as _,
         &rows.iter().map(|row| error(row).map(|error| error.kind.as_str().to_owned())).collect::<Vec<_>>() as _,
         &rows.iter().map(|row| error(row).map(|error| error.message)).collect::<Vec<_>>() as _,
         &rows.iter().map(|row| error(row).map(|error| error.retryable)).collect::<Vec<_>>() as _,
@@ -184,7 +184,7 @@ pub async fn update_ended(db: &mut PgConnection, row: &TaskRow) -> Result<(), St
         row.body.updated_at,
         row.body.state_detail,
         row.body.summary,
-        encode_content(&row.body.content)
+        encode_content(&row.body)
     )
     .execute(db)
     .await?;

@@ -133,6 +133,7 @@ fn to_record(row: RecordRow) -> Result<TaskRecord, StoreError> {
         hint: ErrorKind::parse(&kind)
             .map(|kind| kind.hint_for(id))
             .unwrap_or_default(),
+        reason: content.error_reason,
         kind,
     });
     let task = SessionTask {

@@ -19,7 +19,10 @@ use taskyard_core::{
         TerminalState,
     },
 };
-use taskyard_proto::{storage::v1::RunEnd, v1::TaskSpec};
+use taskyard_proto::{
+    storage::v1::{RunEnd, TaskContent},
+    v1::TaskSpec,
+};
 use uuid::Uuid;
 
 /// What a lock found: the rows, and the database's time right after the lock.
@@ -115,6 +118,9 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
             success_exit_codes: success_exit_codes(&spec),
             is_monitor: row.is_monitor,
         };
+        let content: TaskContent =
+            decode("task content", row.content.as_deref())?.unwrap_or_default();
+        let reason = content.error_reason.clone();
         rows.push(TaskRow {
             task: Task {
                 id: TaskId(row.id.as_u128()),
@@ -138,8 +144,8 @@ pub async fn lock_tasks(db: &mut PgConnection, ids: &[TaskId]) -> Result<Locked,
                 summary: row.summary,
                 progress: decode("progress", row.progress.as_deref())?,
                 progress_at: row.progress_at,
-                content: decode("task content", row.content.as_deref())?.unwrap_or_default(),
-                error: stored_error(row.error_kind, row.error_message, Some(true))?,
+                content,
+                error: stored_error(row.error_kind, row.error_message, Some(true), reason)?,
                 last_exit: decode("exit", row.last_exit.as_deref())?,
                 question: decode("question", row.question.as_deref())?,
                 worker_name: row.worker_name,
@@ -206,6 +212,9 @@ async fn lock_ended(
             other => return Err(StoreError::corrupt("end state", other)),
         };
         let run_end: RunEnd = decode("run end", row.run_end.as_deref())?.unwrap_or_default();
+        let content: TaskContent =
+            decode("task content", row.content.as_deref())?.unwrap_or_default();
+        let reason = content.error_reason.clone();
         rows.push(TaskRow {
             task: Task {
                 id: TaskId(row.id.as_u128()),
@@ -239,8 +248,13 @@ async fn lock_ended(
                 summary: row.summary,
                 progress: decode("progress", row.progress.as_deref())?,
                 progress_at: None,
-                content: decode("task content", row.content.as_deref())?.unwrap_or_default(),
-                error: stored_error(row.error_kind, row.error_message, row.error_retryable)?,
+                content,
+                error: stored_error(
+                    row.error_kind,
+                    row.error_message,
+                    row.error_retryable,
+                    reason,
+                )?,
                 last_exit: run_end.exit.clone(),
                 question: None,
                 worker_name: row.worker_name,
@@ -296,11 +310,13 @@ fn stored_error(
     kind: Option<String>,
     message: Option<String>,
     retryable: Option<bool>,
+    reason: String,
 ) -> Result<Option<StoredError>, StoreError> {
     let Some(kind) = kind else { return Ok(None) };
     Ok(Some(StoredError {
         kind: ErrorKind::parse(&kind).ok_or_else(|| StoreError::corrupt("error kind", &kind))?,
         message: message.unwrap_or_default(),
         retryable: retryable.unwrap_or(false),
+        reason,
     }))
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use prost::Message;
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 use taskyard_core::{
     id::{SessionUid, TaskId},
     output::Retention,
@@ -104,6 +104,8 @@ pub struct StoredError {
     pub message: String,
     /// Whether running the same work again may help.
     pub retryable: bool,
+    /// What exactly it was, in one word; empty: nothing more is known. It lies with the content.
+    pub reason: String,
 }
 
 /// What only an ended task has.
@@ -128,8 +130,13 @@ pub(super) fn encode<M: Message>(message: Option<&M>) -> Option<Vec<u8>> {
     message.map(Message::encode_to_vec)
 }
 
-/// Most tasks have neither artifacts nor links: nothing is stored for them.
-pub(super) fn encode_content(content: &TaskContent) -> Option<Vec<u8>> {
+/// Most tasks have neither artifacts nor links, nor an error with a reason: nothing is stored for them.
+pub(super) fn encode_content(body: &Body) -> Option<Vec<u8>> {
+    let reason = body.error.as_ref().map_or("", |error| &error.reason);
+    let mut content = Cow::Borrowed(&body.content);
+    if content.error_reason != reason {
+        reason.clone_into(&mut content.to_mut().error_reason);
+    }
     (*content != TaskContent::default()).then(|| content.encode_to_vec())
 }
 

@@ -171,7 +171,7 @@ impl LiveColumns {
         self.summary.push(row.body.summary.clone());
         self.progress.push(encode(row.body.progress.as_ref()));
         self.progress_at.push(row.body.progress_at);
-        self.content.push(encode_content(&row.body.content));
+        self.content.push(encode_content(&row.body));
         self.error_kind.push(
             row.body
                 .error

@@ -1,6 +1,8 @@
 //! A child process that misbehaves on demand: `probe VERB ARGUMENTS`. Verbs that go on for ever print `ready` and a line
 //! break first, once what they are about is set up. Nothing here lives longer than two minutes, whatever a test forgets.
 
+#[path = "../mischief.rs"]
+mod mischief;
 #[path = "../pattern.rs"]
 mod pattern;
 #[path = "../reach.rs"]
@@ -136,7 +138,12 @@ pub fn main() {
             let names: Vec<&str> = words.0.iter().skip(1).map(String::as_str).collect();
             print_status_lines(&names);
         }
-        _ => fail(USAGE),
+        verb => {
+            let rest: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+            if !mischief::perform(verb, &rest) {
+                fail(&format!("{USAGE}{}", mischief::USAGE));
+            }
+        }
     }
 }
 

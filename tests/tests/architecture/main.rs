@@ -3,6 +3,7 @@
 //! Comments and string literals are removed first, `use` trees are expanded, and `self::` and `super::` are resolved,
 //! so a rule sees full paths such as `crate::store::Tasks` or `sqlx::query`.
 
+mod named_tests;
 mod reader;
 mod state_writes;
 
@@ -259,6 +260,20 @@ fn the_state_of_a_live_task_is_written_in_one_file() {
         writers[0].starts_with("server/src/store"),
         "{writers:?} is not in the store"
     );
+}
+
+#[test]
+fn the_tests_that_the_page_on_hostile_children_names_are_there() {
+    let mut tests = named_tests::TestsByFile::new();
+    for folder in ["tests/tests", "worker/tests"] {
+        for file in rust_files(folder) {
+            named_tests::add_tests(&mut tests, &file, &read(&file));
+        }
+    }
+    let page = read(Path::new("docs/hostile-children.md"));
+    report(named_tests::problems(&page, &tests));
+    let wrong = "| a | `cancel::no_such_test` |\n| b | nothing |";
+    assert_eq!(named_tests::problems(wrong, &tests).len(), 2);
 }
 
 #[test]

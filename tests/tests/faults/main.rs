@@ -1,6 +1,7 @@
 //! What must hold while workers, servers and the database die, freeze, come back and race each other. Every test has a
 //! control plane of its own.
 
+mod arena;
 mod batch_races;
 mod claim_plan;
 mod collected_paths;
@@ -8,7 +9,11 @@ mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
+mod hostile_machine;
+mod hostile_output;
+mod hostile_processes;
 mod inside_result;
+mod isolated_survival;
 mod journal;
 mod list_plan;
 mod lone_worker;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use taskyard_proto::v1::{ReadOutputRequest, TaskDefinition};
 use taskyard_tests::binaries;
 use taskyard_tests::client::{Client, new_session, pairs, probe, shell, with_command};
-use taskyard_tests::deployment::Deployment;
+use taskyard_tests::command_line::CommandLine;
+use taskyard_tests::deployment::{Deployment, WorkerPlan};
 
 #[tokio::test]
 async fn only_what_is_asked_for_is_inherited() {
@@ -47,6 +48,46 @@ async fn only_what_is_asked_for_is_inherited() {
         !names.contains_key("TASKYARD_ENDPOINT"),
         "the socket is the way"
     );
+}
+
+#[tokio::test]
+async fn what_looks_like_a_secret_is_inherited_only_where_the_operator_allows_it() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let queue = new_session("inheriting");
+    let plan = WorkerPlan::new(&queue)
+        .flags(&["--queues", &queue, "--inherit-env", "YARD_*_TOKEN,PLAIN"])
+        .env("YARD_OPEN_TOKEN", "known to all")
+        .env("YARD_API_KEY", "never seen");
+    let worker = deployment.add_worker(0, plan).await;
+    let inheriting = |name: &str| {
+        let task = with_command(probe("env"), |command| {
+            command.inherit_env = vec![name.to_owned()];
+        });
+        TaskDefinition {
+            queue: queue.clone(),
+            ..task
+        }
+    };
+    let output = stdout_of(&mut client, inheriting("YARD_OPEN_TOKEN")).await;
+    assert!(
+        output.contains("YARD_OPEN_TOKEN=known to all\n"),
+        "{output}"
+    );
+    // With a list of its own, a worker gives what is on it and nothing else.
+    for name in ["YARD_API_KEY", "HTTP_PROXY"] {
+        let task = client.run(&new_session("env"), inheriting(name)).await;
+        let error = task.error.unwrap_or_default();
+        assert_eq!(
+            (error.kind.as_str(), error.reason.as_str()),
+            ("start_failed", "BAD_ENV")
+        );
+        assert!(error.message.contains(name), "{}", error.message);
+    }
+    deployment.with_worker(worker, |worker| worker.kill());
+    let line = CommandLine::bare();
+    let bad = line.run(&["worker", "--inherit-env", "["]).await;
+    assert!(bad.expect_code(2).stderr.contains("--inherit-env"));
 }
 
 #[tokio::test]

@@ -368,6 +368,90 @@ async fn children_are_as_restricted_as_their_parent() {
 }
 
 #[tokio::test]
+async fn limits_and_priority_of_a_child_are_those_of_its_parent_or_stricter() {
+    let mut client = Deployment::shared().await.client().await;
+    if !can_restrict(&mut client).await {
+        return;
+    }
+    let script = format!(
+        "spawn() {{ code=0; printf '{{\"command\": {{\"argv\": [\"{}\", \"limits\"]%s}}}}' \"$1\" > child.json
+           self spawn --wait -f child.json >/dev/null || code=$?; echo $code; }}
+         spawn ''; spawn ', \"rlimits\": {{\"nofile\": 50}}, \"nice\": 19'
+         for more in '\"rlimits\": {{\"nofile\": 101}}' '\"rlimits\": {{\"nofile\": \"unlimited\"}}' \\
+           '\"nice\": 4' '\"nice\": -20' '\"user\": \"nobody\"'; do spawn \", $more\"; done",
+        binaries::probe()
+    );
+    let session = new_session("isolated");
+    let task = with_command(with_isolation(agent(&script), |_| {}), |command| {
+        let limit = taskyard_proto::v1::ResourceLimit {
+            soft: Some(80),
+            hard: Some(100),
+        };
+        command.rlimits = [("nofile".to_owned(), limit)].into();
+        command.nice = Some(5);
+    });
+    let parent = client.create(&session, task).await;
+    let parent = client.ended(&parent.id).await;
+    assert_eq!(parent.state(), TaskState::Succeeded, "{parent:?}");
+    let request = ReadOutputRequest {
+        task: parent.id.clone(),
+        ..ReadOutputRequest::default()
+    };
+    let codes = client.tasks.read_output(request).await.expect("readable");
+    let codes = String::from_utf8_lossy(&codes.into_inner().data).into_owned();
+    let codes: Vec<&str> = codes.lines().filter(|line| line.len() <= 3).collect();
+    assert_eq!(codes, ["0", "0", "1", "1", "1", "1", "1"]);
+    let request = taskyard_proto::v1::ListTasksRequest {
+        session_id: session,
+        parent_task_id: parent.id.clone(),
+        ..taskyard_proto::v1::ListTasksRequest::default()
+    };
+    let children = client.tasks.list_tasks(request).await.expect("listed");
+    let mut printed = Vec::new();
+    for child in children.into_inner().tasks {
+        let request = ReadOutputRequest {
+            task: child.id,
+            ..ReadOutputRequest::default()
+        };
+        let output = client.tasks.read_output(request).await.expect("readable");
+        printed.push(String::from_utf8_lossy(&output.into_inner().data).into_owned());
+    }
+    let has = |limit: &str, nice: &str| {
+        printed.iter().any(|text| {
+            text.lines().any(|line| line == limit) && text.lines().any(|line| line == nice)
+        })
+    };
+    assert!(has("nofile=80:100", "nice=5"), "{printed:?}");
+    assert!(has("nofile=50:50", "nice=19"), "{printed:?}");
+    assert_eq!(printed.len(), 2);
+}
+
+#[tokio::test]
+async fn a_restricted_task_gets_no_more_than_its_worker_has() {
+    let mut client = Deployment::shared().await.client().await;
+    if !can_restrict(&mut client).await {
+        return;
+    }
+    let before = with_command(command(&["true"]), |command| command.nice = Some(-5));
+    let more = with_command(command(&["true"]), |command| {
+        let limit = taskyard_proto::v1::ResourceLimit {
+            soft: Some(1 << 40),
+            hard: None,
+        };
+        command.rlimits = [("nofile".to_owned(), limit)].into();
+    });
+    for (task, reason) in [(before, "BAD_NICE"), (more, "BAD_RLIMIT")] {
+        let task = with_isolation(task, |_| {});
+        let ended = client.run(&new_session("isolated"), task).await;
+        let error = ended.error.unwrap_or_default();
+        assert_eq!(
+            (error.kind.as_str(), error.reason.as_str()),
+            ("start_failed", reason)
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_command_line_asks_for_it_and_shows_it() {
     let deployment = Deployment::shared().await;
     let mut client = deployment.client().await;

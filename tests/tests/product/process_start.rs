@@ -1,9 +1,11 @@
 //! How a command can be started, and how it is told that it could not be.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 
 use taskyard_proto::v1::{
-    ReadOutputRequest, ResourceLimit, SessionTask, TaskDefinition, TaskState, WriteHeader,
+    CommandSpec, ReadOutputRequest, ResourceLimit, SessionTask, TaskDefinition, TaskState,
+    WriteHeader,
 };
 use taskyard_tests::client::{
     Client, command, milliseconds, new_session, pairs, probe, shell, with_command,
@@ -150,9 +152,16 @@ async fn each_start_that_fails_says_why_and_is_not_repeated() {
     let mut client = Deployment::shared().await.client().await;
     let session = new_session("start-failed");
     let directory = tempfile::tempdir().expect("a directory");
-    let plain = directory.path().join("plain");
-    std::fs::write(&plain, "no program").expect("written");
-    let plain = plain.to_string_lossy().into_owned();
+    let file = |name: &str, content: &str, mode: u32| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&path, mode).expect("set");
+        path.to_string_lossy().into_owned()
+    };
+    let plain = file("plain", "no program", 0o644);
+    let orphan = file("orphan", "#!/no/such/interpreter\n", 0o755);
+    let nothing = file("nothing", "\u{1}\u{2}", 0o755);
     let retried = |mut task: TaskDefinition| {
         let retry = taskyard_proto::v1::RetryPolicy {
             max_runs: 3,
@@ -162,34 +171,65 @@ async fn each_start_that_fails_says_why_and_is_not_repeated() {
         task.retry = Some(retry);
         task
     };
+    let with = |change: fn(&mut CommandSpec)| with_command(shell("true"), change);
     let cases = [
-        ("ENOENT", command(&["no-such-program-here"])),
-        ("EACCES", command(&[&plain])),
-        ("E2BIG", command(&["true", &"x".repeat(200_000)])),
         (
             "ENOENT",
-            with_command(shell("true"), |command| {
-                command.cwd = "/no/such/directory".to_owned();
-            }),
+            "no-such-program-here",
+            command(&["no-such-program-here"]),
+        ),
+        ("EACCES", "EACCES", command(&[&plain])),
+        ("NO_INTERPRETER", "ENOENT", command(&[&orphan])),
+        ("ENOEXEC", "ENOEXEC", command(&[&nothing])),
+        ("E2BIG", "E2BIG", command(&["true", &"x".repeat(200_000)])),
+        (
+            "BAD_CWD",
+            "ENOENT",
+            with(|command| command.cwd = "/no/such/directory".to_owned()),
         ),
         (
             "ENOENT",
+            "no-such-shell-here",
             with_command(script("true"), |command| {
                 command.interpreter = vec!["no-such-shell-here".to_owned()];
             }),
         ),
         (
+            "BAD_USER",
             "no-such-user-here",
-            with_command(shell("true"), |command| {
-                command.user = "no-such-user-here".to_owned();
-            }),
+            with(|command| command.user = "no-such-user-here".to_owned()),
+        ),
+        (
+            "BAD_STDIN",
+            "/no/input",
+            with(|command| command.stdin_file = "/no/input".to_owned()),
+        ),
+        (
+            "BAD_ENV",
+            "--inherit-env",
+            with(|command| command.inherit_env = vec!["SOME_API_TOKEN".to_owned()]),
         ),
     ];
-    for (word, task) in cases {
+    for (reason, word, task) in cases {
         let task = client.run(&session, retried(task)).await;
         expect_start_failed(&task, word);
-        assert_eq!(task.run, 1, "{word}: it would only fail again");
+        assert_eq!(task.run, 1, "{reason}: it would only fail again");
+        let error = task.error.clone().unwrap_or_default();
+        assert_eq!(error.reason, reason, "{}", error.message);
+        let result = client.result(&task.id).await;
+        assert_eq!(result["error"]["reason"], reason, "{result}");
+        assert_eq!(result["exit"]["exit_code"], serde_json::Value::Null);
     }
+    let task = client
+        .run(&session, command(&["no-such-program-here"]))
+        .await;
+    let line = Deployment::shared().await.command_line();
+    let shown = line.run(&["get", &task.id]).await.expect_code(0);
+    assert!(shown.text().contains("start_failed (ENOENT)"), "{shown:?}");
+    let shown = line.run(&["get", "-o", "json", &task.id]).await;
+    let shown: serde_json::Value =
+        serde_json::from_str(&shown.expect_code(0).text()).expect("JSON");
+    assert_eq!(shown["error"]["reason"], "ENOENT", "{shown}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::services::{Services, StorageHealth, chain, is_trouble_of_the_disk};
-use crate::lease::{CommandWork, ErrorFacts, InputFile, Lease};
+use crate::lease::{CommandWork, ErrorFacts, InputFile, Lease, StartFault};
 use crate::link::files::{FileError, ListedFile};
 use crate::workspace::{create_beneath, write_all};
 
@@ -46,7 +46,7 @@ pub async fn fetch_inputs(
     }
     let fetching = async {
         let fetches = list_all(services, lease, &work.files).await?;
-        check_places(&fetches).map_err(start_failed)?;
+        check_places(&fetches).map_err(|problem| start_failed(StartFault::Input, problem))?;
         stream::iter(fetches)
             .map(|fetch| fetch_one(services, lease, cwd, fetch))
             .buffer_unordered(FETCHES_AT_ONCE)
@@ -78,13 +78,16 @@ async fn list_all(
                 .files
                 .list(lease, &input.path, &page_token)
                 .await
-                .map_err(|error| refused(&input.path, error))?;
+                .map_err(|error| refused(StartFault::Input, &input.path, error))?;
             for file in page.files {
                 all_bytes = all_bytes.saturating_add(file.size);
                 if fetches.len() == FILES_MAX || all_bytes > ALL_BYTES_MAX {
-                    return Err(start_failed(format!(
-                        "the files of the task are more than {FILES_MAX}, or have more than 1 GiB in all"
-                    )));
+                    return Err(start_failed(
+                        StartFault::Input,
+                        format!(
+                            "the files of the task are more than {FILES_MAX}, or have more than 1 GiB in all"
+                        ),
+                    ));
                 }
                 fetches.push(to_fetch(input, file, page.is_folder)?);
             }
@@ -103,7 +106,12 @@ fn to_fetch(input: &InputFile, file: ListedFile, is_folder: bool) -> Result<Fetc
             .path
             .strip_prefix(&input.path)
             .and_then(|rest| rest.strip_prefix('/'))
-            .ok_or_else(|| start_failed(format!("{} does not lie in {}", file.path, input.path)))?;
+            .ok_or_else(|| {
+                start_failed(
+                    StartFault::Input,
+                    format!("{} does not lie in {}", file.path, input.path),
+                )
+            })?;
         Path::new(&input.to).join(below)
     } else if input.to.is_empty() {
         PathBuf::from(file.path.rsplit('/').next().unwrap_or_default())
@@ -156,7 +164,7 @@ async fn fetch_one(
         let piece = reading
             .next()
             .await
-            .map_err(|error| refused(&fetch.path, error))?;
+            .map_err(|error| refused(StartFault::Input, &fetch.path, error))?;
         let Some(piece) = piece else {
             return Ok(());
         };
@@ -193,20 +201,21 @@ fn cannot_write(fetch: &Fetch, error: &std::io::Error, storage: &StorageHealth) 
         storage.report_failure(error);
         return InputFailure::Failed(ErrorFacts::of_worker(message, ""));
     }
-    start_failed(message)
+    start_failed(StartFault::Input, message)
 }
 
-pub(super) fn refused(path: &str, error: FileError) -> InputFailure {
+pub(super) fn refused(fault: StartFault, path: &str, error: FileError) -> InputFailure {
     match error {
         FileError::LeaseLost => InputFailure::LeaseLost,
         FileError::Refused { message } => {
-            start_failed(format!("cannot fetch the input file {path}: {message}"))
+            let message = format!("cannot fetch the input file {path}: {message}");
+            start_failed(fault, message)
         }
     }
 }
 
-pub(super) fn start_failed(message: String) -> InputFailure {
-    InputFailure::Failed(ErrorFacts::start_failed(message))
+pub(super) fn start_failed(fault: StartFault, message: String) -> InputFailure {
+    InputFailure::Failed(ErrorFacts::start_failed(fault, message))
 }
 
 #[cfg(test)]

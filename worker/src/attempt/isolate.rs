@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::services::chain;
 use crate::isolation::{Isolation, IsolationLevel, IsolationRefusal, RunIsolation, RunPlaces};
-use crate::lease::{CommandWork, ErrorFacts, Lease};
+use crate::lease::{CommandWork, ErrorFacts, Lease, StartFault};
 use crate::process::Launch;
 use crate::workspace::Workspace;
 
@@ -43,6 +43,7 @@ pub async fn isolate(
     };
     if planned.level > IsolationLevel::None {
         give_a_home(work, workspace, launch);
+        check_privileges(launch)?;
     }
     launch.confinement.clone_from(&planned.confinement);
     launch.group = planned.group.as_ref().map(|group| group.path().to_owned());
@@ -76,12 +77,38 @@ fn give_a_home(work: &CommandWork, workspace: &Workspace, launch: &mut Launch) {
     }
 }
 
+/// What only a privileged worker could give is nothing for a restricted task, as its capabilities are not: neither more
+/// than the worker's own limits, nor a priority before the worker's.
+fn check_privileges(launch: &Launch) -> Result<(), ErrorFacts> {
+    if let Some(limit) = launch.rlimits.iter().find(|limit| limit.exceeds_our_own()) {
+        let name = limit.resource.name();
+        return Err(ErrorFacts::start_failed(
+            StartFault::Rlimit,
+            format!(
+                "the limit {name} is above what the worker has itself, which no restricted task gets; ask for less"
+            ),
+        ));
+    }
+    if launch.nice.is_some_and(|nice| nice < own_nice()) {
+        return Err(ErrorFacts::start_failed(
+            StartFault::Nice,
+            "the priority is above the worker's own, which no restricted task gets; ask for a larger `nice`".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn own_nice() -> i32 {
+    // A failure would be no process of ours.
+    rustix::process::getpriority_process(None).unwrap_or(0)
+}
+
 fn refused(refusal: &IsolationRefusal) -> ErrorFacts {
     match refusal {
         IsolationRefusal::Unavailable { .. } => {
             ErrorFacts::isolation_unavailable(chain(refusal), UNAVAILABLE_HINT)
         }
-        IsolationRefusal::Path(_) => ErrorFacts::start_failed(chain(refusal)),
+        IsolationRefusal::Path(_) => ErrorFacts::start_failed(StartFault::Path, chain(refusal)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One attempt at a task, from its offer to the acknowledged finish.
 //!
-//! [`run`] is the list of its steps; [`prepare`] makes the launch, [`isolate`] says what it may reach, [`inputs`] fetches
+//! [`run`] is the list of its steps; [`prepare`] makes the launch, of [`inheritance`] as far as it takes the
+//! worker's variables, [`isolate`] says what it may reach, [`inputs`] fetches
 //! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`watch`] and
 //! [`supervise`] follow the process, [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`]
 //! brings the facts to the control plane, with what [`collect`] says of the working directory, in this boot or a later one.
@@ -9,6 +10,7 @@
 mod collect;
 mod deliver;
 mod env_file;
+mod inheritance;
 mod inputs;
 mod isolate;
 mod live_input;
@@ -28,6 +30,7 @@ mod terminal_sizes;
 mod watch;
 
 pub use deliver::deliver_earlier;
+pub use inheritance::InheritPolicy;
 pub use orders::Orders;
 pub use resume::{Survivor, next_lease_id};
 pub use run::{Attempt, Source};

@@ -240,7 +240,8 @@ fn collect_output(
             Err(error) => finish.error = Some(ledger_failed(&error, storage)),
         },
         Err(problem) if succeeded => {
-            finish.error = Some(ErrorFacts::bad_output(chain(&problem), RESULT_HINT))
+            let facts = ErrorFacts::bad_output(chain(&problem), RESULT_HINT);
+            finish.error = Some(facts.because(problem.word()));
         }
         Err(problem) => tracing::info!(
             error = chain(&problem),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lease::{CommandWork, ErrorFacts, Offer};
+use crate::lease::{CommandWork, ErrorFacts, Offer, StartFault};
 use crate::workspace::{Workspace, WorkspaceError, hand_over};
 use crate::{
     boot_time::BootTime,
@@ -134,26 +134,35 @@ pub async fn hand_over_to_user(
         })
 }
 
-/// The facts about a launch that failed. The message of what is the work's own fault ends with the name of the operating
-/// system's error, where there was one.
+/// The facts about a launch that failed. The message ends with the name of the operating system's error, where there was
+/// one.
 pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
-    if error.is_fault_of_the_work() {
-        return ErrorFacts::start_failed(with_errno(error, error.errno()));
+    if let Some(fault) = error.fault_of_the_work() {
+        return ErrorFacts::start_failed(fault, with_errno(error, error.errno()));
     }
     if let StartError::Isolation { .. } = error {
         return isolation_failed(chain(error));
     }
     if let StartError::Spool { source, .. } = error {
         storage.report_failure(source);
-        return ErrorFacts::of_worker(chain(error), DISK_HINT);
+        return ErrorFacts::of_worker(chain(error), DISK_HINT).because(word_of(source));
+    }
+    if error.is_shortage() {
+        storage.report_failure(error);
     }
     ErrorFacts::of_worker(with_errno(error, error.errno()), "")
+        .because(error.errno().and_then(errno_name))
+}
+
+fn word_of(error: &std::io::Error) -> Option<&'static str> {
+    error.raw_os_error().and_then(errno_name)
 }
 
 fn find_rlimits(work: &CommandWork) -> Result<Vec<Rlimit>, ErrorFacts> {
     let limits = work.rlimits.iter().map(|(name, (soft, hard))| {
         let resource = LimitedResource::from_name(name).ok_or_else(|| {
-            ErrorFacts::start_failed(format!("this worker knows no limit on {name:?}"))
+            let message = format!("this worker knows no limit on {name:?}");
+            ErrorFacts::start_failed(StartFault::Rlimit, message)
         })?;
         Ok(Rlimit {
             resource,
@@ -175,7 +184,7 @@ async fn find_identity(work: &CommandWork) -> Result<Option<Identity>, ErrorFact
             IdentityError::NoUser { .. }
             | IdentityError::NoGroup { .. }
             | IdentityError::NotPermitted { .. } => {
-                ErrorFacts::start_failed(with_errno(&error, error.errno()))
+                ErrorFacts::start_failed(StartFault::User, with_errno(&error, error.errno()))
             }
             IdentityError::Database(_) => ErrorFacts::of_worker(chain(&error), ""),
         }),
@@ -202,6 +211,7 @@ pub fn socket_failed(error: &std::io::Error, storage: &StorageHealth) -> ErrorFa
         format!("the worker cannot make the task's socket: {error}"),
         DISK_HINT,
     )
+    .because(word_of(error))
 }
 
 /// The facts about a ledger that cannot be written.
@@ -211,18 +221,19 @@ pub fn ledger_failed(error: &std::io::Error, storage: &StorageHealth) -> ErrorFa
         format!("the worker cannot write its ledger: {error}"),
         DISK_HINT,
     )
+    .because(word_of(error))
 }
 
 fn workspace_failed(error: &WorkspaceError, storage: &StorageHealth) -> ErrorFacts {
     match error {
-        WorkspaceError::CwdLeaves { .. } => ErrorFacts::start_failed(chain(error)),
+        WorkspaceError::CwdLeaves { .. } => ErrorFacts::start_failed(StartFault::Cwd, chain(error)),
         WorkspaceError::Io { source, .. } => {
             if is_trouble_of_the_disk(source) {
                 storage.report_failure(source);
-                ErrorFacts::of_worker(chain(error), DISK_HINT)
+                ErrorFacts::of_worker(chain(error), DISK_HINT).because(word_of(source))
             } else {
                 // A directory that cannot exist, such as a name that is too long.
-                ErrorFacts::start_failed(chain(error))
+                ErrorFacts::start_failed(StartFault::Cwd, chain(error))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The steps of an attempt, in order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,9 @@ use super::start_files::fetch_start_files;
 use super::supervise::shim_deadline;
 use super::watch::Hold;
 use crate::agent_socket::AgentSocket;
-use crate::lease::{CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StopCause, Work};
+use crate::lease::{
+    CommandWork, ErrorFacts, Finish, Lease, Offer, SignalOrder, StartFault, StopCause, Work,
+};
 use crate::ledger::{FinishedRecord, LedgerEntry, SurvivingRecord};
 use crate::link::files::FileError;
 use crate::link::reports::{Report, ReportError, Verdict};
@@ -28,13 +31,18 @@ use crate::output::upload::UploadEnd;
 use crate::workspace::Workspace;
 use crate::{
     boot_time::BootTime,
-    process::{Launch, Process},
+    process::{Launch, Process, StartError},
 };
 
 const START_ITEM_NO: i64 = 1;
 const RELEASE_ITEM_NO: i64 = 1;
 /// Of a lease that was started.
 const LATE_RELEASE_ITEM_NO: i64 = 2;
+
+/// Reasons of errors that pass when other attempts end.
+const SHORTAGES: [&str; 4] = ["EMFILE", "ENFILE", "EAGAIN", "ENOMEM"];
+/// How long a start that is asked to end may take to become a process that can be told so.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One offer that a slot was found for, or a run of the boot before.
 pub struct Attempt {
@@ -189,20 +197,25 @@ impl Attempt {
 
     /// From here on the run counts: whatever happens, a finish is noted and reported.
     async fn launch_and_conclude(&mut self, work: Work) -> Result<Concluded, Abandoned> {
+        let _presence = self.services.presence.clone();
         let work = match work {
             Work::Command(work) => work,
             Work::Unsupported { reason } => {
-                let facts =
-                    ErrorFacts::start_failed(format!("this worker cannot run the task: {reason}"));
-                return self.conclude_without_process(None, Some(facts)).await;
+                let message = format!("this worker cannot run the task: {reason}");
+                let facts = ErrorFacts::start_failed(StartFault::Unsupported, message);
+                return self.not_launched(facts).await;
             }
         };
+        if let Err(problem) = self.services.inheritance.check(&work.inherit_env) {
+            let facts = ErrorFacts::start_failed(StartFault::Env, problem);
+            return self.not_launched(facts).await;
+        }
         if let Err(facts) = self.note_launch(LedgerEntry::Launching).await {
-            return self.conclude_without_process(None, Some(facts)).await;
+            return self.not_launched(facts).await;
         }
         let (secrets, masks) = match self.fetch_secrets().await? {
             Ok(fetched) => fetched,
-            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+            Err(facts) => return self.not_launched(facts).await,
         };
         let workspace = self.workspace();
         let socket_path = self.services.sockets.of(self.lease());
@@ -210,7 +223,7 @@ impl Attempt {
             Ok(socket) => socket,
             Err(error) => {
                 let facts = socket_failed(&error, &self.services.storage);
-                return self.conclude_without_process(None, Some(facts)).await;
+                return self.not_launched(facts).await;
             }
         };
         let deadline = self.shim_deadline();
@@ -226,7 +239,7 @@ impl Attempt {
         .await;
         let mut launch = match prepared {
             Ok(launch) => launch,
-            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+            Err(facts) => return self.not_launched(facts).await,
         };
         let isolated = isolate(
             &self.services.isolation,
@@ -238,31 +251,31 @@ impl Attempt {
         .await;
         let mut isolation = match isolated {
             Ok(isolation) => isolation,
-            Err(facts) => return self.conclude_without_process(None, Some(facts)).await,
+            Err(facts) => return self.not_launched(facts).await,
         };
         match self.fetch_inputs(&work, &launch.cwd).await? {
             Ok(()) => {}
             Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
             Err(InputFailure::Failed(facts)) => {
-                return self.conclude_without_process(None, Some(facts)).await;
+                return self.not_launched(facts).await;
             }
         }
         match self.fetch_start_files(&work).await? {
             Ok(variables) => add_variables(&mut launch, variables, &work),
             Err(InputFailure::LeaseLost) => return Err(Abandoned::Lost),
             Err(InputFailure::Failed(facts)) => {
-                return self.conclude_without_process(None, Some(facts)).await;
+                return self.not_launched(facts).await;
             }
         }
         if let Err(facts) = hand_over_to_user(&launch, &workspace, socket.path()).await {
-            return self.conclude_without_process(None, Some(facts)).await;
+            return self.not_launched(facts).await;
         }
         if work.survives {
             let record = SurvivingRecord::new(&self.offer, &work, &isolation, resume::token());
             launch.survival = Some(resume::survival(&self.services.workspaces, &record));
             let entry = LedgerEntry::Surviving(Box::new(record));
             if let Err(facts) = self.note_launch(entry).await {
-                return self.conclude_without_process(None, Some(facts)).await;
+                return self.not_launched(facts).await;
             }
         }
         let terminal_size_number = self.fetch_terminal_size(&mut launch).await?;
@@ -283,11 +296,12 @@ impl Attempt {
                 .conclude_without_process(Some(StopCause::LeaseExpired), None)
                 .await;
         }
-        let spawned = unless_lost(
-            &self.lost,
-            Process::spawn(&self.services.shim_program, &launch),
+        let spawned = Process::spawn_unless(
+            &self.services.shim_program,
+            &launch,
+            start_is_in_vain(self.lost.clone(), self.orders.clone()),
         )
-        .await?;
+        .await;
         match spawned {
             Ok(process) => {
                 let hold = Hold {
@@ -302,11 +316,34 @@ impl Attempt {
                 }
                 self.watch(hold, &work, isolation).await
             }
+            Err(StartError::GivenUp) if self.lost.is_cancelled() => Err(Abandoned::Lost),
+            Err(StartError::GivenUp) => {
+                let cause = match self.orders.borrow().is_canceled() {
+                    true => StopCause::Canceled,
+                    false => StopCause::WorkerShutdown,
+                };
+                self.conclude_without_process(Some(cause), None).await
+            }
             Err(error) => {
                 let facts = start_failed(&error, &self.services.storage);
-                self.conclude_without_process(None, Some(facts)).await
+                self.not_launched(facts).await
             }
         }
+    }
+
+    /// Nothing has run, so that where the machine is only short of something, and other attempts of this worker will give
+    /// it back, the lease is returned and the run does not count.
+    async fn not_launched(&mut self, facts: ErrorFacts) -> Result<Concluded, Abandoned> {
+        // one is that of the services, one our own
+        let has_company = Arc::strong_count(&self.services.presence) > 2;
+        if has_company && SHORTAGES.contains(&facts.reason.as_str()) {
+            tracing::warn!(
+                error = facts.message,
+                "a task was not started for want of resources; it is given back"
+            );
+            return Err(self.give_back(&facts.message, LATE_RELEASE_ITEM_NO).await);
+        }
+        self.conclude_without_process(None, Some(facts)).await
     }
 
     /// The task's secrets, and what is to be masked of them.
@@ -476,5 +513,22 @@ impl Attempt {
 
     pub(super) fn workspace(&self) -> Workspace {
         self.services.workspaces.of(&self.home)
+    }
+}
+
+/// Comes when nobody wants the process any more, though for a cancel it is waited a moment: told by its process, a run
+/// gets its grace.
+async fn start_is_in_vain(lost: CancellationToken, mut orders: watch::Receiver<Orders>) {
+    let ended = async {
+        let told = orders.wait_for(|orders| orders.is_canceled() || orders.ending);
+        if told.await.is_err() {
+            // No more orders come.
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(START_PATIENCE).await;
+    };
+    tokio::select! {
+        () = lost.cancelled() => {}
+        () = ended => {}
     }
 }

@@ -8,7 +8,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::services::{Services, chain};
 use crate::error::WorkerError;
-use crate::lease::{ErrorFacts, Lease, Secret, SecretSource};
+use crate::lease::{ErrorFacts, Lease, Secret, SecretSource, StartFault};
 use crate::link::files::FileError;
 use crate::mask::Masks;
 use crate::workspace::open_regular;
@@ -151,7 +151,9 @@ pub async fn fetch_secrets(
         Ok((resolved, masks))
     });
     let resolved = resolving.await.unwrap_or_else(|error| Err(chain(&error)));
-    resolved.map_err(|problem| SecretFailure::Failed(ErrorFacts::start_failed(problem)))
+    resolved.map_err(|problem| {
+        SecretFailure::Failed(ErrorFacts::start_failed(StartFault::Secret, problem))
+    })
 }
 
 fn resolve(policy: &SecretPolicy, secrets: Vec<Secret>) -> Result<ResolvedSecrets, String> {

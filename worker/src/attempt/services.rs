@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::inheritance::InheritPolicy;
 use super::secrets::SecretPolicy;
 use super::surviving::SurvivingAttempts;
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
@@ -41,6 +42,8 @@ pub struct Services {
     pub storage: StorageHealth,
     /// Which of the worker's own variables and files tasks may have.
     pub secret_policy: SecretPolicy,
+    /// Which of its own variables tasks may copy.
+    pub inheritance: InheritPolicy,
     pub shim_program: PathBuf,
     /// What tasks may reach and use.
     pub isolation: Arc<Isolation>,
@@ -50,6 +53,8 @@ pub struct Services {
     pub endpoint: Endpoint,
     /// How many attempts have given back their slot.
     pub waiting: WaitingAttempts,
+    /// Held by each attempt that is being launched or runs, so that they can be counted.
+    pub presence: Arc<()>,
     /// How many attempts could be left to their shims.
     pub surviving: SurvivingAttempts,
     /// When the newest acknowledged heartbeat was sent.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::env_file::read_variables;
 use super::inputs::{InputFailure, blocking, refused, start_failed};
 use super::services::{Services, chain, is_trouble_of_the_disk};
-use crate::lease::{CommandWork, ErrorFacts, Lease};
+use crate::lease::{CommandWork, ErrorFacts, Lease, StartFault};
 use crate::workspace::{Workspace, write_all};
 
 const ENV_FILE_BYTES_MAX: usize = 256 * 1024;
@@ -52,21 +52,27 @@ async fn fetch_variables(
 ) -> Result<Vec<(String, String)>, InputFailure> {
     let mut content = Vec::new();
     let mut reading = services.files.read(lease, path);
-    while let Some(piece) = reading.next().await.map_err(|error| refused(path, error))? {
+    while let Some(piece) = reading
+        .next()
+        .await
+        .map_err(|error| refused(StartFault::Env, path, error))?
+    {
         if piece.starts_again {
             content.clear();
         }
         content.extend_from_slice(&piece.data);
         if content.len() > ENV_FILE_BYTES_MAX {
-            return Err(start_failed(format!(
-                "{path} has more than 256 KiB of variables"
-            )));
+            return Err(start_failed(
+                StartFault::Env,
+                format!("{path} has more than 256 KiB of variables"),
+            ));
         }
     }
     read_variables(&content).map_err(|problem| {
-        start_failed(format!(
-            "{path} cannot be read for its variables: {problem}"
-        ))
+        start_failed(
+            StartFault::Env,
+            format!("{path} cannot be read for its variables: {problem}"),
+        )
     })
 }
 
@@ -92,15 +98,20 @@ async fn fetch_stdin(
     let mut target: File = created.await.map_err(cannot_write)?;
     let mut bytes: u64 = 0;
     let mut reading = services.files.read(lease, path);
-    while let Some(piece) = reading.next().await.map_err(|error| refused(path, error))? {
+    while let Some(piece) = reading
+        .next()
+        .await
+        .map_err(|error| refused(StartFault::Stdin, path, error))?
+    {
         if piece.starts_again {
             bytes = 0;
         }
         bytes += piece.data.len() as u64;
         if bytes > STDIN_BYTES_MAX {
-            return Err(start_failed(format!(
-                "{path} has more than 1 GiB, which is too much for standard input"
-            )));
+            return Err(start_failed(
+                StartFault::Stdin,
+                format!("{path} has more than 1 GiB, which is too much for standard input"),
+            ));
         }
         let written = blocking(move || {
             if piece.starts_again {

@@ -54,6 +54,46 @@ pub struct ErrorFacts {
     pub retryable: bool,
     /// What to do about it; empty: nothing to say.
     pub hint: String,
+    /// What exactly it was, in one word for programs; empty: nothing more is known.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Why work would fail to start anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFault {
+    /// The program does not exist.
+    NoProgram,
+    /// The interpreter that the program names does not exist.
+    NoInterpreter,
+    /// The program may not be executed.
+    NotExecutable,
+    /// The program is none.
+    NoFormat,
+    /// Arguments and environment are too long.
+    TooLong,
+    /// The working directory cannot be entered, or lies elsewhere.
+    Cwd,
+    /// The user or group does not exist, or the worker may not become it.
+    User,
+    /// A limit is not known or cannot be set.
+    Rlimit,
+    /// The priority cannot be set.
+    Nice,
+    /// A variable, or a file with variables.
+    Env,
+    /// The file for standard input.
+    Stdin,
+    /// A file that the task asks for.
+    Input,
+    /// A secret that is not there or not allowed.
+    Secret,
+    /// A path that the task names for its isolation.
+    Path,
+    /// No program, or a NUL byte in what it is to be given.
+    Command,
+    /// This worker cannot run such tasks.
+    Unsupported,
 }
 
 /// Kinds of error that a worker can find.
@@ -155,6 +195,30 @@ impl Finish {
     }
 }
 
+impl StartFault {
+    /// The stable word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            StartFault::NoProgram => "ENOENT",
+            StartFault::NoInterpreter => "NO_INTERPRETER",
+            StartFault::NotExecutable => "EACCES",
+            StartFault::NoFormat => "ENOEXEC",
+            StartFault::TooLong => "E2BIG",
+            StartFault::Cwd => "BAD_CWD",
+            StartFault::User => "BAD_USER",
+            StartFault::Rlimit => "BAD_RLIMIT",
+            StartFault::Nice => "BAD_NICE",
+            StartFault::Env => "BAD_ENV",
+            StartFault::Stdin => "BAD_STDIN",
+            StartFault::Input => "BAD_INPUT",
+            StartFault::Secret => "BAD_SECRET",
+            StartFault::Path => "BAD_PATH",
+            StartFault::Command => "BAD_COMMAND",
+            StartFault::Unsupported => "UNSUPPORTED",
+        }
+    }
+}
+
 impl ErrorFacts {
     /// A trouble of this worker or its machine, which another run may not meet.
     pub fn of_worker(message: String, hint: &str) -> ErrorFacts {
@@ -163,16 +227,29 @@ impl ErrorFacts {
             message,
             retryable: true,
             hint: hint.to_owned(),
+            reason: String::new(),
         }
     }
 
     /// Work that would fail to start anywhere.
-    pub fn start_failed(message: String) -> ErrorFacts {
+    pub fn start_failed(fault: StartFault, message: String) -> ErrorFacts {
         ErrorFacts {
             kind: ErrorKind::StartFailed,
             message,
             retryable: false,
             hint: String::new(),
+            reason: fault.word().to_owned(),
+        }
+    }
+
+    /// With the word that says what exactly it was, if there is one.
+    pub fn because(self, reason: Option<&str>) -> ErrorFacts {
+        match reason {
+            Some(reason) => ErrorFacts {
+                reason: reason.to_owned(),
+                ..self
+            },
+            None => self,
         }
     }
 
@@ -183,6 +260,7 @@ impl ErrorFacts {
             message,
             retryable: false,
             hint: hint.to_owned(),
+            reason: String::new(),
         }
     }
 
@@ -193,6 +271,7 @@ impl ErrorFacts {
             message,
             retryable: false,
             hint: hint.to_owned(),
+            reason: String::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod terminal;
 pub use assignment::{CollectRule, CommandWork, InputFile, Offer, ResultSource, Work};
 pub use finish::{
     CaptureFacts, CollectedFile, Collection, ErrorFacts, ErrorKind, ExitFacts, Finish, SkippedFile,
-    StopCause, StreamFacts, StructuredOutput,
+    StartFault, StopCause, StreamFacts, StructuredOutput,
 };
 pub use held::HeldLeases;
 pub use id::{Lease, LeaseId, MalformedLease};

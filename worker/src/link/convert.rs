@@ -310,6 +310,7 @@ fn error_to_wire(error: ErrorFacts) -> v1::TaskError {
         message: error.message,
         retryable: error.retryable,
         hint: error.hint,
+        reason: error.reason,
     }
 }
 

@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a process was not started. Nothing of it is left running. [`StartError::is_fault_of_the_work`] tells the caller's
+use crate::lease::StartFault;
+
+/// Why a process was not started. Nothing of it is left running. [`StartError::fault_of_the_work`] tells the caller's
 /// mistakes from this machine's troubles.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -65,34 +67,36 @@ pub enum StartError {
     Prepare { step: String, source: io::Error },
     #[error("cannot start the exec shim {program}")]
     Shim { program: PathBuf, source: io::Error },
-    #[error("the exec shim ended before it started the program")]
+    #[error("the exec shim ended before it could tell that the program runs")]
     ShimGone,
     #[error("the exec shim answered with something that is not understood: {what}")]
     ShimProtocol { what: String },
     #[error("the program was not started within {}", humane(.0))]
     TimedOut(Duration),
+    #[error("the start was given up: the task is canceled, its lease lost, or the worker ends")]
+    GivenUp,
 }
 
 impl StartError {
-    /// True when the same launch would fail on a healthy machine as well, so that trying again is of no use.
-    pub fn is_fault_of_the_work(&self) -> bool {
-        match self {
+    /// What is wrong with the work, where the same launch would fail on a healthy machine as well, so that trying again is
+    /// of no use; none: it is this machine's trouble.
+    pub fn fault_of_the_work(&self) -> Option<StartFault> {
+        Some(match self {
             StartError::EmptyProgram
             | StartError::NulByte { .. }
-            | StartError::BadEnvName { .. }
             | StartError::PathNotUtf8 { .. }
-            | StartError::SpoolTooLarge { .. }
-            | StartError::LaunchTooLarge { .. }
-            | StartError::ProgramNotFound { .. }
-            | StartError::InterpreterNotFound { .. }
-            | StartError::ProgramNotExecutable { .. }
-            | StartError::NotAnExecutableFormat { .. }
-            | StartError::ArgumentsTooLong
-            | StartError::WorkingDirectory { .. }
-            | StartError::Rlimit { .. }
-            | StartError::Nice { .. }
-            | StartError::Identity { .. }
-            | StartError::StdinFile { .. } => true,
+            | StartError::SpoolTooLarge { .. } => StartFault::Command,
+            StartError::BadEnvName { .. } => StartFault::Env,
+            StartError::LaunchTooLarge { .. } | StartError::ArgumentsTooLong => StartFault::TooLong,
+            StartError::ProgramNotFound { .. } => StartFault::NoProgram,
+            StartError::InterpreterNotFound { .. } => StartFault::NoInterpreter,
+            StartError::ProgramNotExecutable { .. } => StartFault::NotExecutable,
+            StartError::NotAnExecutableFormat { .. } => StartFault::NoFormat,
+            StartError::WorkingDirectory { .. } => StartFault::Cwd,
+            StartError::Rlimit { .. } => StartFault::Rlimit,
+            StartError::Nice { .. } => StartFault::Nice,
+            StartError::Identity { .. } => StartFault::User,
+            StartError::StdinFile { .. } => StartFault::Stdin,
             StartError::Execute { .. }
             | StartError::Isolation { .. }
             | StartError::DeadlinePassed
@@ -101,8 +105,35 @@ impl StartError {
             | StartError::Shim { .. }
             | StartError::ShimGone
             | StartError::ShimProtocol { .. }
-            | StartError::TimedOut(_) => false,
-        }
+            | StartError::TimedOut(_)
+            | StartError::GivenUp => return None,
+        })
+    }
+
+    /// True where the shim did not say itself that nothing was started.
+    pub(super) fn leaves_a_doubt(&self) -> bool {
+        matches!(
+            self,
+            StartError::ShimGone
+                | StartError::ShimProtocol { .. }
+                | StartError::TimedOut(_)
+                | StartError::GivenUp
+        )
+    }
+
+    /// True where the machine, or the worker's share of it, is too small for one more process at the moment.
+    pub fn is_shortage(&self) -> bool {
+        let (StartError::Shim { source, .. }
+        | StartError::Spool { source, .. }
+        | StartError::Prepare { source, .. }
+        | StartError::Execute { source, .. }) = self
+        else {
+            return false;
+        };
+        matches!(
+            source.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM)
+        )
     }
 }
 
@@ -134,7 +165,8 @@ impl StartError {
             | StartError::DeadlinePassed
             | StartError::ShimGone
             | StartError::ShimProtocol { .. }
-            | StartError::TimedOut(_) => None,
+            | StartError::TimedOut(_)
+            | StartError::GivenUp => None,
         }
     }
 }

@@ -68,9 +68,24 @@ pub(super) enum Phase {
 
 impl Process {
     /// Starts the shim and, by it, the program; returns when the program was executed. `shim_program` is a program whose
-    /// `main` calls [`crate::shim::main`] when its first argument is [`crate::shim::ARGUMENT`]. Where this future is
-    /// dropped half-way, nothing is left running.
+    /// `main` calls [`crate::shim::main`] when its first argument is [`crate::shim::ARGUMENT`].
+    ///
+    /// # Errors
+    /// Any [`StartError`] but [`StartError::GivenUp`]. Nothing of the process is left, whatever it did to its shim.
     pub async fn spawn(shim_program: &Path, launch: &Launch) -> Result<Process, StartError> {
+        Process::spawn_unless(shim_program, launch, std::future::pending()).await
+    }
+
+    /// As [`Process::spawn`], until `given_up` comes. To be awaited to its end: dropped half-way it kills the shim and the
+    /// root only.
+    ///
+    /// # Errors
+    /// Any [`StartError`].
+    pub async fn spawn_unless(
+        shim_program: &Path,
+        launch: &Launch,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Process, StartError> {
         launch.check()?;
         let frame = encode(launch).map_err(|error| StartError::ShimProtocol {
             what: error.to_string(),
@@ -92,9 +107,22 @@ impl Process {
             lost: LostProcess::of(&launch.env, launch.group.clone()),
             phase: Phase::Running,
         };
-        let started = tokio::time::timeout(START_BOUND, process.start(launch, &frame)).await;
-        started.unwrap_or(Err(StartError::TimedOut(START_BOUND)))?;
-        Ok(process)
+        let started = tokio::select! {
+            started = process.start(launch, &frame) => started,
+            () = tokio::time::sleep(START_BOUND) => Err(StartError::TimedOut(START_BOUND)),
+            () = given_up => Err(StartError::GivenUp),
+        };
+        match started {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                if error.leaves_a_doubt() {
+                    // The program may run, and be what silenced the shim.
+                    process.clear_up();
+                    let _ = process.next_event().await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The root of the tree, its session and its process group.

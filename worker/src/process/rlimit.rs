@@ -88,6 +88,12 @@ impl LimitedResource {
 }
 
 impl Rlimit {
+    /// Whether it allows more than this process may give itself without privileges.
+    pub(crate) fn exceeds_our_own(&self) -> bool {
+        let own = rustix::process::getrlimit(self.resource.of_the_system());
+        self.hard > own.maximum.unwrap_or(u64::MAX)
+    }
+
     /// Sets it for this process. One system call and nothing else, so that it can be made between fork and exec.
     pub(crate) fn set(&self) -> rustix::io::Result<()> {
         let limited = |limit: u64| (limit != u64::MAX).then_some(limit);

@@ -1,6 +1,7 @@
 //! The worker as a whole: offers into slots, orders to attempts, and an orderly end.
 
 mod attempts;
+mod descriptors;
 mod isolation;
 mod survivors;
 mod worker;

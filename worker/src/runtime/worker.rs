@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::attempts::Attempts;
+use super::descriptors;
 use super::isolation::{labels_of, open_isolation};
 use super::survivors::{Survivors, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{
-    ENDING_GRACE, SecretPolicy, Services, StorageHealth, SurvivingAttempts, deliver_earlier,
+    ENDING_GRACE, InheritPolicy, SecretPolicy, Services, StorageHealth, SurvivingAttempts,
+    deliver_earlier,
 };
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
@@ -67,6 +69,11 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     let endpoint = Endpoint::parse(&config.endpoint)?;
     let shim_program = check_shim(&config.shim_program)?;
     let secret_policy = SecretPolicy::new(&config.secret_env, &config.secret_dirs)?;
+    let inheritance = InheritPolicy::new(config.inherit_env.as_deref())?;
+    let config = WorkerConfig {
+        slots: descriptors::slots_within_limit(config.slots),
+        ..config
+    };
     let state = StateDirectory::open(&config.data_dir)?;
     let unusable = |source| WorkerError::DataDirectory {
         path: config.data_dir.clone(),
@@ -92,6 +99,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         sockets,
         shim_program,
         secret_policy,
+        inheritance,
         isolation,
     };
     Ok(PreparedWorker {
@@ -176,6 +184,7 @@ struct Disk {
     sockets: SocketPlace,
     shim_program: PathBuf,
     secret_policy: SecretPolicy,
+    inheritance: InheritPolicy,
     isolation: Arc<Isolation>,
 }
 
@@ -250,12 +259,14 @@ impl Runtime {
             workspaces: disk.workspaces.clone(),
             storage: storage.clone(),
             secret_policy: disk.secret_policy.clone(),
+            inheritance: disk.inheritance.clone(),
             shim_program: disk.shim_program.clone(),
             isolation: disk.isolation.clone(),
             sockets: disk.sockets.clone(),
             endpoint: endpoint.clone(),
             waiting: waiting.clone(),
             surviving: surviving.clone(),
+            presence: Arc::new(()),
             renewed: renewed.subscribe(),
         });
         let link = ControlLink {

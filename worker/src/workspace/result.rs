@@ -29,6 +29,18 @@ pub enum ResultProblem {
     Io(#[source] io::Error),
 }
 
+impl ResultProblem {
+    /// The stable word for it.
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            ResultProblem::NotJson { .. } => Some("NOT_JSON"),
+            ResultProblem::TooLarge => Some("TOO_LARGE"),
+            ResultProblem::NotRegular => Some("NOT_A_FILE"),
+            ResultProblem::Io(_) => None,
+        }
+    }
+}
+
 /// Reads and checks the result file; a missing or empty one is no result. It blocks.
 pub fn read_result_file(path: &Path) -> Result<Collected, ResultProblem> {
     let file = match open_regular(path) {

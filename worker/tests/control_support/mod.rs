@@ -99,6 +99,7 @@ pub fn config(endpoint: &str, data: &Path) -> WorkerConfig {
         labels: BTreeMap::new(),
         secret_env: Vec::new(),
         secret_dirs: Vec::new(),
+        inherit_env: None,
         data_dir: data.to_owned(),
         shim_program: TESTBED.into(),
         drain: Duration::ZERO,

@@ -17,6 +17,7 @@ use taskyard_proto::v1::{self as wire, FinishReport};
 
 const MAX_OUTPUT_JSON: usize = 256 << 10;
 const MAX_MESSAGE: usize = 2_048;
+const MAX_REASON: usize = 40;
 const MAX_TAIL: usize = 2 << 10;
 /// Longest run that is believed.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -95,6 +96,12 @@ impl Expected {
 pub(super) fn read_finish(report: FinishReport, expected: &Expected) -> (RunFacts, FinishContent) {
     let exit = report.exit;
     let mut error = report.error.as_ref().map(read_error);
+    let error_reason = report
+        .error
+        .as_ref()
+        .filter(|error| is_reason(&error.reason))
+        .map(|error| error.reason.clone())
+        .unwrap_or_default();
     let mut error_message = report
         .error
         .map(|error| one_line(&error.message, MAX_MESSAGE))
@@ -178,9 +185,17 @@ pub(super) fn read_finish(report: FinishReport, expected: &Expected) -> (RunFact
         isolation: one_line(&report.isolation, 64),
         streams: [read_stream(report.stdout), read_stream(report.stderr)],
         error_message,
+        error_reason,
         accept_incomplete: report.accept_incomplete,
     };
     (facts, content)
+}
+
+/// One word for programs.
+fn is_reason(word: &str) -> bool {
+    let is_speakable =
+        |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    word.len() <= MAX_REASON && word.bytes().all(is_speakable)
 }
 
 /// What the run used; what the work itself said wins over what its worker says of it.

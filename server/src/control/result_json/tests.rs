@@ -58,6 +58,7 @@ fn error(kind: &str, message: &str, retryable: bool) -> Option<TaskError> {
         hint: taskyard_core::task::ErrorKind::parse(kind)
             .map_or("", taskyard_core::task::ErrorKind::hint)
             .to_owned(),
+        reason: String::new(),
     })
 }
 
@@ -155,6 +156,9 @@ fn orphaned() {
 fn start_failed() {
     let mut record = record(TaskState::Failed);
     record.task.error = error("start_failed", "no such program: `nonesuch`", false);
+    if let Some(error) = &mut record.task.error {
+        error.reason = "ENOENT".to_owned();
+    }
     record.run_end = Some(RunEnd {
         isolation: "none".to_owned(),
         stdout: stream(0, b""),
