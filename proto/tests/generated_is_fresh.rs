@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "taskyard/v1/secret.proto",
     "taskyard/v1/session_task.proto",
     "taskyard/v1/monitor.proto",
