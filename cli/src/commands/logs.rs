@@ -25,7 +25,7 @@ use super::logs_view;
   taskyard logs t12 --since 5m --timestamps --stream stderr
   taskyard logs t12 --view errors --max-bytes 4KiB
 
-Views show text within a budget, for readers with little room; what they leave out is told on stderr.
+Views show text within a budget; what they leave out is told on stderr.
 Exit codes: 0 all was printed (whatever the task did), 1 refused or not found, 2 usage,
 125 server out of reach or failed")]
 pub struct LogsArguments {
@@ -43,10 +43,10 @@ pub struct LogsArguments {
     /// First byte to print, counted from 0
     #[arg(long, value_name = "BYTE", requires = "stream", conflicts_with = "tail", value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
     pub offset: Option<i64>,
-    /// Only the last N lines; with a unit the last bytes of each stream, such as 4KiB
+    /// Last N lines; with a unit, such as 4KiB, last bytes of each stream
     #[arg(long, value_name = "N", value_parser = parse_tail, allow_hyphen_values = true)]
     pub tail: Option<TailLength>,
-    /// Only what was captured since a time, or for so long: 2026-01-31T12:00:00Z, 5m
+    /// Only what was captured since a time (RFC 3339), or within 5m
     #[arg(long, value_name = "TIME", value_parser = parse_past, conflicts_with = "cursor", allow_hyphen_values = true)]
     pub since: Option<Timestamp>,
     /// Begin each line with the time of its capture (UTC)
