@@ -19,11 +19,14 @@ use taskyard_proto::v1::{
     BatchCreateTasksRequest, BatchCreateTasksResponse, CancelTaskRequest, CancelTaskResponse,
     CancelTasksRequest, CancelTasksResponse, CloneTaskRequest, CloneTaskResponse,
     CreateTaskRequest, CreateTaskResponse, DeleteSessionRequest, DeleteSessionResponse,
-    GetTaskRequest, GetTaskResponse, ListMessagesRequest, ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest, PostMessageResponse, ReadOutputRequest, ReadOutputResponse, ResizeTerminalRequest, ResizeTerminalResponse, RetryTaskRequest, GetUsageRequest, GetUsageResponse,
-    RetryTaskResponse, SignalTaskRequest, SignalTaskResponse, TailOutputRequest,
-    TailOutputResponse, TakeWakesRequest, TakeWakesResponse, UpdateTaskRequest, UpdateTaskResponse,
-    WaitTasksRequest, WaitTasksResponse, WatchRequest, WatchResponse, WriteInputRequest,
-    WriteInputResponse, session_task_service_server::SessionTaskService,
+    GetTaskRequest, GetTaskResponse, GetUsageRequest, GetUsageResponse, ListMessagesRequest,
+    ListMessagesResponse, ListTasksRequest, ListTasksResponse, PostMessageRequest,
+    PostMessageResponse, ReadOutputRequest, ReadOutputResponse, ResizeTerminalRequest,
+    ResizeTerminalResponse, RetryTaskRequest, RetryTaskResponse, SignalTaskRequest,
+    SignalTaskResponse, TailOutputRequest, TailOutputResponse, TakeWakesRequest, TakeWakesResponse,
+    UpdateTaskRequest, UpdateTaskResponse, WaitTasksRequest, WaitTasksResponse, WatchRequest,
+    WatchResponse, WriteInputRequest, WriteInputResponse,
+    session_task_service_server::SessionTaskService,
 };
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;

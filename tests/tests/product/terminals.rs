@@ -1,8 +1,9 @@
 //! Tasks with a terminal: what they see of it, its size as it changes, and what is refused.
 
 use taskyard_proto::v1::{
-    CloneTaskRequest, Pty, ReadOutputRequest, ResizeTerminalRequest, ResizeTerminalResponse,
-    RetryPolicy, TaskDefinition, TaskState, UpdateTaskRequest, WriteInputRequest,
+    CancelTaskRequest, CloneTaskRequest, Pty, ReadOutputRequest, ResizeTerminalRequest,
+    ResizeTerminalResponse, RetryPolicy, TaskDefinition, TaskState, UpdateTaskRequest,
+    WriteInputRequest,
 };
 use taskyard_tests::client::{
     Client, exit_code, exit_signal, milliseconds, new_session, probe, shell, with_command,
@@ -341,4 +342,30 @@ async fn task_files_ask_for_terminals_and_get_shows_them() {
     let file = file.display().to_string();
     let refused = line.run(&["submit", "-f", &file]).await.expect_code(2);
     assert!(refused.stderr.contains("rows"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn restricted_tasks_do_not_reach_each_others_terminals() {
+    let mut client = Deployment::shared().await.client().await;
+    if !can_restrict(&mut client).await {
+        return;
+    }
+    let session = new_session("pty-apart");
+    let script = "readlink /proc/self/fd/0; exec sleep 600";
+    let open = with_isolation(live(on_terminal(shell(script), 24, 80)), |_| {});
+    let other = client.create(&session, open).await;
+    until_shown(&client, &other.id, 1, "\n").await;
+    let path = output(&mut client, &other.id, 1, 1).await;
+    let path = String::from_utf8_lossy(&path).trim().to_owned();
+    assert!(path.starts_with("/dev/pts/"), "{path}");
+    let curious = with_isolation(probe(&format!("try read={path} write={path}")), |_| {});
+    let ended = client.run(&session, curious).await;
+    let tried = output(&mut client, &ended.id, 1, 1).await;
+    let tried = String::from_utf8_lossy(&tried).into_owned();
+    assert_eq!(tried, format!("read={path} EACCES\nwrite={path} EACCES\n"));
+    let cancel = CancelTaskRequest {
+        task: other.id.clone(),
+        ..CancelTaskRequest::default()
+    };
+    client.tasks.cancel_task(cancel).await.expect("canceled");
 }

@@ -22,8 +22,9 @@ pub const SYSTEM_ROOTS: [&str; 13] = [
 ];
 /// Of this one what everybody may read only.
 pub const ETC: &str = "/etc";
-/// Devices that ordinary programs use, and none that leads to a disk or to memory.
-pub const DEVICES: [&str; 8] = [
+/// Devices that ordinary programs use, and none that leads to a disk or to memory. A task has its own terminal open
+/// already, and finds it as `/dev/tty`; in `/dev/pts` lie those of others.
+pub const DEVICES: [&str; 7] = [
     "/dev/null",
     "/dev/zero",
     "/dev/full",
@@ -31,7 +32,6 @@ pub const DEVICES: [&str; 8] = [
     "/dev/urandom",
     "/dev/tty",
     "/dev/ptmx",
-    "/dev/pts",
 ];
 /// Nobody names these as a whole, nor anything below the first two.
 const KERNEL_ROOTS: [&str; 2] = ["/proc", "/sys"];

@@ -13,7 +13,11 @@ use crate::{
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     AnswerTaskRequest, BatchCreateTasksRequest, CancelTaskRequest, CancelTasksRequest,
-    CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, ListMessagesRequest, ListTasksRequest, PostMessageRequest, ReadOutputRequest, ResizeTerminalRequest, RetryTaskRequest, SignalTaskRequest, TailOutputRequest, TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest, WatchRequest, WriteInputRequest, GetUsageRequest,
+    CloneTaskRequest, CreateTaskRequest, DeleteSessionRequest, GetTaskRequest, GetUsageRequest,
+    ListMessagesRequest, ListTasksRequest, PostMessageRequest, ReadOutputRequest,
+    ResizeTerminalRequest, RetryTaskRequest, SignalTaskRequest, TailOutputRequest,
+    TakeWakesRequest, TaskSpec, UpdateTaskRequest, WaitTasksRequest, WatchRequest,
+    WriteInputRequest,
 };
 
 /// What a caller from inside may reach.
