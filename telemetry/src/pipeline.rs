@@ -18,8 +18,8 @@ use opentelemetry_sdk::{
     },
 };
 use std::{
-    sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 /// How long the last spans and metrics may take on their way out.
@@ -29,6 +29,10 @@ const MAX_WAITING_SPANS: usize = 8_192;
 /// Name of what makes our spans and metrics.
 const SCOPE: &str = "taskyard";
 
+/// For how long somebody who read the page is expected to come again.
+const READ_FOR: Duration = Duration::from_secs(10 * 60);
+
+static LAST_READ: Mutex<Option<Instant>> = Mutex::new(None);
 static CURRENT: OnceLock<Pipeline> = OnceLock::new();
 
 /// Which program this is.
@@ -69,6 +73,7 @@ impl Component {
 struct Pipeline {
     page: SharedReader,
     meters: SdkMeterProvider,
+    exports_metrics: bool,
     tracing: Option<(SdkTracerProvider, SdkTracer)>,
 }
 
@@ -179,6 +184,7 @@ fn build(
     let mut meters = SdkMeterProvider::builder()
         .with_resource(resource)
         .with_reader(page.clone());
+    let exports_metrics = exporter.is_some();
     if let Some(exporter) = exporter {
         meters = meters.with_reader(PeriodicReader::builder(exporter).build());
     }
@@ -190,14 +196,26 @@ fn build(
     Pipeline {
         page,
         meters,
+        exports_metrics,
         tracing,
     }
+}
+
+/// Whether anybody reads metrics: a collector, or somebody who asked for the page in the last ten minutes.
+#[must_use]
+pub fn is_read() -> bool {
+    let is_exported = CURRENT
+        .get()
+        .is_some_and(|pipeline| pipeline.exports_metrics);
+    let last = *LAST_READ.lock().unwrap_or_else(PoisonError::into_inner);
+    is_exported || last.is_some_and(|last| last.elapsed() < READ_FOR)
 }
 
 /// The page of metrics as they stand.
 #[must_use]
 pub fn metrics_page() -> String {
     ensure();
+    *LAST_READ.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     let mut collected = ResourceMetrics::default();
     match CURRENT.get() {
         Some(pipeline) if pipeline.page.collect(&mut collected).is_ok() => {

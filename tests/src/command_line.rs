@@ -90,6 +90,8 @@ impl CommandLine {
         }
         command
             .args(arguments)
+            // tests run side by side, and the usual port is one
+            .env("TASKYARD_ADMIN_LISTEN", "off")
             .envs(self.env.iter().cloned())
             .stdin(stdin)
             .stdout(Stdio::piped())

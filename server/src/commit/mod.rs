@@ -7,7 +7,7 @@
 //!
 //! [`intent`] says what can be asked for, [`batch`] decides and [`flush`] writes the transaction, [`thread`] and [`wakes`]
 //! are what it does to messages and wakes, [`webhooks`] what it tells them, [`ending`] what a task's end row holds, and [`committer`] the loop with its
-//! retries.
+//! retries. `measure` counts what was committed.
 
 pub mod batch;
 mod committer;
@@ -17,6 +17,7 @@ pub mod ending;
 mod event;
 mod flush;
 pub mod intent;
+mod measure;
 mod monitors;
 mod thread;
 mod wakes;

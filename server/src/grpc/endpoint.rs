@@ -1,10 +1,10 @@
 //! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
 
 use super::{
-    admin_service::OperatorService, bad_message::BadMessageLayer, connection,
-    panic_guard::PanicGuardLayer, session_file_service::FileService,
-    session_task_service::TaskService, task_agent_service::AgentService,
-    webhook_service::HookService, worker_service,
+    admin_service::OperatorService, bad_message::BadMessageLayer,
+    call_telemetry::CallTelemetryLayer, connection, panic_guard::PanicGuardLayer,
+    session_file_service::FileService, session_task_service::TaskService,
+    task_agent_service::AgentService, webhook_service::HookService, worker_service,
 };
 use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -95,6 +95,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GrpcWebLayer::new())
+        .layer(CallTelemetryLayer)
         .layer(PanicGuardLayer)
         .layer(BadMessageLayer)
         .add_service(health_service)

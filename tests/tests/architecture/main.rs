@@ -174,7 +174,14 @@ const RULES: &[Rule] = &[
 
 /// Where Rust is written by hand.
 const SOURCE_FOLDERS: &[&str] = &[
-    "core", "proto", "postgres", "server", "worker", "cli", "tests",
+    "core",
+    "proto",
+    "postgres",
+    "telemetry",
+    "server",
+    "worker",
+    "cli",
+    "tests",
 ];
 
 const LONGEST_FILE: usize = 600;

@@ -175,6 +175,7 @@ mod tests {
                 head_cap: 2,
                 tail_cap: 1,
                 isolation: IsolationLevel::None,
+                trace: Default::default(),
                 group: None,
             }))
         };

@@ -2,7 +2,9 @@
 
 mod attempts;
 mod isolation;
+mod standing;
 mod survivors;
 mod worker;
 
+pub use standing::WorkerProbe;
 pub use worker::{PreparedWorker, prepare, run};
