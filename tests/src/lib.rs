@@ -4,6 +4,8 @@
 //! - [`binaries`]: where the programs under test are
 //! - [`database`]: a fresh, migrated database
 //! - [`process`]: a program under test as a child that never outlives the test
+//! - [`collector`]: what collects traces and metrics
+//! - [`admin_page`]: the port for probes and scrapes
 //! - [`deployment`]: a control plane with workers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
 //! - [`inside`]: scripts that run as tasks and speak for themselves
@@ -21,8 +23,10 @@
 //! - [`meeting`]: calls that meet
 //! - [`pattern`]: bytes that tell where they belong
 
+pub mod admin_page;
 pub mod binaries;
 pub mod client;
+pub mod collector;
 pub mod command_line;
 pub mod database;
 pub mod deployment;

@@ -1,62 +1,50 @@
 //! The page that Prometheus reads, in its text format 0.0.4.
 
-use super::table::ALL;
+use super::{
+    instrument::{Kind, Spec},
+    table::ALL,
+};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::data::{
     AggregatedMetrics, Histogram, Metric, MetricData, ResourceMetrics,
 };
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 /// Content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Writes what was collected, by name.
+/// Writes what was collected, by name. A metric that has nothing to say yet is named all the same.
 #[must_use]
 pub fn page(collected: &ResourceMetrics) -> String {
-    let mut families: Vec<(&'static str, &Metric)> = Vec::new();
-    for metric in collected.scope_metrics().flat_map(|scope| scope.metrics()) {
-        let known = ALL
-            .iter()
-            .map(|known| known.spec())
-            .find(|spec| spec.otlp_name() == metric.name());
-        if let Some(spec) = known {
-            families.push((spec.name, metric));
-        }
-    }
-    families.sort_by_key(|(name, _)| *name);
+    let metrics: BTreeMap<&str, &Metric> = collected
+        .scope_metrics()
+        .flat_map(|scope| scope.metrics())
+        .map(|metric| (metric.name(), metric))
+        .collect();
+    let mut specs: Vec<&Spec> = ALL.iter().map(|metric| metric.spec()).collect();
+    specs.sort_by_key(|spec| spec.name);
     let mut text = String::with_capacity(16 << 10);
-    for (name, metric) in families {
+    for spec in specs {
         // writing into a string does not fail
-        let _ = write_family(&mut text, name, metric);
+        let _ = write_family(&mut text, spec, metrics.get(spec.otlp_name()).copied());
     }
     text
 }
 
-fn write_family(text: &mut String, name: &str, metric: &Metric) -> std::fmt::Result {
-    let kind = match metric.data() {
-        AggregatedMetrics::F64(data) => kind_of(data),
-        AggregatedMetrics::U64(data) => kind_of(data),
-        AggregatedMetrics::I64(data) => kind_of(data),
+fn write_family(text: &mut String, spec: &Spec, metric: Option<&Metric>) -> std::fmt::Result {
+    let name = spec.name;
+    let kind = match spec.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
     };
-    writeln!(
-        text,
-        "# HELP {name} {}",
-        escaped(metric.description(), false)
-    )?;
+    writeln!(text, "# HELP {name} {}", escaped(spec.help, false))?;
     writeln!(text, "# TYPE {name} {kind}")?;
-    match metric.data() {
-        AggregatedMetrics::F64(data) => write_points(text, name, data),
-        AggregatedMetrics::U64(data) => write_points(text, name, data),
-        AggregatedMetrics::I64(data) => write_points(text, name, data),
-    }
-}
-
-fn kind_of<T>(data: &MetricData<T>) -> &'static str {
-    match data {
-        MetricData::Gauge(_) => "gauge",
-        MetricData::Sum(sum) if sum.is_monotonic() => "counter",
-        MetricData::Sum(_) => "gauge",
-        MetricData::Histogram(_) | MetricData::ExponentialHistogram(_) => "histogram",
+    match metric.map(Metric::data) {
+        Some(AggregatedMetrics::F64(data)) => write_points(text, name, data),
+        Some(AggregatedMetrics::U64(data)) => write_points(text, name, data),
+        Some(AggregatedMetrics::I64(data)) => write_points(text, name, data),
+        None => Ok(()),
     }
 }
 

@@ -51,6 +51,7 @@ mod secrets_cli;
 mod signals;
 mod steering;
 mod task_inputs;
+mod telemetry;
 mod threads;
 mod timing;
 mod tree_cancel;
