@@ -213,12 +213,13 @@ fn queries(panel: &Panel) -> Vec<(String, String)> {
             words,
         )],
         // every server counts what lies in the database, and all count the same
-        Kind::Gauge if spec.labels.contains(&"namespace") => vec![(
-            format!(
-                "sum by ({by}) (max by (namespace, {by}) ({name}{{namespace=~\"$namespace\"}}))"
-            ),
-            words,
-        )],
+        Kind::Gauge if spec.labels.contains(&"namespace") => {
+            // tasks of several namespaces add up, ages do not
+            let over = if spec.unit == "s" { "max" } else { "sum" };
+            let each = format!("{name}{{namespace=~\"$namespace\"}}");
+            let each = format!("max by (namespace, {by}) ({each})");
+            vec![(format!("{over} by ({by}) ({each})"), words)]
+        }
         Kind::Gauge if panel.by.is_empty() => vec![(format!("max({name})"), words)],
         Kind::Gauge => vec![(format!("{}({name})", grouped("sum")), words)],
         Kind::Histogram(_) => {

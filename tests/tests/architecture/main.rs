@@ -45,6 +45,18 @@ const RULES: &[Rule] = &[
         reason: "proto and core do not know each other",
     },
     Rule {
+        folder: "telemetry/src",
+        except: &[],
+        forbidden: &[
+            "sqlx",
+            "taskyard_core",
+            "taskyard_proto",
+            "taskyard_server",
+            "taskyard_worker",
+        ],
+        reason: "telemetry is below all that it is told by",
+    },
+    Rule {
         folder: "server/src/control",
         except: &[],
         forbidden: &[
