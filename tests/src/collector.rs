@@ -169,6 +169,40 @@ impl MetricsService for Kept {
     }
 }
 
+/// The spans of a trace as a tree, for people: how long after the first each began, and how long it took.
+pub fn tree(spans: &[CollectedSpan]) -> String {
+    let began_at = spans.iter().map(|span| span.from).min().unwrap_or(0);
+    let is_below = |span: &CollectedSpan, above: &str| span.parent == above;
+    let is_known = |id: &str| spans.iter().any(|span| span.id == id);
+    let mut text = String::new();
+    let mut roots: Vec<_> = spans
+        .iter()
+        .filter(|span| !is_known(&span.parent))
+        .collect();
+    roots.sort_by_key(|span| span.from);
+    let mut open: Vec<(usize, &CollectedSpan)> =
+        roots.into_iter().rev().map(|span| (0, span)).collect();
+    while let Some((depth, span)) = open.pop() {
+        let after = (span.from - began_at) / 1_000;
+        let took = span.to.saturating_sub(span.from) / 1_000;
+        let name = format!("{}{}", "  ".repeat(depth), span.name);
+        text.push_str(&format!(
+            "{name:<58} {:<16} +{:>7.1} ms {:>7.1} ms  {}\n",
+            span.service,
+            after as f64 / 1_000.0,
+            took as f64 / 1_000.0,
+            span.id
+        ));
+        let mut below: Vec<_> = spans
+            .iter()
+            .filter(|inner| is_below(inner, &span.id))
+            .collect();
+        below.sort_by_key(|span| span.from);
+        open.extend(below.into_iter().rev().map(|span| (depth + 1, span)));
+    }
+    text
+}
+
 fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |attribute: &KeyValue| match attribute.value.clone().and_then(|value| value.value) {
         Some(Value::StringValue(text)) => text,

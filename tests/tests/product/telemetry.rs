@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskyard_proto::v1::{GetLogFilterRequest, SetLogFilterRequest, TaskDefinition, TaskState};
 use taskyard_tests::admin_page::AdminPage;
 use taskyard_tests::client::{command, new_session, shell};
-use taskyard_tests::collector::{CollectedSpan, Collector};
+use taskyard_tests::collector::{CollectedSpan, Collector, tree};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::inside::agent;
 use taskyard_tests::refusal::expect_bad_field;
@@ -83,6 +83,9 @@ async fn one_trace_goes_from_the_caller_through_the_queue_into_the_work() {
     .collect::<BTreeMap<_, _>>()
     .into_values()
     .collect::<Vec<_>>();
+
+    // seen with --nocapture; docs/telemetry.md shows one
+    println!("{}", tree(spans));
 
     let client = only(spans, "agent", CALL);
     assert_eq!(client.parent, "00f067aa0ba902b7");
