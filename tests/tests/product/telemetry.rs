@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use taskyard_proto::v1::{GetLogFilterRequest, SetLogFilterRequest, TaskDefinition, TaskState};
 use taskyard_tests::admin_page::AdminPage;
 use taskyard_tests::client::{command, new_session, shell};
@@ -255,6 +256,37 @@ async fn the_metrics_count_what_was_done_on_the_page_and_by_otlp() {
     })
     .await;
     assert_eq!(worker.get("/livez").await.0, 200);
+    deployment.remove().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_holds_up_nothing_and_is_told_of_once() {
+    // nobody listens on the discard port
+    let away = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let soon = ("OTEL_BSP_SCHEDULE_DELAY", "50");
+    let worker = WorkerPlan::new("w1").env(away.0, away.1);
+    let builder = Deployment::builder().server_env(&[ADMIN, away, soon]);
+    let deployment = builder.workers(vec![worker]).start().await;
+    let page = deployment.with_server(0, AdminPage::of);
+    let mut client = deployment.client().await;
+    let session = new_session("unheard");
+    let failed = r#"taskyard_telemetry_exports_total{outcome="failed",signal="traces"}"#;
+    until("two batches that nobody took", SOON, async || {
+        let task = client.run(&session, command(&["true"])).await;
+        assert_eq!(task.state(), TaskState::Succeeded);
+        page.samples()
+            .await
+            .get(failed)
+            .is_some_and(|count| *count >= 2.0)
+    })
+    .await;
+    let log = deployment.with_server(0, |server| server.log());
+    assert_eq!(log.matches("does not take traces").count(), 1, "{log}");
+    deployment.with_server(0, |server| server.signal(Signal::TERM));
+    until("the server to end", SOON, async || {
+        deployment.with_server(0, |server| server.ended().is_some())
+    })
+    .await;
     deployment.remove().await;
 }
 
