@@ -46,8 +46,8 @@ lint: ## format check, clippy, rustdoc, .proto files and documents
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 		else echo "lint: SKIPPED cargo deny: cargo-deny is not installed"; fi
 
-gen: ## write the code generated from proto/
-	@UPDATE=1 cargo test --package taskyard-proto
+gen: ## write the code generated from proto/, the dashboard and the alerts
+	@UPDATE=1 cargo test --package taskyard-proto --package taskyard-telemetry
 
 sqlx: setup ## write .sqlx, with which queries are checked without a database
 	@scripts/sqlx-prepare

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
-    submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, log_filter,
+    logs, message, messages, migrate, monitor, queues, restart, retention, retry, run, server,
+    sessions, signal, submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
-More: update, usage, input, signal, messages, hold, release, queues, retention, completions, help
+More: update, usage, input, signal, messages, hold, release, queues, retention, log-filter, completions
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine
@@ -172,6 +172,8 @@ pub enum Verb {
     Workers(workers::WorkersArguments),
     #[command(hide = true)]
     Queues(queues::QueuesArguments),
+    #[command(hide = true)]
+    LogFilter(log_filter::LogFilterArguments),
     Webhooks(webhooks::WebhooksArguments),
     #[command(hide = true)]
     Completions(completions::CompletionsArguments),

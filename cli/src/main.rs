@@ -4,6 +4,7 @@
 //! process, [`connection`] and [`failure`] how servers are called and what their answers mean, [`exit_code`] how the
 //! program ends. Data goes to standard output, everything else to standard error.
 
+mod admin_port;
 mod answer_form;
 mod arguments;
 mod backoff;
@@ -28,17 +29,19 @@ mod task_file;
 mod task_reference;
 mod telemetry;
 mod terminal;
+mod trace;
 mod unstarted;
 mod view;
 mod wire_words;
 
 use clap::Parser;
+use taskyard_telemetry::pipeline::Component;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
-    submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
+    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, log_filter,
+    logs, message, messages, migrate, monitor, queues, restart, retention, retry, run, server,
+    sessions, signal, submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -69,10 +72,12 @@ fn main() {
 
 fn run() -> Result<ExitCode, Failure> {
     let CommandLine { global, verb } = CommandLine::parse();
-    let (default_level, n_threads) = match &verb {
-        Verb::Server(_) | Verb::Worker(_) | Verb::Migrate(_) => ("info,sqlx=warn", None),
-        Verb::Dev(_) => ("warn", None),
-        Verb::Run(arguments) if arguments.dev => ("warn", None),
+    let (component, default_level, n_threads) = match &verb {
+        Verb::Server(_) => (Component::Server, "info,sqlx=warn", None),
+        Verb::Worker(_) => (Component::Worker, "info,sqlx=warn", None),
+        Verb::Migrate(_) => (Component::Client, "info,sqlx=warn", None),
+        Verb::Dev(_) => (Component::Dev, "warn", None),
+        Verb::Run(arguments) if arguments.dev => (Component::Dev, "warn", None),
         Verb::Run(_)
         | Verb::Submit(_)
         | Verb::List(_)
@@ -101,9 +106,10 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Retention(_)
         | Verb::Workers(_)
         | Verb::Queues(_)
+        | Verb::LogFilter(_)
         | Verb::Webhooks(_)
         | Verb::Completions(_)
-        | Verb::Help(_) => ("warn", Some(1)),
+        | Verb::Help(_) => (Component::Client, "warn", Some(1)),
     };
     telemetry::start(default_level)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -115,7 +121,8 @@ fn run() -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::Own(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(async {
-        match verb {
+        let flush = telemetry::export(component)?;
+        let ended = match verb {
             Verb::Dev(arguments) => dev::execute(arguments).await,
             Verb::Server(arguments) => server::execute(arguments).await,
             Verb::Worker(arguments) => worker::execute(arguments, &global).await,
@@ -148,10 +155,15 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Retention(arguments) => retention::execute(arguments, &global).await,
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
             Verb::Queues(arguments) => queues::execute(arguments, &global).await,
+            Verb::LogFilter(arguments) => log_filter::execute(arguments, &global).await,
             Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),
+        };
+        if let Some(flush) = flush {
+            flush.finish().await;
         }
+        ended
     });
     runtime.shutdown_background();
     ended

@@ -16,11 +16,13 @@ pub mod grpc;
 pub mod key_ring;
 pub mod objects;
 pub mod output;
+mod probe;
 mod serve_error;
 mod server;
 pub mod store;
 
 pub use config::{FileQuota, FileQuotas, ObjectLocation, ServerConfig};
+pub use probe::ServerProbe;
 pub use serve_error::ServeError;
 pub use server::{Server, migrate};
 pub use store::migrate::MigrateReport;

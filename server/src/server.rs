@@ -19,6 +19,7 @@ use crate::{
     key_ring::KeyRing,
     objects::ObjectStorage,
     output::OutputWriters,
+    probe::ServerProbe,
     serve_error::ServeError,
     store::{self, Store, migrate::MigrateReport},
 };
@@ -136,6 +137,15 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Looks whether the server is ready, also while it serves and when it has ended.
+    #[must_use]
+    pub fn probe(&self) -> ServerProbe {
+        ServerProbe {
+            store: self.app.store.clone(),
+            shutdown: self.app.shutdown.clone(),
+        }
     }
 
     /// Serves until `shutdown`, then ends within 15 seconds: the health turns bad, long streams end, other calls have

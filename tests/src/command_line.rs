@@ -96,6 +96,8 @@ impl CommandLine {
         }
         command
             .args(arguments)
+            // tests run side by side, and the usual port is one
+            .env("TASKYARD_ADMIN_LISTEN", "off")
             .envs(self.env.iter().cloned())
             .kill_on_drop(true);
         if let Some(folder) = &self.folder {

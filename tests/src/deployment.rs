@@ -283,6 +283,7 @@ impl Deployment {
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
             .args(&self.server_flags)
+            .env("TASKYARD_ADMIN_LISTEN", "off")
             .envs(self.server_env.iter().cloned())
             .env("TASKYARD_LOG", log_level());
         let log = self.folder.path().join(format!("{name}.log"));
@@ -307,6 +308,7 @@ impl Deployment {
             .arg("--data-dir")
             .arg(self.folder.path().join(&plan.name))
             .args(&plan.flags)
+            .env("TASKYARD_ADMIN_LISTEN", "off")
             .envs(plan.env.iter().cloned())
             .env("TASKYARD_LOG", log_level());
         let mut client = Client::connect(endpoint).await;

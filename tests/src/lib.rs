@@ -4,6 +4,8 @@
 //! - [`binaries`]: where the programs under test are
 //! - [`database`]: a fresh, migrated database
 //! - [`process`]: a program under test as a child that never outlives the test
+//! - [`collector`]: what collects traces and metrics
+//! - [`admin_page`]: the port for probes and scrapes
 //! - [`deployment`]: a control plane with workers
 //! - [`balancer`]: one address before several servers
 //! - [`client`]: the gRPC services, and how tests say what is to be run
@@ -25,9 +27,11 @@
 //! - [`mischief`]: the worse verbs of the probe
 //! - [`pattern`]: bytes that tell where they belong
 
+pub mod admin_page;
 pub mod balancer;
 pub mod binaries;
 pub mod client;
+pub mod collector;
 pub mod command_line;
 pub mod database;
 pub mod deployment;

@@ -32,4 +32,4 @@ mod workspace;
 
 pub use config::{DEFAULT_DRAIN, WorkerConfig};
 pub use error::WorkerError;
-pub use runtime::{PreparedWorker, prepare, run};
+pub use runtime::{PreparedWorker, WorkerProbe, prepare, run};

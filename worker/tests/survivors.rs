@@ -101,6 +101,14 @@ async fn noted_next(world: &World) -> String {
         loop {
             let entries = std::fs::read_dir(&ledger).expect("there is a ledger");
             let notes = entries.flatten().filter_map(|entry| {
+                // one that is only being written may be lost with the worker
+                if entry
+                    .path()
+                    .extension()
+                    .is_some_and(|ending| ending == "tmp")
+                {
+                    return None;
+                }
                 let content = std::fs::read(entry.path()).ok()?;
                 let note: serde_json::Value = serde_json::from_slice(&content).ok()?;
                 Some(note["surviving"]["next"].as_str()?.to_owned())

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::trace::{self, traced};
 
 /// Creates the task, or finds the one with its key. True: it is new.
 pub async fn create_task(
@@ -19,10 +20,12 @@ pub async fn create_task(
         request_id: Uuid::new_v4().simple().to_string(),
         wait: None,
     };
+    let span = trace::calling("taskyard.v1.SessionTaskService/CreateTask");
     let answer = connection
         .call(|| {
             let mut tasks = connection.tasks();
             let request = request.clone();
+            let request = traced(request, &span);
             async move { tasks.create_task(request).await }
         })
         .await?;

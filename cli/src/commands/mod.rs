@@ -16,6 +16,7 @@ pub mod hold;
 pub mod input;
 pub mod inside;
 pub mod list;
+pub mod log_filter;
 pub mod logs;
 mod logs_view;
 pub mod message;

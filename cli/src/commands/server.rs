@@ -6,6 +6,7 @@ use clap::Args;
 use taskyard_server::{Server, ServerConfig, TreeLimits};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin_port::{self, AdminArguments, AdminPort};
 use crate::console;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
@@ -26,6 +27,8 @@ at the level of TASKYARD_LOG.")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
+    #[command(flatten)]
+    pub admin: AdminArguments,
     /// No monitor may fire more often [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true, hide = true)]
     pub min_monitor_interval: Option<Duration>,
@@ -50,6 +53,7 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
     ensure_free(listen)?;
     let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
+    let admin = arguments.admin.open(Some(admin_port::DEFAULT)).await?;
     let database = service.database.open().await?;
     let config = ServerConfig {
         database_url: database.url().to_owned(),
@@ -63,17 +67,22 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         secret_key_file: service.secret_key_file,
         allow_private_webhooks: service.allow_private_webhooks,
     };
-    let ended = serve(config, &mut interrupts).await;
+    let ended = serve(config, &admin, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
 }
 
-async fn serve(config: ServerConfig, interrupts: &mut Interrupts) -> Result<(), Failure> {
+async fn serve(
+    config: ServerConfig,
+    admin: &AdminPort,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
     let server = tokio::select! {
         bound = Server::bind(config) => bound.map_err(|error| Failure::of_server(&error))?,
         () = interrupts.next() => return Err(Failure::Interrupted("stopped before it served".to_owned())),
     };
+    admin.started(server.probe());
     console::note(&format!("serving on http://{}", server.local_addr()));
     let shutdown = CancellationToken::new();
     let serving = server.serve(shutdown.clone());

@@ -9,6 +9,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::task_file::definition::definition;
 use crate::task_file::parse::Item;
+use crate::trace::{self, traced};
 use crate::wire_words::in_words_of_task;
 
 /// What became of a batch.
@@ -87,10 +88,11 @@ async fn create(
         atomic,
         request_id: Uuid::new_v4().simple().to_string(),
     };
+    let span = trace::calling("taskyard.v1.SessionTaskService/BatchCreateTasks");
     let answer = connection
         .call(|| {
             let mut tasks = connection.tasks();
-            let request = request.clone();
+            let request = traced(request.clone(), &span);
             async move { tasks.batch_create_tasks(request).await }
         })
         .await?;

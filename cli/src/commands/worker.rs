@@ -8,6 +8,7 @@ use taskyard_worker::WorkerConfig;
 use taskyard_worker::isolation::{CgroupChoice, IsolationConfig, IsolationLevel};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin_port::AdminArguments;
 use crate::arguments::{GlobalArguments, parse_pair};
 use crate::commands::command_options::IsolationName;
 use crate::connection::parse_endpoint;
@@ -63,6 +64,8 @@ pub struct WorkerArguments {
     pub data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub isolation: IsolationArguments,
+    #[command(flatten)]
+    pub admin: AdminArguments,
 }
 
 /// What the worker's tasks may reach.
@@ -153,9 +156,11 @@ pub async fn execute(
     };
     let mut interrupts = Interrupts::listen(true)?;
     let endpoint = config.endpoint.clone();
+    let admin = arguments.admin.open(None).await?;
     let worker = taskyard_worker::prepare(config)
         .await
         .map_err(|error| Failure::of_worker(&error))?;
+    admin.started(worker.probe());
     console::note(&format!("worker {name} works for {endpoint}"));
     let shutdown = CancellationToken::new();
     let working = worker.run(shutdown.clone());

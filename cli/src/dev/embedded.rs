@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use taskyard_server::{Server, ServerConfig, TreeLimits};
+use taskyard_server::{Server, ServerConfig, ServerProbe, TreeLimits};
 use taskyard_worker::WorkerConfig;
 use taskyard_worker::isolation::IsolationConfig;
 use tokio::task::JoinHandle;
@@ -87,6 +87,7 @@ impl EmbeddedPlan {
 pub struct Embedded {
     endpoint: String,
     database: Database,
+    probe: ServerProbe,
     server: Part,
     worker: Part,
 }
@@ -126,6 +127,11 @@ impl Embedded {
     /// Where it serves.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Looks whether the server is ready.
+    pub fn probe(&self) -> ServerProbe {
+        self.probe.clone()
     }
 
     /// What to tell a person about the database.
@@ -248,6 +254,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     };
     let endpoint = format!("http://{}", reachable(server.local_addr()));
     database.publish_endpoint(&endpoint);
+    let probe = server.probe();
     let server_shutdown = CancellationToken::new();
     let serving = server.serve(server_shutdown.clone());
     let server = Part::start("server", server_shutdown, async move {
@@ -280,6 +287,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     Ok(Embedded {
         endpoint,
         database,
+        probe,
         server,
         worker,
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use taskyard_proto::v1::ListWorkersRequest;
 
+use crate::admin_port::{self, AdminArguments};
 use crate::commands::worker::{SHORT_STOP, WorkerSecretArguments, still_running};
 use crate::connection::Connection;
 use crate::console;
@@ -38,6 +39,8 @@ pub struct DevArguments {
     pub service: ServiceArguments,
     #[command(flatten)]
     pub secrets: WorkerSecretArguments,
+    #[command(flatten)]
+    pub admin: AdminArguments,
     /// No monitor may fire more often [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = parse_monitor_interval, allow_hyphen_values = true, hide = true)]
     pub min_monitor_interval: Option<Duration>,
@@ -53,7 +56,9 @@ pub async fn execute(arguments: DevArguments) -> Result<ExitCode, Failure> {
         "starting, with data in {}",
         plan.data_dir().display()
     ));
+    let admin = arguments.admin.open(Some(admin_port::DEFAULT)).await?;
     let mut embedded = Embedded::start(plan, &mut interrupts).await?;
+    admin.started(embedded.probe());
     let ended = serve(&mut embedded, arguments.no_welcome, &mut interrupts).await;
     match &ended {
         Ok(()) | Err(Failure::Interrupted(_)) => {

@@ -6379,6 +6379,13 @@ pub struct Offer {
     /// not run the task.
     #[prost(bool, tag = "30")]
     pub has_secrets: bool,
+    /// The trace and the span below which the attempt's spans belong, as `traceparent` of W3C trace context has it; empty:
+    /// none. The work gets the attempt's in `TRACEPARENT`.
+    #[prost(string, tag = "40")]
+    pub traceparent: ::prost::alloc::string::String,
+    /// What vendors add to it, as `tracestate`.
+    #[prost(string, tag = "41")]
+    pub tracestate: ::prost::alloc::string::String,
 }
 /// Stop the work of a lease: TERM, then KILL after the grace.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -9536,6 +9543,46 @@ pub struct RunRetentionResponse {
     #[prost(bool, tag = "3")]
     pub has_more: bool,
 }
+/// What a server logs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogFilter {
+    /// The filter in force, such as `info` or `warn,taskyard_server=debug`.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// That with which the server was started.
+    #[prost(string, tag = "2")]
+    pub at_start: ::prost::alloc::string::String,
+    /// When that of the start is taken again; absent: not by itself.
+    #[prost(message, optional, tag = "3")]
+    pub reverts_in: ::core::option::Option<::prost_types::Duration>,
+}
+/// See GetLogFilter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetLogFilterRequest {}
+/// See GetLogFilter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetLogFilterResponse {
+    /// What is logged.
+    #[prost(message, optional, tag = "1")]
+    pub log_filter: ::core::option::Option<LogFilter>,
+}
+/// See SetLogFilter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetLogFilterRequest {
+    /// The new filter, at most 1,024 bytes; empty: that of the start.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// For how long, 1 s to 24 h; absent: until it is changed or the server ends.
+    #[prost(message, optional, tag = "2")]
+    pub lasting: ::core::option::Option<::prost_types::Duration>,
+}
+/// See SetLogFilter.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetLogFilterResponse {
+    /// What is logged from now on.
+    #[prost(message, optional, tag = "1")]
+    pub log_filter: ::core::option::Option<LogFilter>,
+}
 /// Whether a worker can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -9845,6 +9892,56 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.AdminService", "RunRetention"));
             self.inner.unary(req, path, codec).await
         }
+        /// Tells what the server that answers logs.
+        pub async fn get_log_filter(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetLogFilterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetLogFilterResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/GetLogFilter",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "GetLogFilter"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes what the server that answers logs, until it ends or for a while. Other servers are not changed.
+        pub async fn set_log_filter(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetLogFilterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetLogFilterResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/SetLogFilter",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "SetLogFilter"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -9915,6 +10012,22 @@ pub mod admin_service_server {
             request: tonic::Request<super::RunRetentionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RunRetentionResponse>,
+            tonic::Status,
+        >;
+        /// Tells what the server that answers logs.
+        async fn get_log_filter(
+            &self,
+            request: tonic::Request<super::GetLogFilterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetLogFilterResponse>,
+            tonic::Status,
+        >;
+        /// Changes what the server that answers logs, until it ends or for a while. Other servers are not changed.
+        async fn set_log_filter(
+            &self,
+            request: tonic::Request<super::SetLogFilterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetLogFilterResponse>,
             tonic::Status,
         >;
     }
@@ -10295,6 +10408,96 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RunRetentionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/GetLogFilter" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetLogFilterSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetLogFilterRequest>
+                    for GetLogFilterSvc<T> {
+                        type Response = super::GetLogFilterResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetLogFilterRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_log_filter(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetLogFilterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/SetLogFilter" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetLogFilterSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::SetLogFilterRequest>
+                    for SetLogFilterSvc<T> {
+                        type Response = super::SetLogFilterResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetLogFilterRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::set_log_filter(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetLogFilterSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -3,6 +3,7 @@
 //! at once, and looks at bounded pages.
 
 mod duties;
+mod gauges;
 mod monitors;
 mod object_sweeper;
 mod orders;

@@ -15,6 +15,7 @@ use taskyard_core::{
     id::TaskId,
     task::{Event, Loss},
 };
+use taskyard_telemetry::metrics::table;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -107,6 +108,7 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
         for (task, answer) in answers {
             match answer.await.unwrap_or(Err(CommitError::ShuttingDown)) {
                 Ok(changed) => {
+                    table::REAPED.add(1, &["lease"]);
                     info!(%task, state = changed.after.task.state.as_str(), "recovered from a lost worker");
                 }
                 Err(CommitError::Rejected { .. } | CommitError::NotFound) => {}
@@ -119,6 +121,7 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
     let silence = app.lease.retryable.max(app.lease.other);
     for worker in workers::give_up_workers(app.store.pool(), since, silence).await? {
         app.registry.give_up(worker);
+        table::REAPED.add(1, &["worker_session"]);
         info!(session = worker.0, "a worker session was given up");
     }
     Ok(())

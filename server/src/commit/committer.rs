@@ -3,6 +3,7 @@
 use super::{
     batch::{self, Aftermath, Answer, Item},
     intent::{Change, Changed, CommitError, Created, Creation, RefusedCreation},
+    measure,
 };
 use crate::{
     error_chain::chain,
@@ -12,6 +13,7 @@ use crate::{
 use rand::Rng;
 use std::time::{Duration, Instant};
 use taskyard_core::{id::SessionUid, task::TreeLimits};
+use taskyard_telemetry::metrics::table;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -147,6 +149,13 @@ impl Commits {
         Ok(answer)
     }
 
+    /// How many intents wait to be committed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let taken = |queue: &mpsc::Sender<Intent>| queue.max_capacity() - queue.capacity();
+        self.queues.iter().map(taken).sum()
+    }
+
     fn queue(&self, session: SessionUid, intent: Intent) -> Result<(), CommitError> {
         let index = session.0.unsigned_abs() % self.queues.len() as u64;
         self.queues[index as usize]
@@ -181,10 +190,14 @@ impl Committer {
     /// tried again `until` then. `may_be_stored`: an earlier try may have been committed without our knowing.
     async fn commit(&mut self, batch: Vec<Intent>, until: Instant, mut may_be_stored: bool) {
         let mut tries = 0;
+        let began_at = Instant::now();
         let error = loop {
             tries += 1;
             match self.attempt(&batch, may_be_stored).await {
                 Ok((answers, aftermath)) => {
+                    let weight: usize = batch.iter().map(Intent::weight).sum();
+                    table::COMMIT_BATCH.record(weight as f64, &[]);
+                    table::COMMIT_DURATION.record_time(began_at.elapsed(), &[]);
                     self.announce(aftermath);
                     for (intent, answer) in batch.into_iter().zip(answers) {
                         intent.answer(answer);
@@ -220,6 +233,7 @@ impl Committer {
         }
         // of a session that was deleted meanwhile the caller is told, which is no trouble of ours
         if !matches!(error, StoreError::SessionDeleted) {
+            table::COMMIT_FAILURES.add(1, &[]);
             warn!(error = %chain(&error), intents = batch.len(), "changes could not be stored");
         }
         let mut first = Some(error);
@@ -237,7 +251,9 @@ impl Committer {
         let tree = self.tree;
         let transaction =
             async |db: &mut Connection| batch::run(db, &items, tree, may_be_stored).await;
-        self.store.run(&mut self.connection, transaction).await
+        let committed = self.store.run(&mut self.connection, transaction).await?;
+        measure::count(&items, &committed.0);
+        Ok(committed)
     }
 
     fn announce(&self, aftermath: Aftermath) {

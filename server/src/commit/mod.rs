@@ -6,9 +6,9 @@
 //! Idle, a change waits for nobody; under load the batches grow.
 //!
 //! [`intent`] says what can be asked for, [`batch`] decides and [`flush`] writes the transaction, [`thread`] and [`wakes`]
-//! are what it does to messages and wakes, [`webhooks`] what it tells them, [`ending`] what a task's end row holds, [`usage`] what is
-//! counted of the runs that end, and [`committer`] the loop with its
-//! retries.
+//! are what it does to messages and wakes, [`webhooks`] what it tells them, [`ending`] what a task's end row holds,
+//! [`usage`] what is counted of the runs that end, and [`committer`] the loop with its retries. `measure` counts what was
+//! committed.
 
 pub mod batch;
 mod committer;
@@ -18,6 +18,7 @@ pub mod ending;
 mod event;
 mod flush;
 pub mod intent;
+mod measure;
 mod monitors;
 mod thread;
 pub mod usage;

@@ -30,6 +30,7 @@ use taskyard_core::{
 use taskyard_proto::v1::{
     CreateTaskRequest, CreateTaskResponse, Links, RetryPolicy, SessionTask, TaskState,
 };
+use taskyard_telemetry::trace::current;
 use uuid::Uuid;
 
 /// Longest time to wait for the outcome.
@@ -266,6 +267,7 @@ pub(super) async fn prepare(
         lease,
         policy: definition.policy,
         fingerprint,
+        trace: current::context(),
         monitor,
     };
     app.task_sessions.remember(id, owner.session);

@@ -29,6 +29,7 @@ pub mod list_queues;
 pub mod list_sessions;
 pub mod list_tasks;
 pub mod list_workers;
+pub mod log_filter;
 pub mod monitors;
 pub mod namespace;
 pub mod namespace_counts;

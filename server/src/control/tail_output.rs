@@ -21,6 +21,7 @@ use taskyard_proto::v1::{
     Exit, Keepalive, RunStarted, TailEnd, TailOutputRequest, TailOutputResponse,
     tail_output_response::Item,
 };
+use taskyard_telemetry::metrics::table;
 use tokio::time::Instant;
 
 /// Items that wait for the stream's reader, each of at most 256 KiB.
@@ -64,7 +65,9 @@ pub async fn tail_output(
     }
     let (outbox, outgoing) = Outbox::open(BUFFER);
     let app = Arc::clone(app);
+    let open = table::STREAMS.hold(&["tail"]);
     tokio::spawn(async move {
+        let _open = open;
         let tail = Tail {
             touches: app.events.subscribe_session(task.session),
             tap: app.events.subscribe_output(task.id),

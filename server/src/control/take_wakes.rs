@@ -10,6 +10,7 @@ use crate::{
 };
 use std::time::Duration;
 use taskyard_proto::v1::{TakeWakesRequest, TakeWakesResponse};
+use taskyard_telemetry::metrics::table;
 use tokio::time::Instant;
 
 const MAX_SESSIONS: usize = 1_000;
@@ -33,6 +34,7 @@ pub async fn take_wakes(
     request: TakeWakesRequest,
 ) -> Result<TakeWakesResponse, Refusal> {
     let limit = check(&request)?;
+    let _open = table::STREAMS.hold(&["wakes"]);
     let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?;
     let lease = duration_field("lease", request.lease.as_ref(), MIN_LEASE, MAX_LEASE)?
         .unwrap_or(DEFAULT_LEASE);

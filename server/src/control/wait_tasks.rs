@@ -25,6 +25,7 @@ use taskyard_core::id::{SessionUid, TaskId};
 use taskyard_proto::v1::{
     SessionTask, TaskState, WaitMode, WaitTasksRequest, WaitTasksResponse, WaitUntil,
 };
+use taskyard_telemetry::metrics::table;
 use tokio::time::Instant;
 
 /// Most tasks in one wait.
@@ -68,6 +69,7 @@ pub async fn wait_tasks(
     request: WaitTasksRequest,
     deadline: Option<Duration>,
 ) -> Result<WaitTasksResponse, Refusal> {
+    let _open = table::STREAMS.hold(&["wait"]);
     let began = Instant::now();
     let wait = wire_time::duration_field(
         "timeout",

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 use taskyard_proto::v1::{Keepalive, WatchRequest, WatchResponse, watch_response::Item};
+use taskyard_telemetry::metrics::table;
 
 /// Most sessions in one stream.
 const MAX_SESSIONS: usize = 1_000;
@@ -81,7 +82,9 @@ pub async fn watch(
 
     let (outbox, outgoing) = Outbox::open(BUFFER);
     let app = Arc::clone(app);
+    let open = table::STREAMS.hold(&["watch"]);
     tokio::spawn(async move {
+        let _open = open;
         let mut sessions: FuturesUnordered<_> = places
             .into_iter()
             .map(|(session_id, cursor)| {

@@ -15,6 +15,10 @@ use prost::Message;
 use std::{collections::HashMap, time::Duration};
 use taskyard_core::id::WorkerSessionId;
 use taskyard_proto::v1::{AttachResponse, Lease, Offer, attach_response};
+use taskyard_telemetry::{
+    metrics::table,
+    trace::span::{Span, SpanKind},
+};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
@@ -119,6 +123,7 @@ fn offer(app: &App, registry: &Registry, slots: &[Slot], claimed: Vec<Claimed>) 
             let message = AttachResponse {
                 message: Some(attach_response::Message::Offer(offer_of(task))),
             };
+            table::OFFERS.add(1, &[]);
             if downlink.try_send(message).is_err() {
                 warn!(
                     worker = stream.worker.0,
@@ -129,8 +134,31 @@ fn offer(app: &App, registry: &Registry, slots: &[Slot], claimed: Vec<Claimed>) 
     }
 }
 
+/// The span of its wait in the queue, which has just ended; the attempt goes on below it.
+fn queue_span(task: &Claimed) -> Span {
+    let mut span = Span::begin_at(
+        "queue",
+        SpanKind::Internal,
+        &task.trace,
+        false,
+        Some(task.queued_at.into()),
+    );
+    span.set("messaging.system", "taskyard")
+        .set("messaging.destination.name", task.queue.clone())
+        .set("taskyard.namespace", task.namespace.clone())
+        .set("taskyard.session.id", task.session_id.clone())
+        .set("taskyard.task.id", task.task.to_string())
+        .set("taskyard.task.kind", task.kind.clone())
+        .set("taskyard.attempt", i64::from(task.attempt));
+    span
+}
+
 fn offer_of(task: Claimed) -> Offer {
+    let span = queue_span(&task);
+    let trace = span.context();
     Offer {
+        traceparent: trace.traceparent().to_owned(),
+        tracestate: trace.tracestate().to_owned(),
         lease: Some(Lease {
             task_id: task.task.to_string(),
             epoch: task.epoch.0,

@@ -109,6 +109,16 @@ impl Registry {
         Some((worker.stream, worker.downlink.clone()))
     }
 
+    /// How many workers are attached here, and how many slots they have free.
+    #[must_use]
+    pub fn standing(&self) -> (usize, usize) {
+        let workers = self.lock();
+        let free = workers
+            .values()
+            .map(|worker| worker.free.max(0).unsigned_abs() as usize);
+        (workers.len(), free.sum())
+    }
+
     /// The sessions of all workers that are attached here.
     pub fn ids(&self) -> Vec<WorkerSessionId> {
         self.lock().keys().copied().collect()

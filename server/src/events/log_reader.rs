@@ -6,9 +6,16 @@ use super::{
     peers::Backoff,
 };
 use crate::error_chain::chain;
-use crate::store::{StoreError, log_read};
-use std::{collections::HashSet, time::Duration};
+use crate::store::{
+    StoreError,
+    log_read::{self, SessionPage},
+};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use taskyard_core::id::SessionUid;
+use taskyard_telemetry::metrics::table;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +103,10 @@ async fn read_round(
             if count == PAGES_PER_SESSION {
                 shared.sessions.read_on(page.session);
             }
+            // what a poll finds may be old: it is whoever comes late that reads it then
+            if !is_poll {
+                note_lag(&page);
+            }
             shared.sessions.fan_out(page);
         }
     }
@@ -103,6 +114,20 @@ async fn read_round(
         progress.read(shared).await?;
     }
     Ok(())
+}
+
+/// How long the page's newest event took from its commit to here, by the clocks of database and server.
+fn note_lag(page: &SessionPage) {
+    let Some(at) = page.events.last().and_then(|event| event.at) else {
+        return;
+    };
+    let committed_at = Duration::new(
+        at.seconds.max(0).cast_unsigned(),
+        at.nanos.max(0).cast_unsigned(),
+    );
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let lag = now.unwrap_or_default().saturating_sub(committed_at);
+    table::EVENT_LAG.record_time(lag, &[]);
 }
 
 /// Reads progress that other servers stored.

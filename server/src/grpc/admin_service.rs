@@ -2,13 +2,16 @@
 
 use crate::{
     app::App,
-    control::{list_queues, list_sessions, list_workers, monitors::list_monitors, retention},
+    control::{
+        list_queues, list_sessions, list_workers, log_filter, monitors::list_monitors, retention,
+    },
 };
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    GetRetentionRequest, GetRetentionResponse, ListMonitorsRequest, ListMonitorsResponse,
-    ListQueuesRequest, ListQueuesResponse, ListSessionsRequest, ListSessionsResponse,
-    ListWorkersRequest, ListWorkersResponse, RunRetentionRequest, RunRetentionResponse,
+    GetLogFilterRequest, GetLogFilterResponse, GetRetentionRequest, GetRetentionResponse,
+    ListMonitorsRequest, ListMonitorsResponse, ListQueuesRequest, ListQueuesResponse,
+    ListSessionsRequest, ListSessionsResponse, ListWorkersRequest, ListWorkersResponse,
+    RunRetentionRequest, RunRetentionResponse, SetLogFilterRequest, SetLogFilterResponse,
     SetRetentionRequest, SetRetentionResponse, admin_service_server::AdminService,
 };
 use tonic::{Request, Response, Status};
@@ -81,6 +84,22 @@ impl AdminService for OperatorService {
         Ok(Response::new(
             retention::get_retention(&self.app, request.get_ref()).await?,
         ))
+    }
+
+    async fn get_log_filter(
+        &self,
+        _request: Request<GetLogFilterRequest>,
+    ) -> Result<Response<GetLogFilterResponse>, Status> {
+        Ok(Response::new(log_filter::get_log_filter()?))
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<SetLogFilterRequest>,
+    ) -> Result<Response<SetLogFilterResponse>, Status> {
+        Ok(Response::new(log_filter::set_log_filter(
+            request.get_ref(),
+        )?))
     }
 
     async fn run_retention(

@@ -1,8 +1,9 @@
 //! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
 
 use super::{
-    admin_service::OperatorService, bad_message::BadMessageLayer, connection,
-    external_scaler::Scaler, panic_guard::PanicGuardLayer, session_file_service::FileService,
+    admin_service::OperatorService, bad_message::BadMessageLayer,
+    call_telemetry::CallTelemetryLayer, connection, external_scaler::Scaler,
+    panic_guard::PanicGuardLayer, session_file_service::FileService,
     session_task_service::TaskService, task_agent_service::AgentService,
     webhook_service::HookService, worker_service,
 };
@@ -99,6 +100,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GrpcWebLayer::new())
+        .layer(CallTelemetryLayer)
         .layer(PanicGuardLayer)
         .layer(BadMessageLayer)
         .add_service(health_service)

@@ -2,6 +2,7 @@
 
 mod admin_service;
 mod bad_message;
+mod call_telemetry;
 mod connection;
 mod deadline;
 pub mod endpoint;

@@ -28,6 +28,7 @@ use taskyard_proto::v1::{
     ReportResponse, WriteFileRequest, WriteFileResponse, attach_request,
     worker_service_server::WorkerService,
 };
+use taskyard_telemetry::metrics::table;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -76,7 +77,11 @@ impl WorkerService for WorkerServiceServer {
         info!(worker = %name, session = admitted.stream.worker.0, attach_no = admitted.stream.attach_no, "worker attached");
         let (closing, closed) = mpsc::channel(1);
         let link = WorkerLink::new(&self.app, admitted.stream, downlink);
-        tokio::spawn(link.run(admitted, messages, closing));
+        let open = table::STREAMS.hold(&["attach"]);
+        tokio::spawn(async move {
+            let _open = open;
+            link.run(admitted, messages, closing).await;
+        });
         let responses = ReceiverStream::new(responses).map(Ok);
         // the last item is why the stream ended, if there is a why
         let end = ReceiverStream::new(closed).map(Err);

@@ -6,7 +6,13 @@ use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path,
 };
-use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use taskyard_telemetry::metrics::table;
 use uuid::Uuid;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -116,7 +122,9 @@ impl ObjectStorage {
     /// # Errors
     /// Any [`ObjectError`].
     pub async fn read(&self, id: ObjectId, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        Ok(self.store.get_range(&self.path(id), range).await?)
+        let path = self.path(id);
+        let reading = self.store.get_range(&path, range);
+        Ok(measured("read", reading).await?)
     }
 
     /// Removes an object, and what an upload that broke off left of it. One that is not there is no error.
@@ -130,7 +138,8 @@ impl ObjectStorage {
             let unfinished = directory.join(format!("{path}#1"));
             let _ = tokio::fs::remove_file(unfinished).await;
         }
-        match self.store.delete(&path).await.map_err(ObjectError::from) {
+        let deleted = measured("remove", self.store.delete(&path)).await;
+        match deleted.map_err(ObjectError::from) {
             Ok(()) | Err(ObjectError::Missing) => Ok(()),
             Err(error) => Err(error),
         }
@@ -142,6 +151,21 @@ impl ObjectStorage {
         let folder = &name[name.len() - 2..];
         Path::from(format!("{}/{folder}/{name}", self.prefix))
     }
+}
+
+/// A request, with its time in the metrics. That an object is not there is an answer, not a failure.
+pub(super) async fn measured<T>(
+    operation: &str,
+    request: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    let began_at = Instant::now();
+    let answered = request.await;
+    let outcome = match &answered {
+        Ok(_) | Err(object_store::Error::NotFound { .. }) => "done",
+        Err(_) => "failed",
+    };
+    table::OBJECT_STORE_DURATION.record_time(began_at.elapsed(), &[operation, outcome]);
+    answered
 }
 
 impl From<object_store::Error> for ObjectError {

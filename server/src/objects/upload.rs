@@ -1,6 +1,6 @@
 //! Writing one object, part by part; at most one part is in memory.
 
-use super::ObjectError;
+use super::{ObjectError, storage::measured};
 use bytes::Bytes;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use sha2::{Digest, Sha256};
@@ -57,7 +57,7 @@ impl ObjectUpload {
             self.parts = Some(self.store.put_multipart(&self.path).await?);
         }
         if let Some(parts) = &mut self.parts {
-            parts.put_part(payload).await?;
+            measured("write", parts.put_part(payload)).await?;
         }
         Ok(())
     }
@@ -70,13 +70,13 @@ impl ObjectUpload {
         let payload = self.take_waiting();
         match &mut self.parts {
             None => {
-                self.store.put(&self.path, payload).await?;
+                measured("write", self.store.put(&self.path, payload)).await?;
             }
             Some(parts) => {
                 if payload.content_length() > 0 {
-                    parts.put_part(payload).await?;
+                    measured("write", parts.put_part(payload)).await?;
                 }
-                parts.complete().await?;
+                measured("write", parts.complete()).await?;
             }
         }
         self.parts = None;

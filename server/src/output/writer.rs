@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use taskyard_telemetry::metrics::table;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
@@ -114,6 +115,8 @@ impl Writer {
         let results = loop {
             match self.attempt(&pushes).await {
                 Ok((results, appended)) => {
+                    let bytes: usize = appended.iter().map(|new| new.chunk.data.len()).sum();
+                    table::OUTPUT_STORED.add(bytes as u64, &[]);
                     self.announce(appended);
                     break results.into_iter().map(Some).collect();
                 }

@@ -1,10 +1,12 @@
 //! The claim, and what else concerns leases apart from the state machine.
 
 use super::{StoreError, records::decode};
+use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection, PgExecutor};
 use std::time::Duration;
 use taskyard_core::id::{Epoch, LeaseId, SessionUid, TaskId, WorkerSessionId};
 use taskyard_proto::v1::TaskSpec;
+use taskyard_telemetry::trace::context::TraceContext;
 use uuid::Uuid;
 
 /// What a worker must be to be offered certain tasks.
@@ -60,6 +62,12 @@ pub struct Claimed {
     pub session_id: String,
     /// Its namespace.
     pub namespace: String,
+    /// When it was queued last.
+    pub queued_at: DateTime<Utc>,
+    /// Its queue.
+    pub queue: String,
+    /// The trace that asked for it.
+    pub trace: TraceContext,
     /// What to run.
     pub spec: TaskSpec,
     /// Whether it has secrets.
@@ -151,7 +159,7 @@ pub async fn claim(
     .execute(&mut *transaction)
     .await?;
     let details = sqlx::query!(
-        r#"select t.id, t.session_uid, t.ordinal, t.spec, t.secrets is not null as "has_secrets!", t.timeout_ms, r.kind, r.executor,
+        r#"select t.id, t.session_uid, t.ordinal, t.spec, t.secrets is not null as "has_secrets!", t.timeout_ms, t.traceparent, t.tracestate, r.queue, r.kind, r.executor,
              s.id as session_id, n.name as namespace
            from task t join route r on r.id = t.route_id join session s on s.uid = t.session_uid
            join namespace n on n.id = t.namespace_id where t.id = any($1)"#,
@@ -182,6 +190,12 @@ pub async fn claim(
             spec: decode("spec", Some(&detail.spec))?.unwrap_or_default(),
             has_secrets: detail.has_secrets,
             timeout_ms: detail.timeout_ms,
+            queued_at: lease.queued_at,
+            queue: detail.queue,
+            trace: TraceContext::read(
+                detail.traceparent.as_deref().unwrap_or_default(),
+                detail.tracestate.as_deref().unwrap_or_default(),
+            ),
         });
     }
     Ok(claimed)

@@ -139,6 +139,12 @@ impl Store {
         &self.pool
     }
 
+    /// Connections of the pool that are open, and those of them that nobody uses.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        (self.pool.size() as usize, self.pool.num_idle())
+    }
+
     /// How to connect, for those who keep a connection in their own way.
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options

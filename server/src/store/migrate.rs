@@ -14,6 +14,17 @@ pub struct MigrateReport {
     pub version: i64,
 }
 
+/// Whether the database answers and has every migration that this program knows; newer ones do no harm.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn is_current(store: &Store) -> Result<bool, StoreError> {
+    let newest = sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
+        .fetch_one(store.pool())
+        .await?;
+    Ok(newest >= MIGRATIONS.iter().map(|migration| migration.version).max())
+}
+
 /// Applies what is missing, under Postgres's advisory lock, so that several servers may start at once.
 ///
 /// # Errors

@@ -31,6 +31,7 @@ pub mod retention;
 pub mod run_reports;
 pub mod secrets;
 pub mod sessions;
+pub mod standing_counts;
 pub mod standings;
 pub mod task_files;
 pub mod task_input;

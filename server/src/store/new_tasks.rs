@@ -16,6 +16,7 @@ use taskyard_core::{
     task::{Gate, Policy},
 };
 use taskyard_proto::v1::TaskSpec;
+use taskyard_telemetry::trace::context::TraceContext;
 use uuid::Uuid;
 
 /// A task to be stored, but for what its session numbers.
@@ -73,6 +74,8 @@ pub struct NewTask {
     pub lease: Duration,
     /// SHA-256 of the definition.
     pub fingerprint: [u8; 32],
+    /// The trace that asks for it.
+    pub trace: TraceContext,
     /// What makes it part of a monitor; none: it has nothing to do with one.
     pub monitor: Option<MonitorPart>,
 }
@@ -132,20 +135,22 @@ pub async fn insert_tasks(
         r#"insert into task (id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
              group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
              max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake, has_result_schema,
-             secrets)
+             secrets, traceparent, tracestate)
            select v.id, v.namespace_id, v.session_uid, v.ordinal, v.route_id, v.name, v.key, v.display_name, v.spec, v.parent_id,
              v.root_id, v.group_name, v.labels::jsonb,
              array(select jsonb_array_elements_text(v.tags::jsonb)), v.priority, v.not_before, v.start_deadline, v.timeout_ms,
              v.max_runs, v.initial_backoff_ms, v.max_backoff_ms, v.backoff_multiplier, v.wake_policy, v.retry_of,
-             v.fingerprint, v.created_at, v.depth, v.group_wake, v.has_result_schema, v.secrets
+             v.fingerprint, v.created_at, v.depth, v.group_wake, v.has_result_schema, v.secrets,
+             v.traceparent, v.tracestate
            from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::text[],
              $9::bytea[], $10::uuid[], $11::uuid[], $12::text[], $13::text[], $14::text[], $15::smallint[],
              $16::timestamptz[], $17::timestamptz[], $18::bigint[], $19::int[], $20::bigint[], $21::bigint[], $22::float8[],
-             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[], $27::smallint[], $28::smallint[], $29::boolean[], $30::bytea[])
+             $23::smallint[], $24::uuid[], $25::bytea[], $26::timestamptz[], $27::smallint[], $28::smallint[], $29::boolean[], $30::bytea[],
+             $31::text[], $32::text[])
              as v(id, namespace_id, session_uid, ordinal, route_id, name, key, display_name, spec, parent_id, root_id,
                group_name, labels, tags, priority, not_before, start_deadline, timeout_ms, max_runs, initial_backoff_ms,
                max_backoff_ms, backoff_multiplier, wake_policy, retry_of, fingerprint, created_at, depth, group_wake, has_result_schema,
-               secrets)"#,
+               secrets, traceparent, tracestate)"#,
         &ids,
         &tasks.iter().map(|(task, _)| task.namespace_id).collect::<Vec<_>>(),
         &sessions,
@@ -175,7 +180,9 @@ pub async fn insert_tasks(
         &tasks.iter().map(|(task, _)| task.parent.map_or(0, |above| above.depth)).collect::<Vec<_>>(),
         &tasks.iter().map(|(task, _)| task.group_wake).collect::<Vec<_>>(),
         &tasks.iter().map(|(task, _)| !task.spec.result_schema_json.is_empty()).collect::<Vec<_>>(),
-        &tasks.iter().map(|(task, _)| task.secrets.column()).collect::<Vec<_>>() as _
+        &tasks.iter().map(|(task, _)| task.secrets.column()).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| some_text(task.trace.traceparent())).collect::<Vec<_>>() as _,
+        &tasks.iter().map(|(task, _)| some_text(task.trace.tracestate())).collect::<Vec<_>>() as _
     )
     .execute(&mut *db)
     .await?;
@@ -200,6 +207,10 @@ pub async fn insert_tasks(
     .execute(db)
     .await?;
     Ok(())
+}
+
+fn some_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn gate_column(gate: Gate) -> i16 {

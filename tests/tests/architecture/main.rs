@@ -46,6 +46,18 @@ const RULES: &[Rule] = &[
         reason: "proto and core do not know each other",
     },
     Rule {
+        folder: "telemetry/src",
+        except: &[],
+        forbidden: &[
+            "sqlx",
+            "taskyard_core",
+            "taskyard_proto",
+            "taskyard_server",
+            "taskyard_worker",
+        ],
+        reason: "telemetry is below all that it is told by",
+    },
+    Rule {
         folder: "server/src/control",
         except: &[],
         forbidden: &[
@@ -175,7 +187,14 @@ const RULES: &[Rule] = &[
 
 /// Where Rust is written by hand.
 const SOURCE_FOLDERS: &[&str] = &[
-    "core", "proto", "postgres", "server", "worker", "cli", "tests",
+    "core",
+    "proto",
+    "postgres",
+    "telemetry",
+    "server",
+    "worker",
+    "cli",
+    "tests",
 ];
 
 const LONGEST_FILE: usize = 600;

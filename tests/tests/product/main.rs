@@ -56,6 +56,7 @@ mod secrets_cli;
 mod signals;
 mod steering;
 mod task_inputs;
+mod telemetry;
 mod terminals;
 mod threads;
 mod timing;

@@ -5,7 +5,7 @@
 //! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`watch`] and
 //! [`supervise`] follow the process, [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`]
 //! brings the facts to the control plane, with what [`collect`] says of the working directory, in this boot or a later one.
-//! [`resume`] goes on with a run that outlived the boot before.
+//! [`spans`] tells of it all. [`resume`] goes on with a run that outlived the boot before.
 
 mod collect;
 mod deliver;
@@ -23,6 +23,7 @@ mod run_clock;
 mod search_path;
 mod secrets;
 mod services;
+mod spans;
 mod start_files;
 mod supervise;
 mod surviving;
@@ -36,5 +37,6 @@ pub use resume::{Survivor, next_lease_id};
 pub use run::{Attempt, Source};
 pub use secrets::SecretPolicy;
 pub use services::{Services, StorageHealth};
+pub use spans::AttemptSpans;
 pub use supervise::ENDING_GRACE;
 pub use surviving::SurvivingAttempts;

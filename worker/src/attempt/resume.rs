@@ -114,6 +114,7 @@ impl Attempt {
             }
         };
         let hold = Hold {
+            span: None,
             process: adopted.process,
             socket,
             resumed: Some(Resumed {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::deliver::{Abandoned, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
@@ -16,6 +17,7 @@ use super::prepare::{
 use super::resume::{self, Survivor};
 use super::secrets::{ResolvedSecrets, SecretFailure, fetch_secrets};
 use super::services::Services;
+use super::spans::AttemptSpans;
 use super::start_files::fetch_start_files;
 use super::supervise::shim_deadline;
 use super::watch::Hold;
@@ -57,6 +59,8 @@ pub struct Attempt {
     pub source: Source,
     /// The lease that names the run's directory.
     pub home: Lease,
+    /// What is told of it; begun with the attempt itself.
+    pub spans: AttemptSpans,
 }
 
 /// Where the work of an attempt comes from.
@@ -82,7 +86,16 @@ impl Attempt {
             Source::Offered => None,
             Source::Survived(survivor) => Some(survivor.earlier.clone()),
         };
-        match self.carry_out(source).await {
+        self.spans = AttemptSpans::begin(&self.offer);
+        let logged = tracing::info_span!(
+            "attempt",
+            session.id = self.offer.session_id,
+            run = self.offer.run,
+            trace.id = self.spans.context().trace_id()
+        );
+        let carried_out = self.carry_out(source).instrument(logged).await;
+        std::mem::take(&mut self.spans).over(&carried_out);
+        match carried_out {
             Ok(()) => {
                 tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished")
             }
@@ -110,6 +123,8 @@ impl Attempt {
         };
         let workspace = self.workspace();
         let Concluded { record, output } = concluded;
+        self.spans.finished(&record.finish);
+        self.spans.step("result");
         report_finish(
             &self.services,
             self.lease(),
@@ -125,7 +140,9 @@ impl Attempt {
         self.wait_for_predecessor().await?;
         self.note_pending().await?;
         let work = self.fetch_work().await?;
+        self.spans.step("start");
         self.report_start().await?;
+        self.spans.launching();
         self.launch_and_conclude(work).await
     }
 
@@ -271,7 +288,9 @@ impl Attempt {
             return self.not_launched(facts).await;
         }
         if work.survives {
-            let record = SurvivingRecord::new(&self.offer, &work, &isolation, resume::token());
+            let trace = self.spans.context();
+            let token = resume::token();
+            let record = SurvivingRecord::new(&self.offer, &work, &isolation, token, &trace);
             launch.survival = Some(resume::survival(&self.services.workspaces, &record));
             let entry = LedgerEntry::Surviving(Box::new(record));
             if let Err(facts) = self.note_launch(entry).await {
@@ -296,6 +315,7 @@ impl Attempt {
                 .conclude_without_process(Some(StopCause::LeaseExpired), None)
                 .await;
         }
+        let process_span = self.spans.process(&mut launch);
         let spawned = Process::spawn_unless(
             &self.services.shim_program,
             &launch,
@@ -304,7 +324,9 @@ impl Attempt {
         .await;
         match spawned {
             Ok(process) => {
+                self.spans.spawned();
                 let hold = Hold {
+                    span: Some(process_span),
                     process,
                     socket: Some(socket),
                     resumed: None,

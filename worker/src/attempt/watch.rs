@@ -1,11 +1,15 @@
 //! Watching a run to its end, and what goes on meanwhile: output, input, signals and the calls of the work itself.
 
+use std::time::SystemTime;
+
+use taskyard_telemetry::trace::span::Span;
 use tokio::sync::watch;
 
 use super::deliver::{Abandoned, deliver_files, unless_lost};
 use super::live_input::live_input;
 use super::outcome::conclude;
 use super::run::{Attempt, Concluded};
+use super::spans::exited;
 use super::supervise::{Bounds, Ears, Resumed, SignalEar, SignalOutcome, Supervised, supervise};
 use super::terminal_sizes::terminal_sizes;
 use crate::agent_socket::{AgentSocket, SocketUse, Waits};
@@ -20,6 +24,8 @@ use crate::process::Process;
 /// A process and what is needed to hold it.
 pub(super) struct Hold {
     pub(super) process: Process,
+    /// Of the process; none: it was begun by the boot before.
+    pub(super) span: Option<Span>,
     /// Absent: it could not be made again.
     pub(super) socket: Option<AgentSocket>,
     pub(super) resumed: Option<Resumed>,
@@ -80,6 +86,7 @@ impl Attempt {
         let Hold {
             process,
             socket,
+            span,
             resumed,
             masks,
             terminal_size_number,
@@ -156,6 +163,7 @@ impl Attempt {
             never = feeding => never,
             never = sizing => never,
         };
+        let exited_at = SystemTime::now();
         isolation.reclaim();
         if self.offer.has_secrets {
             self.workspace().remove_secrets().await;
@@ -187,6 +195,9 @@ impl Attempt {
             ))
         });
         drop(permit);
+        if let Some(span) = span {
+            exited(span, &record.finish, exited_at);
+        }
         totals.send_replace(Totals {
             bytes: [
                 record.finish.stdout.total_bytes,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use taskyard_telemetry::trace::context::TraceContext;
 
 use super::id::Lease;
 use super::terminal::TerminalRequest;
@@ -24,6 +25,8 @@ pub struct Offer {
     pub timeout: Option<Duration>,
     /// Whether it has secrets, which are to be asked for.
     pub has_secrets: bool,
+    /// What the attempt's spans belong below.
+    pub trace: TraceContext,
     /// Absent: to be asked for.
     pub work: Option<Work>,
 }

@@ -176,6 +176,7 @@ mod tests {
                 tail_cap: 1,
                 terminal: None,
                 isolation: IsolationLevel::None,
+                trace: Default::default(),
                 group: None,
             }))
         };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use taskyard_telemetry::trace::context::TraceContext;
 
 use crate::isolation::{IsolationLevel, RunIsolation};
 use crate::lease::{
@@ -34,6 +35,9 @@ pub struct SurvivingRecord {
     /// What was put on it.
     #[serde(default)]
     pub isolation: IsolationLevel,
+    /// The attempt that started it, as `traceparent` and `tracestate`.
+    #[serde(default)]
+    pub trace: (String, String),
     /// Its cgroup, where it has one.
     #[serde(default)]
     pub group: Option<PathBuf>,
@@ -45,6 +49,7 @@ impl SurvivingRecord {
         work: &CommandWork,
         isolation: &RunIsolation,
         token: String,
+        trace: &TraceContext,
     ) -> SurvivingRecord {
         SurvivingRecord {
             home: offer.lease.clone(),
@@ -61,11 +66,20 @@ impl SurvivingRecord {
             tail_cap: work.tail_cap,
             terminal: work.terminal.as_ref().map(|terminal| terminal.size),
             isolation: isolation.level,
+            trace: (
+                trace.traceparent().to_owned(),
+                trace.tracestate().to_owned(),
+            ),
             group: isolation
                 .group
                 .as_ref()
                 .map(|group| group.path().to_owned()),
         }
+    }
+
+    /// What a later attempt's spans belong below.
+    pub fn trace(&self) -> TraceContext {
+        TraceContext::read(&self.trace.0, &self.trace.1)
     }
 
     /// As much of the work as its end is judged and delivered by.

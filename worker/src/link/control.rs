@@ -8,6 +8,7 @@ use taskyard_proto::v1;
 use taskyard_proto::v1::attach_request::Message as Up;
 use taskyard_proto::v1::attach_response::Message as Down;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
+use taskyard_telemetry::metrics::table;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,8 @@ pub struct ControlLink {
     pub leaving: CancellationToken,
     /// Offers that came down in this boot.
     pub offers_received: u64,
+    /// Whether there is a stream now.
+    pub attached: watch::Sender<bool>,
 }
 
 /// Why a stream was left.
@@ -118,6 +121,8 @@ impl ControlLink {
         loop {
             let mut welcomed = None;
             let Err(end) = self.attach(&mut welcomed).await;
+            self.attached.send_replace(false);
+            table::WORKER_ATTACHED.set(0, &[]);
             if let StreamEnd::Abandoned = end {
                 return;
             }
@@ -156,6 +161,9 @@ impl ControlLink {
         let (up, down, welcome) = tokio::time::timeout(WELCOME_TIMEOUT, self.say_hello())
             .await
             .unwrap_or(Err(StreamEnd::NoWelcome))?;
+        self.attached.send_replace(true);
+        table::WORKER_ATTACHED.set(1, &[]);
+        table::WORKER_ATTACHES.add(1, &[]);
         self.earlier.settle();
         self.renewed.send_if_modified(|renewed| {
             let first = renewed.is_none();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use taskyard_proto::v1;
+use taskyard_telemetry::trace::context::TraceContext;
 
 use super::isolation::isolation_from_wire;
 use super::reports::{Report, Verdict};
@@ -59,6 +60,7 @@ pub fn offer_from_wire(offer: v1::Offer) -> Result<Offer, MalformedLease> {
         lease_duration: lease_duration.unwrap_or_default().max(LEASE_DURATION_MIN),
         timeout: offer.timeout.as_ref().and_then(duration_from_wire),
         has_secrets: offer.has_secrets,
+        trace: TraceContext::read(&offer.traceparent, &offer.tracestate),
         work,
     })
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
+use taskyard_telemetry::metrics::table;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -174,8 +175,10 @@ impl OutputSink for OutputPort {
         else {
             return;
         };
+        let bytes: usize = frame.chunks.iter().map(|chunk| chunk.data.len()).sum();
         let request = self.frame_to_wire(frame);
         if connection.frames.send(request).await.is_ok() {
+            table::WORKER_OUTPUT.add(bytes as u64, &[]);
             self.ports.note_sent();
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
+use taskyard_telemetry::metrics::table;
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -126,6 +127,7 @@ impl ReportSender {
         while self.wait_for_items().await {
             match self.send_batch().await {
                 Ok(()) => {
+                    table::WORKER_REPORTS.set(self.backlog.len(), &[]);
                     backoff.reset();
                     reachable = true;
                 }
@@ -155,6 +157,7 @@ impl ReportSender {
                 Err(_) => break,
             }
         }
+        table::WORKER_REPORTS.set(self.backlog.len(), &[]);
         true
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use taskyard_proto::v1;
 use taskyard_proto::v1::attach_request::Message as Up;
 use taskyard_proto::v1::attach_response::Message as Down;
+use taskyard_telemetry::metrics::table;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Streaming;
@@ -157,6 +158,13 @@ impl AttachedStream<'_> {
             return Ok(());
         };
         let heartbeat = self.sent.drain(..=place).next_back();
+        table::WORKER_HEARTBEATS.add(1, &["acknowledged"]);
+        let took = heartbeat
+            .as_ref()
+            .map(|heartbeat| BootTime::now().saturating_since(heartbeat.at));
+        if took.is_some_and(|took| took > self.interval) {
+            table::WORKER_HEARTBEATS.add(1, &["late"]);
+        }
         // Where the sets differ, a lease may be lost that the answer could not name: only the answer to the whole set
         // renews.
         if let Some(heartbeat) = heartbeat.filter(|heartbeat| heartbeat.complete || !ack.send_held)
@@ -230,6 +238,7 @@ impl AttachedStream<'_> {
         } else {
             Vec::new()
         };
+        table::WORKER_HEARTBEATS.add(1, &["sent"]);
         let number = self.next_number;
         self.next_number += 1;
         if self.sent.len() == HEARTBEATS_REMEMBERED_MAX {

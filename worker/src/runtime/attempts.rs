@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Attempt, Orders, Services, Source, Survivor};
+use crate::attempt::{Attempt, AttemptSpans, Orders, Services, Source, Survivor};
 use crate::lease::{HeldLeases, Lease, LeaseId, Offer, SignalOrder};
 
 /// Signals to one attempt that wait.
@@ -76,6 +76,7 @@ impl Attempts {
             // The shim has kept what is left of it.
             timeout: None,
             work: None,
+            trace: record.trace(),
             // What has secrets ends with its worker.
             has_secrets: false,
         };
@@ -108,6 +109,7 @@ impl Attempts {
             predecessor,
             source,
             home,
+            spans: AttemptSpans::default(),
         };
         let task = self.tasks.spawn(attempt.run());
         self.leases_of_tasks.insert(task.id(), lease.id);

@@ -3,7 +3,9 @@
 mod attempts;
 mod descriptors;
 mod isolation;
+mod standing;
 mod survivors;
 mod worker;
 
+pub use standing::WorkerProbe;
 pub use worker::{PreparedWorker, prepare, run};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
+use taskyard_telemetry::metrics::table;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use super::attempts::Attempts;
 use super::descriptors;
 use super::isolation::{labels_of, open_isolation};
+use super::standing::{WorkerProbe, measure_spools};
 use super::survivors::{Survivors, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{
@@ -107,6 +109,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         endpoint,
         disk,
         earlier,
+        attached: watch::Sender::new(false),
     })
 }
 
@@ -116,9 +119,18 @@ pub struct PreparedWorker {
     endpoint: Endpoint,
     disk: Disk,
     earlier: Vec<EarlierLease>,
+    attached: watch::Sender<bool>,
 }
 
 impl PreparedWorker {
+    /// Looks whether the worker is ready, also while it runs and when it has ended.
+    #[must_use]
+    pub fn probe(&self) -> WorkerProbe {
+        WorkerProbe {
+            attached: self.attached.subscribe(),
+        }
+    }
+
     /// As the function [`run`].
     ///
     /// # Errors
@@ -126,7 +138,8 @@ impl PreparedWorker {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
         let (earlier, survivors) =
             find_survivors(&self.disk.ledger, &self.disk.workspaces, self.earlier).await;
-        let served = Runtime::start(&self.config, &self.endpoint, &self.disk, earlier, survivors)
+        let standing = (earlier, survivors, self.attached);
+        let served = Runtime::start(&self.config, &self.endpoint, &self.disk, standing)
             .serve(self.config.drain, shutdown)
             .await;
         self.disk.sockets.leave();
@@ -219,8 +232,7 @@ impl Runtime {
         config: &WorkerConfig,
         endpoint: &Endpoint,
         disk: &Disk,
-        unsettled: Vec<EarlierLease>,
-        survivors: Survivors,
+        (unsettled, survivors, attached): (Vec<EarlierLease>, Survivors, watch::Sender<bool>),
     ) -> Runtime {
         let control = endpoint.connect();
         let bulk = endpoint.connect();
@@ -287,12 +299,14 @@ impl Runtime {
             renewed,
             leaving: leaving.clone(),
             offers_received: 0,
+            attached,
         };
         let storage_is_good = storage.subscribe();
         let mut parts = JoinSet::new();
         parts.spawn(named("control link", link.run()));
         parts.spawn(named("reports", report_sender.run()));
         parts.spawn(named("output link", output_connection.run()));
+        parts.spawn(named("spools", measure_spools(disk.workspaces.clone())));
         parts.spawn(named(
             "storage recovery",
             storage.recover(disk.ledger.clone()),
@@ -506,6 +520,10 @@ impl Runtime {
     }
 
     fn offer_free_slots(&self) {
+        let taken = self.slots_taken();
+        table::WORKER_ATTEMPTS.set(self.attempts.count() + self.survivors.len(), &[]);
+        table::WORKER_SLOTS.set(taken, &["taken"]);
+        table::WORKER_SLOTS.set(self.slots.saturating_sub(taken), &["free"]);
         let takes_work = !self.leaving.is_cancelled() && *self.storage_is_good.borrow();
         let free = if takes_work {
             self.slots.saturating_sub(self.slots_taken())

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -42,6 +42,20 @@ impl Workspaces {
         Workspace {
             root: self.root.join(lease.directory_name()),
         }
+    }
+
+    /// Bytes that the spools of all runs take on disk. It blocks.
+    pub fn spool_bytes(&self) -> u64 {
+        let directories = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let spools = directories.flat_map(|directory| {
+            let workspace = Workspace {
+                root: directory.path(),
+            };
+            workspace.spools()
+        });
+        // one that goes away meanwhile takes nothing; holes in a file take nothing either
+        let found = spools.filter_map(|spool| fs::symlink_metadata(spool).ok());
+        found.map(|metadata| metadata.blocks() * 512).sum()
     }
 
     /// Removes every directory but those of `kept` leases.

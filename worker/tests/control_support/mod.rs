@@ -140,6 +140,8 @@ pub fn offer(number: u8, spec: v1::TaskSpec) -> v1::Offer {
         kind: "command".to_owned(),
         ordinal: i64::from(number),
         has_secrets: false,
+        traceparent: String::new(),
+        tracestate: String::new(),
     }
 }
 

@@ -21,6 +21,7 @@ use taskyard_core::{
     task::summary::clip,
     webhook::{MAX_TRIES, retry_wait},
 };
+use taskyard_telemetry::metrics::table;
 use tokio::{
     task::{Id, JoinSet},
     time::timeout,
@@ -133,6 +134,12 @@ async fn deliver(store: &Store, poster: &Poster, delivery: DueDelivery) {
             retry_in: None,
         },
     };
+    let word = match (outcome.error.is_empty(), outcome.retry_in) {
+        (true, _) => "delivered",
+        (false, Some(_)) => "retried",
+        (false, None) => "failed",
+    };
+    table::WEBHOOK_TRIES.add(1, &[word]);
     let settled =
         webhook_deliveries::settle(store.pool(), delivery.id, delivery.attempt, &outcome).await;
     if let Err(failure) = settled {

@@ -22,4 +22,4 @@ set worker_session = slot.worker, attach_no = slot.attach_no, epoch = l.epoch + 
 from picked join slot on slot.nr = picked.nr
 where l.id = picked.id
 returning l.id, l.worker_session as "worker!", l.epoch, l.lease_id as "lease_id!", l.lease_ms,
-  l.attempt + 1 as "attempt!", l.run + 1 as "run!"
+  l.attempt + 1 as "attempt!", l.run + 1 as "run!", l.updated_at as queued_at

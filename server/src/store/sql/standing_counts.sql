@@ -1,0 +1,23 @@
+-- What the queues hold by namespace, queue and kind. Of each route at most $1 tasks in each state are counted, from its
+-- head on, so the oldest is found by the index of the claim.
+with live as materialized (
+  select r.queue, r.kind, l.session_uid, l.state, l.id
+  from route r
+  cross join lateral (
+    (select ready.session_uid, 0 as state, ready.id from task_live ready
+     where ready.route_id = r.id and ready.state = 0 and ready.gate = 0 and ready.worker_session is null
+     order by ready.priority desc, ready.fair_key, ready.id limit $1)
+    union all
+    (select busy.session_uid, 1, busy.id from task_live busy where busy.route_id = r.id and busy.state = 1 limit $1)
+    union all
+    (select asks.session_uid, 2, asks.id from task_live asks where asks.route_id = r.id and asks.state = 2 limit $1)) l),
+grouped as (
+  select s.namespace_id, live.queue, live.kind, count(*) filter (where live.state = 0) as queued,
+    count(*) filter (where live.state = 1) as running, count(*) filter (where live.state = 2) as asking,
+    (min(live.id::text) filter (where live.state = 0))::uuid as oldest
+  from live join session s on s.uid = live.session_uid
+  group by s.namespace_id, live.queue, live.kind)
+select n.name as "namespace!", g.queue as "queue!", g.kind as "kind!", g.queued as "queued!", g.running as "running!",
+  g.asking as "awaiting_input!", extract(epoch from clock_timestamp() - t.created_at)::float8 as oldest_age
+from grouped g join namespace n on n.id = g.namespace_id left join task t on t.id = g.oldest
+order by 1, 2, 3
