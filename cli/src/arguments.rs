@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
-    submit, update, wait, wakes, watch, webhooks, worker, workers,
+    answer, audit, cancel, clone, completions, files, get, help, hold, input, inside, list, logs,
+    message, messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions,
+    signal, submit, token, update, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
-More verbs: update, input, signal, messages, hold, release, queues, retention, completions, help
+More verbs: update, input, signal, messages, hold, release, queues, retention, audit, token, completions, help
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine
@@ -171,6 +171,10 @@ pub enum Verb {
     #[command(hide = true)]
     Queues(queues::QueuesArguments),
     Webhooks(webhooks::WebhooksArguments),
+    #[command(hide = true)]
+    Audit(audit::AuditArguments),
+    #[command(hide = true)]
+    Token(token::TokenArguments),
     #[command(hide = true)]
     Completions(completions::CompletionsArguments),
     #[command(hide = true)]

@@ -35,9 +35,9 @@ use clap::Parser;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, logs, message,
-    messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions, signal,
-    submit, update, wait, wakes, watch, webhooks, worker, workers,
+    answer, audit, cancel, clone, completions, files, get, help, hold, input, inside, list, logs,
+    message, messages, migrate, monitor, queues, restart, retention, retry, run, server, sessions,
+    signal, submit, token, update, wait, wakes, watch, webhooks, worker, workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -100,6 +100,8 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Workers(_)
         | Verb::Queues(_)
         | Verb::Webhooks(_)
+        | Verb::Audit(_)
+        | Verb::Token(_)
         | Verb::Completions(_)
         | Verb::Help(_) => ("warn", Some(1)),
     };
@@ -146,6 +148,8 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Workers(arguments) => workers::execute(arguments, &global).await,
             Verb::Queues(arguments) => queues::execute(arguments, &global).await,
             Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
+            Verb::Audit(arguments) => audit::execute(arguments, &global).await,
+            Verb::Token(arguments) => token::execute(arguments),
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),
         }

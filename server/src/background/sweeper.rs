@@ -6,8 +6,8 @@ use crate::{
     commit::{Change, CommitError, Content},
     control::{attach, refusal::Refusal},
     store::{
-        StoreError, claim, creates, due, task_input, task_signals, wakes, webhook_deliveries,
-        webhooks, workers,
+        StoreError, audit, claim, creates, due, task_input, task_signals, wakes,
+        webhook_deliveries, webhooks, workers,
     },
 };
 use std::time::Duration;
@@ -116,6 +116,7 @@ async fn forget(app: &App) -> Result<(), StoreError> {
     webhooks::forget_ended(app.store.pool(), FORGET_PAGE).await?;
     wakes::forget_orphans(app.store.pool(), ORPHANED_WAKE_AGE, 10 * FORGET_PAGE).await?;
     task_input::forget_inputs(app.store.pool(), FORGET_PAGE).await?;
+    audit::delete_old(app.store.pool(), app.audit_retention, 10 * FORGET_PAGE).await?;
     task_signals::forget_signals(app.store.pool(), FORGET_EVERY, FORGET_PAGE).await?;
     Ok(())
 }

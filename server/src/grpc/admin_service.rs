@@ -1,15 +1,20 @@
 //! `AdminService`.
 
+use super::inside;
 use crate::{
     app::App,
-    control::{list_queues, list_sessions, list_workers, monitors::list_monitors, retention},
+    control::{
+        list_audit_events, list_queues, list_sessions, list_workers, monitors::list_monitors,
+        reach::keep_reached, retention,
+    },
 };
 use std::sync::Arc;
 use taskyard_proto::v1::{
-    GetRetentionRequest, GetRetentionResponse, ListMonitorsRequest, ListMonitorsResponse,
-    ListQueuesRequest, ListQueuesResponse, ListSessionsRequest, ListSessionsResponse,
-    ListWorkersRequest, ListWorkersResponse, RunRetentionRequest, RunRetentionResponse,
-    SetRetentionRequest, SetRetentionResponse, admin_service_server::AdminService,
+    GetRetentionRequest, GetRetentionResponse, ListAuditEventsRequest, ListAuditEventsResponse,
+    ListMonitorsRequest, ListMonitorsResponse, ListQueuesRequest, ListQueuesResponse,
+    ListSessionsRequest, ListSessionsResponse, ListWorkersRequest, ListWorkersResponse,
+    RunRetentionRequest, RunRetentionResponse, SetRetentionRequest, SetRetentionResponse,
+    admin_service_server::AdminService,
 };
 use tonic::{Request, Response, Status};
 
@@ -42,9 +47,11 @@ impl AdminService for OperatorService {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        Ok(Response::new(
-            list_sessions::list_sessions(&self.app, request.get_ref()).await?,
-        ))
+        let (_, extensions, mut request) = request.into_parts();
+        let identity = inside::ensure_reached(&self.app, &extensions, &mut request).await?;
+        let mut listed = list_sessions::list_sessions(&self.app, &request).await?;
+        keep_reached(&identity, &mut listed);
+        Ok(Response::new(listed))
     }
 
     async fn list_queues(
@@ -61,7 +68,8 @@ impl AdminService for OperatorService {
         request: Request<ListMonitorsRequest>,
     ) -> Result<Response<ListMonitorsResponse>, Status> {
         Ok(Response::new(
-            list_monitors::list_monitors(&self.app, request.get_ref()).await?,
+            list_monitors::list_monitors(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
         ))
     }
 
@@ -70,7 +78,8 @@ impl AdminService for OperatorService {
         request: Request<SetRetentionRequest>,
     ) -> Result<Response<SetRetentionResponse>, Status> {
         Ok(Response::new(
-            retention::set_retention(&self.app, request.get_ref()).await?,
+            retention::set_retention(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
         ))
     }
 
@@ -79,7 +88,8 @@ impl AdminService for OperatorService {
         request: Request<GetRetentionRequest>,
     ) -> Result<Response<GetRetentionResponse>, Status> {
         Ok(Response::new(
-            retention::get_retention(&self.app, request.get_ref()).await?,
+            retention::get_retention(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
         ))
     }
 
@@ -88,7 +98,19 @@ impl AdminService for OperatorService {
         request: Request<RunRetentionRequest>,
     ) -> Result<Response<RunRetentionResponse>, Status> {
         Ok(Response::new(
-            retention::run_retention(&self.app, request.get_ref()).await?,
+            retention::run_retention(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
+        ))
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<ListAuditEventsRequest>,
+    ) -> Result<Response<ListAuditEventsResponse>, Status> {
+        let (_, extensions, mut request) = request.into_parts();
+        let identity = inside::ensure_reached(&self.app, &extensions, &mut request).await?;
+        Ok(Response::new(
+            list_audit_events::list_audit_events(&self.app, &identity, &request).await?,
         ))
     }
 }

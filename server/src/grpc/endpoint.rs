@@ -1,10 +1,10 @@
 //! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
 
 use super::{
-    admin_service::OperatorService, bad_message::BadMessageLayer, connection,
-    panic_guard::PanicGuardLayer, session_file_service::FileService,
-    session_task_service::TaskService, task_agent_service::AgentService,
-    webhook_service::HookService, worker_service,
+    admin_service::OperatorService, authentication::AuthenticationLayer,
+    bad_message::BadMessageLayer, connection, panic_guard::PanicGuardLayer,
+    session_file_service::FileService, session_task_service::TaskService,
+    task_agent_service::AgentService, webhook_service::HookService, worker_service,
 };
 use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -85,6 +85,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let webhooks = WebhookServiceServer::new(HookService::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let door = AuthenticationLayer::new(app.clone());
+    let tls = app.tls.clone();
     let admin = AdminServiceServer::new(OperatorService::new(app))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let router = Server::builder()
@@ -96,6 +98,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GrpcWebLayer::new())
         .layer(PanicGuardLayer)
+        .layer(door)
         .layer(BadMessageLayer)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
@@ -107,7 +110,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(webhooks)
         .add_service(admin);
     let mut serving = pin!(router.serve_with_incoming_shutdown(
-        connection::accept(listener, cut.clone()),
+        connection::accept(listener, tls, cut.clone()),
         shutdown.cancelled(),
     ));
     tokio::select! {

@@ -1,9 +1,11 @@
 //! The services. They translate between calls and `control`, and decide nothing.
 
 mod admin_service;
+mod authentication;
 mod bad_message;
 mod connection;
 mod deadline;
+mod ending_body;
 pub mod endpoint;
 mod inside;
 mod panic_guard;

@@ -19,6 +19,8 @@ mod environment;
 mod file_grep;
 mod file_quotas;
 mod files;
+mod identity_tls;
+mod identity_tokens;
 mod inside_children;
 mod inside_questions;
 mod inside_reports;

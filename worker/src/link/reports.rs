@@ -7,11 +7,11 @@ use prost::Message;
 use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::Backoff;
 use super::convert::{report_to_wire, verdict_from_wire};
+use crate::access::AuthorizedChannel;
 use crate::lease::{Finish, Lease};
 
 const BATCH_ITEMS_MAX: usize = 1_000;
@@ -66,7 +66,7 @@ pub struct Reporter {
 /// The sending side; [`ReportSender::run`] is its life.
 #[derive(Debug)]
 pub struct ReportSender {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<AuthorizedChannel>,
     queue: mpsc::Receiver<Waiting>,
     backlog: VecDeque<Waiting>,
     /// How many items of the backlog are sent one by one, because a batch with them was refused as a whole.
@@ -86,7 +86,7 @@ enum CallFailure {
 }
 
 impl Reporter {
-    pub fn new(channel: Channel) -> (Reporter, ReportSender) {
+    pub fn new(channel: AuthorizedChannel) -> (Reporter, ReportSender) {
         let (queue, receiver) = mpsc::channel(QUEUE_ITEMS_MAX);
         let client = WorkerServiceClient::new(channel);
         (
