@@ -246,6 +246,8 @@ pub(super) fn is_worth_another_try(code: Code) -> bool {
         | Code::ResourceExhausted
         | Code::Internal
         | Code::Aborted
+        // a credential that expired is replaced while the worker runs
+        | Code::Unauthenticated
         | Code::Ok => true,
         Code::InvalidArgument
         | Code::NotFound
@@ -254,7 +256,6 @@ pub(super) fn is_worth_another_try(code: Code) -> bool {
         | Code::FailedPrecondition
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::DataLoss
-        | Code::Unauthenticated => false,
+        | Code::DataLoss => false,
     }
 }
