@@ -113,7 +113,8 @@ pub struct Authority {
 impl Authority {
     /// A new one. Its own certificate lies in `folder` as `NAME.pem`.
     pub fn new(folder: &Path, name: &str) -> Authority {
-        let mut params = CertificateParams::default();
+        let mut params = CertificateParams::new(Vec::<String>::new())
+            .unwrap_or_else(|error| panic!("no names: {error}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.distinguished_name.push(DnType::CommonName, name);

@@ -152,14 +152,18 @@ async fn a_whole_task_runs_over_tls_with_tokens() {
         \"$YARD\" self spawn --wait -- echo child >/dev/null
         \"$YARD\" self ask --approver-only --key go 'Go on?'";
     let yard_program = format!("YARD={}", binaries::taskyard().display());
+    let taken = ["run", "--inherit-env", "TASKYARD_TOKEN_FILE", "--", "true"];
+    let refused = owner.run(&taken).await.stderr;
+    assert!(
+        refused.contains("TASKYARD_TOKEN_FILE is the system's"),
+        "{refused}"
+    );
     let run = owner.start(&[
         "run",
         "--session",
         &session,
         "--env",
         &yard_program,
-        "--inherit-env",
-        "TASKYARD_TOKEN_FILE",
         "--",
         "sh",
         "-c",
