@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     app::App,
-    audit::{Decision, Entry},
+    audit::{AuditLog, Decision, Entry, Place},
     control::{lease_holders, reach::Subject, refusal::Refusal},
     identity::{
         Identity,
@@ -121,6 +121,13 @@ where
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         },
     };
+    let mut noted = Noted {
+        place,
+        rule,
+        identity: Arc::clone(&identity),
+        peer: peer.clone(),
+        subject: subject.clone(),
+    };
     // nobody behind the door has a use for it
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(Calling {
@@ -136,13 +143,7 @@ where
         _ if subject.is_out_of_reach() => Decision::Denied,
         _ => Decision::Failed,
     };
-    let happened =
-        || entry(rule, Some(&identity), &peer, &subject, decision).with_code(&code_name(code));
-    match place {
-        Some(place) => place.record(happened()),
-        None if decision == Decision::Denied => app.audit.record_denial(happened()),
-        None => {}
-    }
+    noted.happened(&app.audit, decision, code);
     if !app.authenticator.is_on() {
         return Ok(response);
     }
@@ -152,6 +153,46 @@ where
         certificate: peer.certificate,
     };
     Ok(response.map(|body| Body::new(EndingBody::new(body, reader))))
+}
+
+/// A call that is under way, for the audit log.
+struct Noted {
+    place: Option<Place>,
+    rule: &'static Rule,
+    identity: Arc<Identity>,
+    peer: Peer,
+    subject: Subject,
+}
+
+impl Noted {
+    fn happened(&mut self, audit: &AuditLog, decision: Decision, code: Code) {
+        let entry = self.entry(decision).with_code(&code_name(code));
+        match self.place.take() {
+            Some(place) => place.record(entry),
+            None if decision == Decision::Denied => audit.record_denial(entry),
+            None => {}
+        }
+    }
+
+    fn entry(&self, decision: Decision) -> Entry {
+        entry(
+            self.rule,
+            Some(&self.identity),
+            &self.peer,
+            &self.subject,
+            decision,
+        )
+    }
+}
+
+/// Who goes away before the answer does not keep out of the log what may have been done.
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            let entry = self.entry(Decision::Failed);
+            place.record(entry.with_code(&code_name(Code::Cancelled)));
+        }
+    }
 }
 
 /// Who calls, if it may. `known` tells who it is even where it may not.
