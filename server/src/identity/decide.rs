@@ -34,7 +34,8 @@ pub fn decide(rule: &Rule, identity: Option<&Identity>, has_lease: bool) -> Resu
     let identity = identity.ok_or(Denied::Unknown)?;
     // who speaks for a task needs nothing but to be its worker: the lease says what it may do
     let needed = if has_lease { Right::Work } else { right };
-    if !identity.role.has(needed) && !(right == Right::Answer && may_answer(identity, has_lease)) {
+    let answers = right == Right::Answer && may_answer(identity, has_lease);
+    if !answers && !identity.role.has(needed) {
         return Err(Denied::Role(needed.least_role()));
     }
     match (rule.inside, has_lease) {
