@@ -24,7 +24,7 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
-More verbs: update, input, signal, messages, hold, release, queues, retention, audit, token, completions, help
+More: update, input, signal, messages, hold, release, queues, retention, audit, token, completions
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine
