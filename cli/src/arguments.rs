@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, log_filter,
-    logs, message, messages, migrate, monitor, queues, restart, retention, retry, run, server,
-    sessions, signal, submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
+    answer, audit, cancel, clone, completions, files, get, help, hold, input, inside, list,
+    log_filter, logs, message, messages, migrate, monitor, queues, restart, retention, retry, run,
+    server, sessions, signal, submit, token, update, usage, wait, wakes, watch, webhooks, worker,
+    workers,
 };
 use crate::dev;
 use crate::failure::Failure;
@@ -24,7 +25,7 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
-More: update, usage, input, signal, messages, hold, release, queues, retention, log-filter, completions
+More: update usage input signal messages hold release queues retention log-filter audit token completions
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine
@@ -175,6 +176,10 @@ pub enum Verb {
     #[command(hide = true)]
     LogFilter(log_filter::LogFilterArguments),
     Webhooks(webhooks::WebhooksArguments),
+    #[command(hide = true)]
+    Audit(audit::AuditArguments),
+    #[command(hide = true)]
+    Token(token::TokenArguments),
     #[command(hide = true)]
     Completions(completions::CompletionsArguments),
     #[command(hide = true)]

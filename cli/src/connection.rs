@@ -10,7 +10,8 @@ use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
 use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
 use taskyard_proto::v1::webhook_service_client::WebhookServiceClient;
-use tonic::transport::{Channel, Endpoint, Uri};
+use taskyard_worker::access::{AccessError, AccessSettings, AuthorizedChannel, Bearer};
+use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -43,7 +44,7 @@ const LARGEST_ANSWER: usize = 256 << 20;
 /// A server that was reached at least once. Cheap to clone; reconnects by itself.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    channel: Channel,
+    channel: AuthorizedChannel,
     endpoint: String,
     namespace: String,
     /// Where this goes through the socket of a task.
@@ -70,8 +71,9 @@ impl Connection {
             .user_agent(concat!("taskyard-cli/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Failure::own(&error))?;
         match tokio::time::timeout(CONNECT_LIMIT, connecting.connect()).await {
+            // who calls from inside a task is known by the socket
             Ok(Ok(channel)) => Ok(Connection {
-                channel,
+                channel: AuthorizedChannel::new(channel, Bearer::none()),
                 endpoint: arguments.endpoint.clone(),
                 namespace: String::new(),
                 socket: Some(socket.to_owned()),
@@ -85,6 +87,15 @@ impl Connection {
     pub async fn to(endpoint: &str, namespace: &str) -> Result<Connection, Failure> {
         let uri = parse_endpoint(endpoint).map_err(Failure::Usage)?;
         let shown = endpoint.trim_end_matches('/').to_owned();
+        let access = AccessSettings::from_environment().map_err(usage)?;
+        let bearer = access.bearer().map_err(usage)?;
+        let dialer = match (uri.scheme_str(), uri.host()) {
+            (Some("https"), Some(host)) => {
+                let port = uri.port_u16().unwrap_or(443);
+                Some(access.dialer(host, port).map_err(usage)?)
+            }
+            (Some(_) | None, _) => None,
+        };
         let connecting = Endpoint::from(uri)
             .connect_timeout(CONNECT_LIMIT)
             .tcp_nodelay(true)
@@ -95,11 +106,18 @@ impl Connection {
             .user_agent(concat!("taskyard-cli/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Failure::own(&error))?;
         // The limit of the transport does not cover the look-up of a name.
-        let channel = match tokio::time::timeout(CONNECT_LIMIT, connecting.connect()).await {
+        let connected = async {
+            match &dialer {
+                None => connecting.connect().await,
+                Some(dialer) => dialer.connected(&connecting).await,
+            }
+        };
+        let channel = match tokio::time::timeout(CONNECT_LIMIT, connected).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(unreachable_endpoint(&shown, &connection_cause(&error))),
             Err(_) => return Err(unreachable_endpoint(&shown, "no answer within 5 s")),
         };
+        let channel = AuthorizedChannel::new(channel, bearer);
         ensure_answers(&channel, &shown).await?;
         Ok(Connection {
             channel,
@@ -110,7 +128,7 @@ impl Connection {
     }
 
     /// For the work itself; served inside a task only.
-    pub fn agent(&self) -> TaskAgentServiceClient<Channel> {
+    pub fn agent(&self) -> TaskAgentServiceClient<AuthorizedChannel> {
         TaskAgentServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
@@ -134,21 +152,21 @@ impl Connection {
         }
     }
 
-    pub fn tasks(&self) -> SessionTaskServiceClient<Channel> {
+    pub fn tasks(&self) -> SessionTaskServiceClient<AuthorizedChannel> {
         SessionTaskServiceClient::new(self.channel.clone())
             .max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub fn files(&self) -> SessionFileServiceClient<Channel> {
+    pub fn files(&self) -> SessionFileServiceClient<AuthorizedChannel> {
         SessionFileServiceClient::new(self.channel.clone())
             .max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub fn webhooks(&self) -> WebhookServiceClient<Channel> {
+    pub fn webhooks(&self) -> WebhookServiceClient<AuthorizedChannel> {
         WebhookServiceClient::new(self.channel.clone())
     }
 
-    pub fn admin(&self) -> AdminServiceClient<Channel> {
+    pub fn admin(&self) -> AdminServiceClient<AuthorizedChannel> {
         AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
@@ -232,6 +250,11 @@ impl Connection {
     }
 }
 
+/// What the environment says of the way to the server cannot be used.
+fn usage(error: AccessError) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
 /// The socket of a task cannot be reached.
 fn gone(endpoint: &str, cause: &str) -> Failure {
     Failure::Own(format!(
@@ -240,7 +263,7 @@ fn gone(endpoint: &str, cause: &str) -> Failure {
 }
 
 /// Whoever listens may be somebody else, or hang: better to learn that from a call that needs no patience.
-async fn ensure_answers(channel: &Channel, endpoint: &str) -> Result<(), Failure> {
+async fn ensure_answers(channel: &AuthorizedChannel, endpoint: &str) -> Result<(), Failure> {
     let mut health = HealthClient::new(channel.clone());
     let checking = health.check(HealthCheckRequest::default());
     match tokio::time::timeout(CONNECT_LIMIT, checking).await {
@@ -263,7 +286,7 @@ async fn ensure_answers(channel: &Channel, endpoint: &str) -> Result<(), Failure
     }
 }
 
-/// Checks an address before anything is done with it: `http://HOST[:PORT]`.
+/// Checks an address before anything is done with it: `http://HOST[:PORT]` or `https://HOST[:PORT]`.
 pub fn parse_endpoint(text: &str) -> Result<Uri, String> {
     let complaint = |why: &str| {
         format!("`{text}` is not an endpoint: {why}; write it like http://127.0.0.1:8275")
@@ -272,9 +295,8 @@ pub fn parse_endpoint(text: &str) -> Result<Uri, String> {
         .parse()
         .map_err(|error: tonic::codegen::http::uri::InvalidUri| complaint(&error.to_string()))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(complaint("this version speaks plain http:// only")),
-        Some(_) | None => return Err(complaint("it must start with http://")),
+        Some("http" | "https") => {}
+        Some(_) | None => return Err(complaint("it must start with http:// or https://")),
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(complaint("it names no host"));
@@ -318,13 +340,13 @@ mod tests {
             "http://127.0.0.1:8275",
             "http://server.example:80/",
             "http://[::1]:8275",
+            "https://server.example",
         ] {
             assert!(parse_endpoint(good).is_ok(), "{good}");
         }
         for (bad, why) in [
             ("127.0.0.1:8275", "http"),
             ("localhost", "must start with http://"),
-            ("https://x:1", "plain http://"),
             ("http://x:1/api", "path"),
             ("http://x:1?a=b", "path"),
             ("ftp://x", "must start with http://"),

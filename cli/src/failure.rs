@@ -72,6 +72,9 @@ impl Failure {
             | ServeError::ObjectStore(_)
             | ServeError::ObjectGraceOutOfRange { .. }
             | ServeError::SecretKeys(_)
+            | ServeError::Tls(_)
+            | ServeError::Auth(_)
+            | ServeError::AuditRetentionOutOfRange { .. }
             | ServeError::Endpoint(_)
             | ServeError::LoopEnded => Failure::own(error),
         }
@@ -98,6 +101,8 @@ impl Failure {
             | WorkerError::Shim { .. }
             | WorkerError::ReservedLabel { .. }
             | WorkerError::BadIsolation { .. }
+            | WorkerError::BadPool { .. }
+            | WorkerError::Access(_)
             | WorkerError::Isolation(_)
             | WorkerError::PartEnded { .. } => Failure::Own(text),
         }

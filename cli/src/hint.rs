@@ -36,6 +36,12 @@ pub fn hint_for(status: &Status) -> Option<&'static str> {
         Code::NotFound if reason.contains("FILE") => {
             Some("`taskyard files ls SESSION` shows what there is")
         }
+        Code::NotFound if reason.contains("NAMESPACE") => {
+            Some("check --namespace; a credential may reach some namespaces only")
+        }
+        Code::Unauthenticated => Some(
+            "set TASKYARD_TOKEN or TASKYARD_TOKEN_FILE, or TASKYARD_CLIENT_CERT and TASKYARD_CLIENT_KEY",
+        ),
         Code::FailedPrecondition if reason.ends_with("TERMINAL") && !reason.contains("NOT") => {
             Some("`taskyard retry` runs it again")
         }

@@ -39,9 +39,10 @@ use taskyard_telemetry::pipeline::Component;
 
 use crate::arguments::{CommandLine, Verb};
 use crate::commands::{
-    answer, cancel, clone, completions, files, get, help, hold, input, inside, list, log_filter,
-    logs, message, messages, migrate, monitor, queues, restart, retention, retry, run, server,
-    sessions, signal, submit, update, usage, wait, wakes, watch, webhooks, worker, workers,
+    answer, audit, cancel, clone, completions, files, get, help, hold, input, inside, list,
+    log_filter, logs, message, messages, migrate, monitor, queues, restart, retention, retry, run,
+    server, sessions, signal, submit, token, update, usage, wait, wakes, watch, webhooks, worker,
+    workers,
 };
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -108,6 +109,8 @@ fn run() -> Result<ExitCode, Failure> {
         | Verb::Queues(_)
         | Verb::LogFilter(_)
         | Verb::Webhooks(_)
+        | Verb::Audit(_)
+        | Verb::Token(_)
         | Verb::Completions(_)
         | Verb::Help(_) => (Component::Client, "warn", Some(1)),
     };
@@ -157,6 +160,8 @@ fn run() -> Result<ExitCode, Failure> {
             Verb::Queues(arguments) => queues::execute(arguments, &global).await,
             Verb::LogFilter(arguments) => log_filter::execute(arguments, &global).await,
             Verb::Webhooks(arguments) => webhooks::execute(arguments, &global).await,
+            Verb::Audit(arguments) => audit::execute(arguments, &global).await,
+            Verb::Token(arguments) => token::execute(arguments),
             Verb::Completions(arguments) => completions::execute(&arguments),
             Verb::Help(arguments) => help::execute(&arguments),
         };

@@ -65,6 +65,17 @@ pub fn parse_drain_grace(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long it is kept who did what: a duration that the server takes for one.
+pub fn parse_audit_retention(text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let age = parse_duration(text)?;
+    if (7 * DAY..=3660 * DAY).contains(&age) {
+        Ok(age)
+    } else {
+        Err("the audit log is kept for 7d to 3660d".to_owned())
+    }
+}
+
 /// A lease: a duration that the server takes for one.
 pub fn parse_lease(text: &str) -> Result<Duration, String> {
     let lease = parse_duration(text)?;

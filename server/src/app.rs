@@ -1,9 +1,11 @@
 //! What every call works with. Made once, when the server starts, and shared.
 
 use crate::{
+    audit::AuditLog,
     commit::Commits,
     control::{
         files::{FileSlots, GrepSlots},
+        lease_holders::LeaseHolders,
         list_queues::QueueCounts,
         namespace::NameCache,
         namespace_counts::NamespaceCounts,
@@ -12,12 +14,13 @@ use crate::{
     },
     dispatch::{Registry, Routes},
     events::Events,
+    identity::{Authenticator, tls::Tls},
     key_ring::KeyRing,
     objects::ObjectStorage,
     output::OutputWriters,
     store::{Store, file_usage::FileQuotas},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// The parts of a running control plane.
@@ -62,6 +65,16 @@ pub struct App {
     pub secret_keys: KeyRing,
     /// Whether webhooks may be delivered to addresses that are not of the public internet.
     pub allow_private_webhooks: bool,
+    /// Who is known, and by what.
+    pub authenticator: Arc<Authenticator>,
+    /// How connections are encrypted; none: they are not.
+    pub tls: Option<Arc<Tls>>,
+    /// Who did what.
+    pub audit: AuditLog,
+    /// For how long that is kept.
+    pub audit_retention: Duration,
+    /// Whose leases are whose.
+    pub lease_holders: LeaseHolders,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

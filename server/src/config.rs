@@ -1,6 +1,7 @@
 //! What a server must be told.
 
 pub use crate::{
+    identity::{AuthSettings, ClientAuth, TlsSettings},
     objects::ObjectLocation,
     store::file_usage::{FileQuota, FileQuotas},
 };
@@ -34,7 +35,20 @@ pub struct ServerConfig {
     pub secret_key_file: Option<PathBuf>,
     /// Deliver webhooks to private, loopback and link-local addresses, too.
     pub allow_private_webhooks: bool,
+    /// How connections are encrypted; none: they are not.
+    pub tls: Option<TlsSettings>,
+    /// Whose credentials are believed.
+    pub auth: AuthSettings,
+    /// For how long entries of the audit log are kept, 7 days to 10 years; servers of one database should agree.
+    pub audit_retention: Duration,
 }
+
+/// Ages of the audit log that make sense; the database lets nobody delete younger entries.
+pub(crate) const AUDIT_RETENTION_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(7 * 24 * 60 * 60)..=Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// How long entries of the audit log are kept where nobody says otherwise.
+pub const DEFAULT_AUDIT_RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Graces that make sense.
 pub(crate) const OBJECT_GRACE_RANGE: RangeInclusive<Duration> =

@@ -1,10 +1,11 @@
 //! The control plane: one server of a deployment, which may have many on one database.
 //!
-//! A call enters through [`grpc`], is decided in [`control`], and changes a task through [`commit`] only; [`dispatch`]
+//! A call enters through [`grpc`], where [`identity`] says who calls and [`audit`] notes it, is decided in [`control`], and changes a task through [`commit`] only; [`dispatch`]
 //! brings tasks to workers, [`output`] stores what they print, [`objects`] keeps large files, [`events`] tells who waits, [`background`] recovers what
 //! was lost, and [`store`] is the only folder that speaks SQL. [`Server`] joins them.
 
 pub mod app;
+pub mod audit;
 pub mod background;
 pub mod commit;
 mod config;
@@ -13,6 +14,7 @@ pub mod dispatch;
 mod error_chain;
 pub mod events;
 pub mod grpc;
+pub mod identity;
 pub mod key_ring;
 pub mod objects;
 pub mod output;
@@ -21,7 +23,10 @@ mod serve_error;
 mod server;
 pub mod store;
 
-pub use config::{FileQuota, FileQuotas, ObjectLocation, ServerConfig};
+pub use config::{
+    AuthSettings, ClientAuth, DEFAULT_AUDIT_RETENTION, FileQuota, FileQuotas, ObjectLocation,
+    ServerConfig, TlsSettings,
+};
 pub use probe::ServerProbe;
 pub use serve_error::ServeError;
 pub use server::{Server, migrate};

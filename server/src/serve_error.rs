@@ -3,6 +3,7 @@
 use crate::{
     config::{LEASE_RANGE, OBJECT_GRACE_RANGE},
     grpc::endpoint::EndpointError,
+    identity::{authenticator::AuthError, tls::TlsError},
     key_ring::KeyFileError,
     objects::ObjectError,
     store::StoreError,
@@ -55,6 +56,18 @@ pub enum ServeError {
     /// The keys for secrets cannot be used.
     #[error("the keys for secrets cannot be used; check --secret-key-file")]
     SecretKeys(#[from] KeyFileError),
+    /// TLS cannot be spoken.
+    #[error("TLS cannot be spoken; check --tls-cert, --tls-key and --tls-client-ca")]
+    Tls(#[from] TlsError),
+    /// Nobody could be known.
+    #[error("authentication cannot be set up; check --auth-file and --auth-jwks")]
+    Auth(#[from] AuthError),
+    /// The age of the audit log is out of range.
+    #[error("an audit log of {age:?} makes no sense; it must be 7 days to 10 years")]
+    AuditRetentionOutOfRange {
+        /// The age.
+        age: Duration,
+    },
     /// The grace for unused objects is out of range.
     #[error(
         "a grace of {grace:?} for unused objects makes no sense; it must be {:?} to {:?}",

@@ -2,11 +2,13 @@
 
 use crate::{
     app::App,
+    audit::AuditLog,
     background,
     commit::Commits,
-    config::{OBJECT_GRACE_RANGE, ServerConfig},
+    config::{AUDIT_RETENTION_RANGE, OBJECT_GRACE_RANGE, ServerConfig},
     control::{
         files::{FileSlots, GrepSlots},
+        lease_holders::LeaseHolders,
         list_queues::QueueCounts,
         namespace::NameCache,
         namespace_counts::NamespaceCounts,
@@ -16,6 +18,7 @@ use crate::{
     dispatch::{self, Registry, Routes},
     events::Events,
     grpc::endpoint,
+    identity::{Authenticator, authenticator::AuthFiles, tls::Tls, watched_files::WatchedFiles},
     key_ring::KeyRing,
     objects::ObjectStorage,
     output::OutputWriters,
@@ -41,6 +44,8 @@ pub struct Server {
     local_addr: SocketAddr,
     /// The committers of changes and the writers of output.
     writers: JoinSet<()>,
+    tls_files: Option<WatchedFiles>,
+    auth_files: AuthFiles,
 }
 
 /// Brings a database to this version's schema. What is there already stays. One that `is_restored` from a copy is
@@ -87,6 +92,16 @@ impl Server {
             Some(path) => KeyRing::read(path)?,
             None => KeyRing::default(),
         };
+        if !AUDIT_RETENTION_RANGE.contains(&config.audit_retention) {
+            return Err(ServeError::AuditRetentionOutOfRange {
+                age: config.audit_retention,
+            });
+        }
+        let (tls, tls_files) = match config.tls.clone().map(Tls::open).transpose()? {
+            Some((tls, files)) => (Some(tls), Some(files)),
+            None => (None, None),
+        };
+        let (authenticator, auth_files) = Authenticator::open(&config.auth)?;
         let store = Store::connect(&config.database_url).await?;
         let report = store::migrate::migrate(&store).await?;
         for migration in &report.applied {
@@ -102,6 +117,7 @@ impl Server {
         let mut writers = JoinSet::new();
         let commits = Commits::start(&store, &events, config.tree, &mut writers).await?;
         let outputs = OutputWriters::start(&store, &events, &mut writers).await?;
+        let audit = AuditLog::start(&store, &mut writers);
         let app = Arc::new(App {
             store,
             events,
@@ -123,6 +139,11 @@ impl Server {
             object_grace: config.object_grace,
             secret_keys,
             allow_private_webhooks: config.allow_private_webhooks,
+            authenticator,
+            tls,
+            audit,
+            audit_retention: config.audit_retention,
+            lease_holders: LeaseHolders::default(),
             shutdown: CancellationToken::new(),
         });
         Ok(Self {
@@ -130,6 +151,8 @@ impl Server {
             listener,
             local_addr,
             writers,
+            tls_files,
+            auth_files,
         })
     }
 
@@ -159,9 +182,12 @@ impl Server {
             listener,
             local_addr,
             mut writers,
+            tls_files,
+            auth_files,
         } = self;
         tracing::info!(%local_addr, "serving");
         let mut loops = start_loops(&app);
+        watch_credentials(&app, tls_files, auth_files, &mut loops);
         let serving = async {
             let served = endpoint::serve(app.clone(), listener).await;
             app.shutdown.cancel();
@@ -206,6 +232,21 @@ fn start_loops(app: &Arc<App>) -> JoinSet<()> {
     });
     background::start(app, &mut loops);
     loops
+}
+
+/// Reads certificates, keys and lists again when they change.
+fn watch_credentials(
+    app: &Arc<App>,
+    tls_files: Option<WatchedFiles>,
+    auth_files: AuthFiles,
+    loops: &mut JoinSet<()>,
+) {
+    if let (Some(tls), Some(files)) = (app.tls.clone(), tls_files) {
+        let shutdown = app.shutdown.clone();
+        loops.spawn(async move { tls.run(files, shutdown).await });
+    }
+    let (authenticator, shutdown) = (Arc::clone(&app.authenticator), app.shutdown.clone());
+    loops.spawn(async move { authenticator.run(auth_files, shutdown).await });
 }
 
 /// Waits for tasks to end by themselves, then ends them.

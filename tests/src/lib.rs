@@ -16,6 +16,7 @@
 //! - [`command_line`]: the command line as a person or a script uses it
 //! - [`s3_server`]: a real S3 server, which can be away
 //! - [`secrets`]: tasks with secrets, and what must not show them
+//! - [`secured`]: tokens, keys and certificates for a server that asks who one is
 //! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -49,6 +50,7 @@ pub mod refusal;
 pub mod s3_server;
 pub mod screen;
 pub mod secrets;
+pub mod secured;
 pub mod session_files;
 pub mod skip;
 pub mod spare_postgres;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access::AccessSettings;
 use crate::error::WorkerError;
 use crate::isolation::{IsolationConfig, RESERVED_LABELS};
 
@@ -18,6 +19,10 @@ const SLOTS_MAX: u32 = 10_000;
 pub struct WorkerConfig {
     /// Address of the control plane, such as `http://127.0.0.1:8275`.
     pub endpoint: String,
+    /// What to trust there, and what to show.
+    pub access: AccessSettings,
+    /// Pool that the worker is of, 1 to 64 of `[A-Za-z0-9._-]`: its label `taskyard.dev/pool`. None: of none.
+    pub pool: Option<String>,
     /// 1 to 64 of `[A-Za-z0-9._-]`; several boots of one worker share it.
     pub name: String,
     /// Tasks that run at once, 1 to 10,000.
@@ -56,6 +61,11 @@ impl WorkerConfig {
             return Err(WorkerError::BadName {
                 name: self.name.clone(),
             });
+        }
+        if let Some(pool) = &self.pool
+            && (pool.is_empty() || pool.len() > NAME_BYTES_MAX || !pool.bytes().all(speakable))
+        {
+            return Err(WorkerError::BadPool { pool: pool.clone() });
         }
         if self.slots == 0 || self.slots > SLOTS_MAX {
             return Err(WorkerError::BadSlots {

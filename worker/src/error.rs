@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::access::AccessError;
 use crate::isolation::{IsolationConfigError, RESERVED_LABELS};
 
 /// Why [`crate::run`] did not run, or ended by itself.
@@ -43,6 +44,10 @@ pub enum WorkerError {
     Sockets { path: PathBuf, source: io::Error },
     #[error("cannot use the exec shim {program}: it must be a program that this user can execute")]
     Shim { program: PathBuf, source: io::Error },
+    #[error("bad pool {pool:?}: use 1 to 64 letters, digits, '.', '_' or '-'")]
+    BadPool { pool: String },
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error("a part of the worker ended unexpectedly: {part}")]
     PartEnded { part: &'static str },
 }

@@ -1,6 +1,7 @@
 //! The Taskyard worker: it holds leases, runs one process tree per task under an exec shim and captures its output.
 //!
 //! - `runtime` is the worker as a whole: offers into slots, orders to attempts, an orderly end;
+//! - [`access`] is the way to a server that asks who one is;
 //! - `link` is everything that is said to the control plane;
 //! - `attempt` takes one offer to its acknowledged finish, step by step;
 //! - [`process`] is the worker's handle on one shim: spawn, events, commands;
@@ -14,6 +15,7 @@
 //! Invariants: nothing is launched before its start was applied and noted; no process outlives its lease, its worker or
 //! its shim; what was noted as finished is reported until there is a verdict; every queue and buffer has a bound.
 
+pub mod access;
 mod agent_socket;
 mod attempt;
 pub mod boot_time;

@@ -3,6 +3,7 @@
 //! One file per verb. `create`, `submit_batch` and `steer` hold what verbs do with tasks.
 
 pub mod answer;
+pub mod audit;
 pub mod cancel;
 pub mod clone;
 pub mod command_options;
@@ -30,6 +31,7 @@ pub mod retention;
 pub mod retry;
 pub mod run;
 pub mod server;
+pub mod server_identity;
 pub mod sessions;
 pub mod signal;
 pub mod start_options;
@@ -38,6 +40,7 @@ pub mod stream_options;
 pub mod submit;
 pub mod submit_batch;
 pub mod task_options;
+pub mod token;
 pub mod update;
 pub mod usage;
 pub mod wait;

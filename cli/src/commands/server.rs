@@ -7,6 +7,7 @@ use taskyard_server::{Server, ServerConfig, TreeLimits};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_port::{self, AdminArguments, AdminPort};
+use crate::commands::server_identity::IdentityArguments;
 use crate::console;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
@@ -21,6 +22,9 @@ use crate::quantity::parse_monitor_interval;
   taskyard server --database-url postgres://taskyard@db.example/taskyard
   taskyard server --data-dir /var/lib/taskyard --listen 127.0.0.1:9000
   TASKYARD_LOG=debug taskyard server --database-url postgres:///taskyard --lease 10s
+
+TLS and authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-auth, --auth-file,
+--auth-jwks, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention; docs/security.md
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs go to standard error
 at the level of TASKYARD_LOG.")]
@@ -40,6 +44,8 @@ pub struct ServerArguments {
     #[arg(long, value_name = "N", env = "TASKYARD_MAX_CHILDREN", hide_env_values = true,
         default_value_t = TreeLimits::DEFAULT.max_children, value_parser = clap::value_parser!(u64).range(0..=100_000))]
     pub max_children: u64,
+    #[command(flatten)]
+    pub identity: IdentityArguments,
 }
 
 /// Serves until it is told to stop.
@@ -49,8 +55,14 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         max_children: arguments.max_children,
     };
     let service = arguments.service;
-    let listen = service.address("127.0.0.1:8275")?;
+    let listen = service.address("127.0.0.1:8275", arguments.identity.guard())?;
     ensure_free(listen)?;
+    let identity = arguments.identity.checked()?;
+    let scheme = if identity.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let storage = service.storage.checked()?;
     let mut interrupts = Interrupts::listen(true)?;
     let admin = arguments.admin.open(Some(admin_port::DEFAULT)).await?;
@@ -66,8 +78,11 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         object_grace: storage.object_grace,
         secret_key_file: service.secret_key_file,
         allow_private_webhooks: service.allow_private_webhooks,
+        tls: identity.tls,
+        auth: identity.auth,
+        audit_retention: identity.audit_retention,
     };
-    let ended = serve(config, &admin, &mut interrupts).await;
+    let ended = serve(config, scheme, &admin, &mut interrupts).await;
     let stopped = database.close().await;
     ended?;
     stopped.map(|()| ExitCode::Success)
@@ -75,6 +90,7 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
 
 async fn serve(
     config: ServerConfig,
+    scheme: &str,
     admin: &AdminPort,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
@@ -83,7 +99,7 @@ async fn serve(
         () = interrupts.next() => return Err(Failure::Interrupted("stopped before it served".to_owned())),
     };
     admin.started(server.probe());
-    console::note(&format!("serving on http://{}", server.local_addr()));
+    console::note(&format!("serving on {scheme}://{}", server.local_addr()));
     let shutdown = CancellationToken::new();
     let serving = server.serve(shutdown.clone());
     tokio::pin!(serving);

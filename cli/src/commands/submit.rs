@@ -32,7 +32,7 @@ Fields: session name key kind display_name command{argv env inherit_env cwd stdi
 success_exit_codes grace survive_worker_restart} secrets payload input result_source output_limit
 result_schema message_schema worker_labels parent group labels tags queue executor priority
 not_before start_deadline timeout retry{max_runs initial_backoff max_backoff multiplier} hold
-wake_policy group_wake
+wake_policy group_wake approver_only
 schedule{every cron time_zone at wake_on match overlap max_firings keep_firings jitter kind}
 
 Of several tasks a bad one is told and left out; with --atomic none is created then.

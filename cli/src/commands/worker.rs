@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use taskyard_worker::WorkerConfig;
+use taskyard_worker::access::AccessSettings;
 use taskyard_worker::isolation::{CgroupChoice, IsolationConfig, IsolationLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_port::AdminArguments;
-use crate::arguments::{GlobalArguments, parse_pair};
+use crate::arguments::{GlobalArguments, parse_filled, parse_pair};
 use crate::commands::command_options::IsolationName;
 use crate::connection::parse_endpoint;
 use crate::console;
@@ -37,7 +38,7 @@ pub fn still_running(drain: Duration) -> String {
   taskyard worker --kinds command,background_tool --data-dir /var/lib/taskyard/worker-1
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. A server out of reach is no end:
-it is tried again. Logs go to standard error at the level of TASKYARD_LOG.")]
+it is tried again. Also --pool NAME; TLS and tokens: docs/security.md. Logs go to standard error at the level of TASKYARD_LOG.")]
 pub struct WorkerArguments {
     /// Name, 1 to 64 of A-Z a-z 0-9 . _ - [default: the host's]
     #[arg(long)]
@@ -62,6 +63,9 @@ pub struct WorkerArguments {
     /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Pool that it is of; tasks ask for it by the label taskyard.dev/pool
+    #[arg(long, value_name = "NAME", env = "TASKYARD_WORKER_POOL", hide_env = true, hide = true, value_parser = parse_filled)]
+    pub pool: Option<String>,
     #[command(flatten)]
     pub isolation: IsolationArguments,
     #[command(flatten)]
@@ -139,8 +143,14 @@ pub async fn execute(
     let drain = arguments
         .drain_grace
         .unwrap_or(taskyard_worker::DEFAULT_DRAIN);
+    let access =
+        AccessSettings::from_environment().map_err(|error| Failure::Usage(error.to_string()))?;
+    let mut isolation = arguments.isolation.config();
+    isolation.private.extend(access.private_files());
     let config = WorkerConfig {
         endpoint: global.endpoint.trim_end_matches('/').to_owned(),
+        access,
+        pool: arguments.pool,
         name: name.clone(),
         slots: arguments.slots.unwrap_or_else(default_slots),
         queues: arguments.queues,
@@ -152,7 +162,7 @@ pub async fn execute(
         data_dir,
         shim_program: shim_program(),
         drain,
-        isolation: arguments.isolation.config(),
+        isolation,
     };
     let mut interrupts = Interrupts::listen(true)?;
     let endpoint = config.endpoint.clone();

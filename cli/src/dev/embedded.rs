@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use taskyard_server::{Server, ServerConfig, ServerProbe, TreeLimits};
+use taskyard_server::{
+    AuthSettings, DEFAULT_AUDIT_RETENTION, Server, ServerConfig, ServerProbe, TreeLimits,
+};
 use taskyard_worker::WorkerConfig;
+use taskyard_worker::access::AccessSettings;
 use taskyard_worker::isolation::IsolationConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::worker::WorkerSecretArguments;
 use crate::console;
 use crate::dev::database::Database;
-use crate::dev::listen::ensure_free;
+use crate::dev::listen::{Guard, ensure_free};
 use crate::dev::secret_key;
 use crate::dev::service::{DatabaseArguments, ServiceArguments};
 use crate::dev::storage::Storage;
@@ -41,7 +44,7 @@ pub struct EmbeddedPlan {
 impl EmbeddedPlan {
     /// Checks the flags, and that the address is free.
     pub fn new(arguments: ServiceArguments, default_listen: &str) -> Result<EmbeddedPlan, Failure> {
-        let listen = arguments.address(default_listen)?;
+        let listen = arguments.address(default_listen, Guard::Open)?;
         ensure_free(listen)?;
         let storage = arguments
             .storage
@@ -241,6 +244,9 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         object_grace: plan.storage.object_grace,
         secret_key_file: Some(secret_key_file),
         allow_private_webhooks: plan.allow_private_webhooks,
+        tls: None,
+        auth: AuthSettings::default(),
+        audit_retention: DEFAULT_AUDIT_RETENTION,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,
@@ -262,6 +268,8 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
     });
     let worker_config = WorkerConfig {
         endpoint: endpoint.clone(),
+        access: AccessSettings::default(),
+        pool: None,
         name: host_name("-dev"),
         slots: default_slots(),
         queues: Vec::new(),

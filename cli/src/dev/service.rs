@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::dev::database::Database;
-use crate::dev::listen::{checked_listen, parse_listen};
+use crate::dev::listen::{Guard, checked_listen, parse_listen};
 use crate::dev::storage::StorageArguments;
 use crate::failure::Failure;
 use crate::quantity::parse_lease;
@@ -23,7 +23,7 @@ pub struct ServiceArguments {
     /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
     #[arg(long, value_name = "DURATION", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<Duration>,
-    /// Allow an address that others can reach; there is no authentication
+    /// Allow an address that others can reach, without authentication or TLS
     #[arg(long)]
     pub insecure_listen: bool,
     /// Keys under which values of secrets are kept
@@ -63,9 +63,14 @@ pub struct DatabaseArguments {
 }
 
 impl ServiceArguments {
-    /// The address, checked.
-    pub fn address(&self, default: &str) -> Result<SocketAddr, Failure> {
-        checked_listen(self.listen, default, self.insecure_listen)
+    /// The address, checked; `guard` is what stands before it where nothing is forced.
+    pub fn address(&self, default: &str, guard: Guard) -> Result<SocketAddr, Failure> {
+        let guard = if self.insecure_listen {
+            Guard::Forced
+        } else {
+            guard
+        };
+        checked_listen(self.listen, default, guard)
     }
 }
 

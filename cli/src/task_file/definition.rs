@@ -39,6 +39,7 @@ pub fn definition(file: TaskFile) -> Result<TaskDefinition, Failure> {
         message_schema_json: json(file.message_schema.as_ref()),
         files: file.files.into_iter().map(input).collect(),
         collect: file.collect.into_iter().map(collect).collect(),
+        approver_only: file.approver_only,
     };
     Ok(TaskDefinition {
         name: file.name,

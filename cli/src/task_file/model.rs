@@ -31,6 +31,8 @@ pub struct TaskFile {
     pub result_schema: Option<Value>,
     /// JSON Schema of the JSON parts of the work's messages.
     pub message_schema: Option<Value>,
+    #[serde(default)]
+    pub approver_only: bool,
     /// By the variable under which the work finds it.
     pub secrets: BTreeMap<String, FileSecret>,
     pub worker_labels: BTreeMap<String, String>,

@@ -283,6 +283,9 @@ pub struct TaskSpec {
     /// left out. For the executor `command` only, and with a working directory of the task's own.
     #[prost(message, repeated, tag = "31")]
     pub collect: ::prost::alloc::vec::Vec<TaskCollect>,
+    /// Only an approver may answer what the task asks, whatever its questions say. Children that it creates inherit this.
+    #[prost(bool, tag = "45")]
+    pub approver_only: bool,
 }
 /// A file or folder of the session that a run finds in its working directory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -559,6 +562,9 @@ pub struct InputRequest {
     /// When it lapses; absent: never.
     #[prost(message, optional, tag = "6")]
     pub expires_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only an approver may answer: a credential of that role, with that capability, or an administrator's.
+    #[prost(bool, tag = "20")]
+    pub approver_only: bool,
 }
 /// Something that the work produced.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -8246,6 +8252,9 @@ pub struct AskRequest {
     /// wait on.
     #[prost(message, optional, tag = "5")]
     pub wait: ::core::option::Option<::prost_types::Duration>,
+    /// Only an approver may answer. What runs inside a task is never one.
+    #[prost(bool, tag = "20")]
+    pub approver_only: bool,
 }
 /// Answer of Ask.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -9583,6 +9592,90 @@ pub struct SetLogFilterResponse {
     #[prost(message, optional, tag = "1")]
     pub log_filter: ::core::option::Option<LogFilter>,
 }
+/// One entry of the audit log. It holds neither contents nor anything secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditEvent {
+    /// Number of the entry; later entries have greater ones.
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    /// When it was written, by the database's clock.
+    #[prost(message, optional, tag = "2")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Name of the caller; empty: not known.
+    #[prost(string, tag = "3")]
+    pub who: ::prost::alloc::string::String,
+    /// Its role; empty: not known.
+    #[prost(string, tag = "4")]
+    pub role: ::prost::alloc::string::String,
+    /// What it showed: `token`, `jwt`, `certificate`, or `none`.
+    #[prost(string, tag = "5")]
+    pub credential: ::prost::alloc::string::String,
+    /// Address of the connection's other end; empty: not known.
+    #[prost(string, tag = "6")]
+    pub peer: ::prost::alloc::string::String,
+    /// Path of the method, such as `/taskyard.v1.SessionTaskService/CreateTask`.
+    #[prost(string, tag = "7")]
+    pub method: ::prost::alloc::string::String,
+    /// Namespace that the request names; empty: none.
+    #[prost(string, tag = "8")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Session that the request names, or that the caller's task is of; empty: none.
+    #[prost(string, tag = "9")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Task that the request names, or that the caller runs in; empty: none.
+    #[prost(string, tag = "10")]
+    pub task: ::prost::alloc::string::String,
+    /// The request's own `request_id`; empty: none.
+    #[prost(string, tag = "11")]
+    pub request_id: ::prost::alloc::string::String,
+    /// How the call was decided.
+    #[prost(enumeration = "AuditDecision", tag = "12")]
+    pub decision: i32,
+    /// Code of the answer, such as `PERMISSION_DENIED`; empty: OK.
+    #[prost(string, tag = "13")]
+    pub code: ::prost::alloc::string::String,
+    /// Calls that the entry stands for, from 1: in a flood, denials beyond 50 a second are counted in one entry.
+    #[prost(int32, tag = "14")]
+    pub calls: i32,
+}
+/// Request of ListAuditEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuditEventsRequest {
+    /// Only entries that name this namespace; empty: all that the caller reaches.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Only entries that name this session; empty: all.
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Only entries of this caller; empty: all.
+    #[prost(string, tag = "3")]
+    pub who: ::prost::alloc::string::String,
+    /// Only entries that were decided so; unspecified: all.
+    #[prost(enumeration = "AuditDecision", tag = "4")]
+    pub decision: i32,
+    /// Only entries from this time on; absent: all.
+    #[prost(message, optional, tag = "5")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only entries of this method, as its path; empty: all.
+    #[prost(string, tag = "6")]
+    pub method: ::prost::alloc::string::String,
+    /// Most entries, 1 to 500; 0: 100.
+    #[prost(int32, tag = "7")]
+    pub page_size: i32,
+    /// Where the page before ended; empty: the newest.
+    #[prost(string, tag = "8")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Answer of ListAuditEvents.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuditEventsResponse {
+    /// Entries, newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<AuditEvent>,
+    /// Where the next page begins; empty: there is none.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
 /// Whether a worker can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -9620,6 +9713,43 @@ impl WorkerStatus {
             "WORKER_STATUS_DRAINING" => Some(Self::Draining),
             "WORKER_STATUS_LOST" => Some(Self::Lost),
             "WORKER_STATUS_GONE" => Some(Self::Gone),
+            _ => None,
+        }
+    }
+}
+/// How a call was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditDecision {
+    /// Never sent.
+    Unspecified = 0,
+    /// It was let through and done.
+    Allowed = 1,
+    /// It was denied: the caller is not known, or may not do it, or reaches no such thing.
+    Denied = 2,
+    /// It was let through and refused for another reason, or failed.
+    Failed = 3,
+}
+impl AuditDecision {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_DECISION_UNSPECIFIED",
+            Self::Allowed => "AUDIT_DECISION_ALLOWED",
+            Self::Denied => "AUDIT_DECISION_DENIED",
+            Self::Failed => "AUDIT_DECISION_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_DECISION_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_DECISION_ALLOWED" => Some(Self::Allowed),
+            "AUDIT_DECISION_DENIED" => Some(Self::Denied),
+            "AUDIT_DECISION_FAILED" => Some(Self::Failed),
             _ => None,
         }
     }
@@ -9942,6 +10072,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("taskyard.v1.AdminService", "SetLogFilter"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists what was done and what was denied, newest first.
+        pub async fn list_audit_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditEventsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/taskyard.v1.AdminService/ListAuditEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("taskyard.v1.AdminService", "ListAuditEvents"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -10028,6 +10183,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::SetLogFilterRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetLogFilterResponse>,
+            tonic::Status,
+        >;
+        /// Lists what was done and what was denied, newest first.
+        async fn list_audit_events(
+            &self,
+            request: tonic::Request<super::ListAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuditEventsResponse>,
             tonic::Status,
         >;
     }
@@ -10498,6 +10661,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetLogFilterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/taskyard.v1.AdminService/ListAuditEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuditEventsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListAuditEventsRequest>
+                    for ListAuditEventsSvc<T> {
+                        type Response = super::ListAuditEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuditEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_audit_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuditEventsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

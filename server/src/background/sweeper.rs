@@ -6,7 +6,7 @@ use crate::{
     commit::{Change, CommitError, Content},
     control::{attach, refusal::Refusal},
     store::{
-        StoreError, claim, creates, due, task_input, task_signals, task_terminal, wakes,
+        StoreError, audit, claim, creates, due, task_input, task_signals, task_terminal, wakes,
         webhook_deliveries, webhooks, workers,
     },
 };
@@ -117,6 +117,7 @@ async fn forget(app: &App) -> Result<(), StoreError> {
     wakes::forget_orphans(app.store.pool(), ORPHANED_WAKE_AGE, 10 * FORGET_PAGE).await?;
     task_input::forget_inputs(app.store.pool(), FORGET_PAGE).await?;
     task_terminal::forget_sizes(app.store.pool(), FORGET_PAGE).await?;
+    audit::delete_old(app.store.pool(), app.audit_retention, 10 * FORGET_PAGE).await?;
     task_signals::forget_signals(app.store.pool(), FORGET_EVERY, FORGET_PAGE).await?;
     Ok(())
 }

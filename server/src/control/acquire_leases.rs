@@ -9,6 +9,7 @@ use super::{
 use crate::{
     app::App,
     dispatch::{DOWNLINK_CAPACITY, Registry},
+    identity::Identity,
     store::workers::Attachment,
 };
 use std::{
@@ -35,6 +36,7 @@ const MAX_OFFERS: i32 = 32;
 /// [`Refusal::InvalidField`], [`Refusal::ProtocolMismatch`], [`Refusal::ShuttingDown`], or what the store says.
 pub async fn acquire_leases(
     app: &App,
+    identity: &Identity,
     request: AcquireLeasesRequest,
 ) -> Result<AcquireLeasesResponse, Refusal> {
     let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?
@@ -50,7 +52,7 @@ pub async fn acquire_leases(
         .ok_or_else(|| Refusal::invalid("hello", "is required"))?;
     hello.free_slots = request.max_offers;
     let (downlink, mut messages) = mpsc::channel(DOWNLINK_CAPACITY);
-    let admitted = attach::attach(app, hello, downlink).await?;
+    let admitted = attach::attach(app, identity, hello, downlink).await?;
     let beat = match request.heartbeat {
         Some(beat) => beat,
         None => unstated(app, admitted.stream).await?,

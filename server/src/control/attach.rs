@@ -5,6 +5,7 @@ use crate::{
     app::App,
     commit::{Change, CommitError, Content},
     dispatch::{AttachedWorker, Downlink, Needs},
+    identity::Identity,
     store::{
         claim::{self, HeldLease},
         workers::{self, WorkerBoot, WorkerEnd},
@@ -26,6 +27,8 @@ pub const PROTOCOL: i32 = 1;
 /// Heartbeats in the shortest lease. Between two of them a lease ages without a renewal, so their distance is taken from
 /// the time for which the database may be away; each costs one row.
 const HEARTBEATS_PER_LEASE: u32 = 12;
+/// The label by which a worker says of which pool it is.
+const POOL_LABEL: &str = "taskyard.dev/pool";
 const MAX_SLOTS: i32 = 10_000;
 const MAX_WORDS: usize = 100;
 
@@ -44,8 +47,14 @@ pub struct Admitted {
 /// stream as the one that is served.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::ProtocolMismatch`], or what the store says.
-pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admitted, Refusal> {
+/// [`Refusal::InvalidField`], [`Refusal::ProtocolMismatch`], [`Refusal::PoolDenied`], [`Refusal::BootDenied`], or what the
+/// store says.
+pub async fn attach(
+    app: &App,
+    identity: &Identity,
+    hello: Hello,
+    downlink: Downlink,
+) -> Result<Admitted, Refusal> {
     if !(hello.protocol_min..=hello.protocol_max).contains(&PROTOCOL) {
         return Err(Refusal::ProtocolMismatch {
             ours: PROTOCOL,
@@ -53,11 +62,15 @@ pub async fn attach(app: &App, hello: Hello, downlink: Downlink) -> Result<Admit
             max: hello.protocol_max,
         });
     }
-    let boot = read_boot(&hello)?;
+    let mut boot = read_boot(&hello)?;
+    check_pool(identity, &hello)?;
+    boot.holder = identity.holder();
     let held = read_held(&hello)?;
     let survivors = Survivors::of(&hello)?;
     let mut connection = app.store.open().await?;
-    let stream = workers::attach(&mut connection, &boot).await?;
+    let stream = workers::attach(&mut connection, &boot)
+        .await?
+        .ok_or(Refusal::BootDenied)?;
     let earlier = workers::list_earlier_boots(&mut connection, boot.state, boot.instance).await?;
     if !earlier.is_empty() {
         let leases = claim::list_leases(&mut connection, &earlier).await?;
@@ -144,6 +157,19 @@ pub async fn lose(app: &App, lost: &[(HeldLease, Loss)]) -> Result<(), Refusal> 
     Ok(())
 }
 
+/// A worker is of the pool that its label names; who may be of some pools only may not be of none.
+fn check_pool(identity: &Identity, hello: &Hello) -> Result<(), Refusal> {
+    let pool = hello.labels.get(POOL_LABEL).map_or("", String::as_str);
+    let pools = &identity.reach.pools;
+    if pools.is_all() || (!pool.is_empty() && pools.allow(pool)) {
+        return Ok(());
+    }
+    Err(Refusal::PoolDenied {
+        pool: pool.to_owned(),
+        allowed: pools.to_string(),
+    })
+}
+
 fn read_boot(hello: &Hello) -> Result<WorkerBoot, Refusal> {
     check_words("hello.name", std::slice::from_ref(&hello.name))?;
     check_words("hello.queues", &hello.queues)?;
@@ -182,6 +208,7 @@ fn read_boot(hello: &Hello) -> Result<WorkerBoot, Refusal> {
         labels_json: labels_json(&hello.labels),
         version: hello.version.clone(),
         protocol: PROTOCOL,
+        holder: None,
     })
 }
 

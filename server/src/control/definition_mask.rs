@@ -42,7 +42,7 @@ macro_rules! taker {
 
 taker!(take_definition(TaskDefinition): name key kind display_name spec parent_task_id group labels tags queue executor
     priority not_before start_deadline timeout retry hold wake_policy group_wake schedule secrets);
-taker!(take_spec(TaskSpec): command payload_json input_json result_source output_limits worker_labels result_schema_json
+taker!(take_spec(TaskSpec): approver_only command payload_json input_json result_source output_limits worker_labels result_schema_json
     message_schema_json isolation files collect);
 taker!(take_command(CommandSpec): argv env inherit_env cwd stdin umask success_exit_codes grace shell interpreter env_files
      nice rlimits user group stdin_file stdin_live start_jitter survive_worker_restart pty);

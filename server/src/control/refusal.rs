@@ -2,6 +2,7 @@
 //! into statuses with error details.
 
 pub use crate::{
+    identity::{authenticator::NotAuthentic, decide::Denied},
     objects::ObjectError,
     store::{StoreError, file_usage::QuotaExceeded},
 };
@@ -204,6 +205,41 @@ pub enum Refusal {
         /// Why, or what to do in its place.
         problem: &'static str,
     },
+    /// The caller is not known.
+    #[error("{0}")]
+    NotAuthentic(NotAuthentic),
+    /// The caller may not do this.
+    #[error("{}", describe_denied(.0))]
+    Denied(Denied),
+    /// The credential that opened a stream is good no more.
+    #[error(
+        "the credential that opened this stream has expired or was revoked; call again with a new one, and go on from the last cursor"
+    )]
+    CredentialEnded,
+    /// A worker attaches to a pool that its credential does not reach.
+    #[error(
+        "the credential is for workers of the pools {allowed}, and this one is of {pool:?}; start it with --pool"
+    )]
+    PoolDenied {
+        /// The pool that the worker says.
+        pool: String,
+        /// The pools that it may say.
+        allowed: String,
+    },
+    /// A worker attaches as a boot that another credential opened.
+    #[error("this boot of the worker was attached with another credential; restart the worker")]
+    BootDenied,
+    /// Only an approver may answer the question.
+    #[error(
+        "only an approver may answer this question: a credential with the role approver or admin, or with `approver: true`"
+    )]
+    ApproverNeeded,
+    /// A call that is about all sessions, by a credential that reaches some.
+    #[error("the credential reaches the sessions {allowed} only; name one of them (--session)")]
+    SessionNeeded {
+        /// What it reaches.
+        allowed: String,
+    },
     /// The task's generation is not the expected one.
     #[error("the task has generation {found}, not {expected}; read it again")]
     GenerationMismatch {
@@ -383,6 +419,25 @@ pub enum Refusal {
     /// The store could not do it.
     #[error("the store could not do it")]
     Store(#[from] StoreError),
+}
+
+/// Why a call is denied, and what to do.
+fn describe_denied(denied: &Denied) -> String {
+    match denied {
+        Denied::Unknown => NotAuthentic::Nothing.to_string(),
+        Denied::Role(role) => {
+            let role = role.as_str();
+            format!("this needs a credential with the role {role}, or one that includes it")
+        }
+        Denied::FromInside => "this is not for what runs inside a task".to_owned(),
+        Denied::FromOutside => {
+            "this is only for what runs inside a task, over its socket $TASKYARD_SOCKET".to_owned()
+        }
+        Denied::Narrow => {
+            "this is about all tenants, and the credential reaches some namespaces or sessions only"
+                .to_owned()
+        }
+    }
 }
 
 /// Things that can be looked for in vain.

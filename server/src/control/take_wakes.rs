@@ -29,9 +29,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::NotFound`] for the namespace, [`Refusal::ShuttingDown`], [`Refusal::Store`].
+///
+/// `is_confined` tells that the caller reaches the sessions that it names only: it acknowledges no others' wakes.
 pub async fn take_wakes(
     app: &App,
     request: TakeWakesRequest,
+    is_confined: bool,
 ) -> Result<TakeWakesResponse, Refusal> {
     let limit = check(&request)?;
     let _open = table::STREAMS.hold(&["wakes"]);
@@ -42,8 +45,14 @@ pub async fn take_wakes(
     let mut acknowledged = 0;
     if !request.ack_ids.is_empty() {
         let pool = app.store.pool();
+        let own = if is_confined {
+            Some(sessions::find_sessions(pool, namespace_id, &request.session_ids).await?)
+        } else {
+            None
+        };
+        let (consumer, ids) = (&request.consumer, &request.ack_ids);
         acknowledged =
-            wakes::acknowledge(pool, namespace_id, &request.consumer, &request.ack_ids).await?;
+            wakes::acknowledge(pool, namespace_id, consumer, ids, own.as_deref()).await?;
     }
     let ends_at = Instant::now() + wait.unwrap_or_default();
     // Heard before the first look, so that nothing falls between.

@@ -1,18 +1,21 @@
 //! `AdminService`.
 
+use super::inside;
 use crate::{
     app::App,
     control::{
-        list_queues, list_sessions, list_workers, log_filter, monitors::list_monitors, retention,
+        list_audit_events, list_queues, list_sessions, list_workers, log_filter,
+        monitors::list_monitors, reach::keep_reached, retention,
     },
 };
 use std::sync::Arc;
 use taskyard_proto::v1::{
     GetLogFilterRequest, GetLogFilterResponse, GetRetentionRequest, GetRetentionResponse,
-    ListMonitorsRequest, ListMonitorsResponse, ListQueuesRequest, ListQueuesResponse,
-    ListSessionsRequest, ListSessionsResponse, ListWorkersRequest, ListWorkersResponse,
-    RunRetentionRequest, RunRetentionResponse, SetLogFilterRequest, SetLogFilterResponse,
-    SetRetentionRequest, SetRetentionResponse, admin_service_server::AdminService,
+    ListAuditEventsRequest, ListAuditEventsResponse, ListMonitorsRequest, ListMonitorsResponse,
+    ListQueuesRequest, ListQueuesResponse, ListSessionsRequest, ListSessionsResponse,
+    ListWorkersRequest, ListWorkersResponse, RunRetentionRequest, RunRetentionResponse,
+    SetLogFilterRequest, SetLogFilterResponse, SetRetentionRequest, SetRetentionResponse,
+    admin_service_server::AdminService,
 };
 use tonic::{Request, Response, Status};
 
@@ -45,9 +48,11 @@ impl AdminService for OperatorService {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        Ok(Response::new(
-            list_sessions::list_sessions(&self.app, request.get_ref()).await?,
-        ))
+        let (_, extensions, mut request) = request.into_parts();
+        let identity = inside::ensure_reached(&self.app, &extensions, &mut request).await?;
+        let mut listed = list_sessions::list_sessions(&self.app, &request).await?;
+        keep_reached(&identity, &mut listed);
+        Ok(Response::new(listed))
     }
 
     async fn list_queues(
@@ -64,7 +69,8 @@ impl AdminService for OperatorService {
         request: Request<ListMonitorsRequest>,
     ) -> Result<Response<ListMonitorsResponse>, Status> {
         Ok(Response::new(
-            list_monitors::list_monitors(&self.app, request.get_ref()).await?,
+            list_monitors::list_monitors(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
         ))
     }
 
@@ -73,7 +79,8 @@ impl AdminService for OperatorService {
         request: Request<SetRetentionRequest>,
     ) -> Result<Response<SetRetentionResponse>, Status> {
         Ok(Response::new(
-            retention::set_retention(&self.app, request.get_ref()).await?,
+            retention::set_retention(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
         ))
     }
 
@@ -82,7 +89,8 @@ impl AdminService for OperatorService {
         request: Request<GetRetentionRequest>,
     ) -> Result<Response<GetRetentionResponse>, Status> {
         Ok(Response::new(
-            retention::get_retention(&self.app, request.get_ref()).await?,
+            retention::get_retention(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
         ))
     }
 
@@ -107,7 +115,19 @@ impl AdminService for OperatorService {
         request: Request<RunRetentionRequest>,
     ) -> Result<Response<RunRetentionResponse>, Status> {
         Ok(Response::new(
-            retention::run_retention(&self.app, request.get_ref()).await?,
+            retention::run_retention(&self.app, &inside::reached(&self.app, request).await?)
+                .await?,
+        ))
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<ListAuditEventsRequest>,
+    ) -> Result<Response<ListAuditEventsResponse>, Status> {
+        let (_, extensions, mut request) = request.into_parts();
+        let identity = inside::ensure_reached(&self.app, &extensions, &mut request).await?;
+        Ok(Response::new(
+            list_audit_events::list_audit_events(&self.app, &identity, &request).await?,
         ))
     }
 }

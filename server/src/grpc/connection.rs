@@ -1,49 +1,138 @@
 //! Connections that can be cut. The transport closes politely, and so waits for as long as a client pleases; these
-//! fail, all at once, when the server's patience is at its end.
+//! fail, all at once, when the server's patience is at its end. Where TLS is spoken, hands were shaken before a
+//! connection is one.
 
+use crate::identity::{
+    certificate::PeerCertificate,
+    tls::{Tls, peer_certificate},
+};
 use futures::{Stream, stream};
 use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// Pause after a failed accept: what fails for want of file descriptors fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// How long a client may take to shake hands, and how many may be at it; beyond that others wait to be accepted.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const MAX_HANDSHAKES: usize = 1_024;
 
 /// One client's connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: ByteStream,
+    peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+enum ByteStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Who is at the other end, as the connection tells. It goes with each request, in its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Its address.
+    pub address: Option<SocketAddr>,
+    /// The certificate that it showed, verified.
+    pub certificate: Option<Arc<PeerCertificate>>,
+}
+
+struct Accepting {
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    handshakes: JoinSet<Option<(ByteStream, Peer)>>,
+    cut: CancellationToken,
 }
 
 /// Connections as they come, without an end. All of them fail once `cut` is cancelled.
 pub fn accept(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    stream::unfold((listener, cut), |(listener, cut)| async move {
-        let stream = accept_one(&listener).await;
+    let accepting = Accepting {
+        listener,
+        tls,
+        handshakes: JoinSet::new(),
+        cut,
+    };
+    stream::unfold(accepting, |mut accepting| async move {
+        let (stream, peer) = accepting.next().await;
         let connection = Connection {
             stream,
-            cut: Box::pin(cut.clone().cancelled_owned()),
+            peer,
+            cut: Box::pin(accepting.cut.clone().cancelled_owned()),
         };
-        Some((Ok(connection), (listener, cut)))
+        Some((Ok(connection), accepting))
     })
 }
 
-async fn accept_one(listener: &TcpListener) -> TcpStream {
+impl Accepting {
+    async fn next(&mut self) -> (ByteStream, Peer) {
+        loop {
+            tokio::select! {
+                Some(shaken) = self.handshakes.join_next() => {
+                    // one that panicked or failed is none
+                    if let Ok(Some(connection)) = shaken {
+                        return connection;
+                    }
+                }
+                (stream, address) = accept_one(&self.listener), if self.handshakes.len() < MAX_HANDSHAKES => {
+                    let peer = Peer { address: Some(address), certificate: None };
+                    match &self.tls {
+                        None => return (ByteStream::Plain(stream), peer),
+                        Some(tls) => {
+                            self.handshakes.spawn(shake_hands(Arc::clone(tls), stream, peer));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn shake_hands(tls: Arc<Tls>, stream: TcpStream, peer: Peer) -> Option<(ByteStream, Peer)> {
+    match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificate = peer_certificate(&stream);
+            let peer = Peer {
+                certificate,
+                ..peer
+            };
+            Some((ByteStream::Tls(Box::new(stream)), peer))
+        }
+        Ok(Err(error)) => {
+            // whoever knocks at the port can cause it
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                peer = ?peer.address,
+                "a TLS handshake failed"
+            );
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn accept_one(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await.and_then(prepared) {
-            Ok(stream) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -55,9 +144,9 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn prepared((stream, _): (TcpStream, SocketAddr)) -> io::Result<TcpStream> {
+fn prepared((stream, address): (TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok((stream, address))
 }
 
 impl Connection {
@@ -69,6 +158,22 @@ impl Connection {
     }
 }
 
+/// Does the same with either stream.
+macro_rules! either {
+    ($connection:expr, $stream:ident => $done:expr) => {
+        match &mut $connection.stream {
+            ByteStream::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $done
+            }
+            ByteStream::Tls($stream) => {
+                let $stream = Pin::new(&mut **$stream);
+                $done
+            }
+        }
+    };
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -76,7 +181,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_cut(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        either!(self, stream => stream.poll_read(context, buffer))
     }
 }
 
@@ -87,7 +192,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check_cut(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(self, stream => stream.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -96,27 +201,30 @@ impl AsyncWrite for Connection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check_cut(context)?;
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        either!(self, stream => stream.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            ByteStream::Plain(stream) => stream.is_write_vectored(),
+            ByteStream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(self, stream => stream.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(self, stream => stream.poll_shutdown(context))
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -125,14 +233,14 @@ mod tests {
     use super::*;
     use futures::StreamExt;
     use std::pin::pin;
-    use tokio::{io::AsyncReadExt, time::timeout};
+    use tokio::io::AsyncReadExt;
 
     #[tokio::test]
     async fn a_cut_ends_a_silent_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let cut = CancellationToken::new();
-        let mut accepting = pin!(accept(listener, cut.clone()));
+        let mut accepting = pin!(accept(listener, None, cut.clone()));
         let _client = TcpStream::connect(address).await.expect("connects");
         let mut connection = accepting.next().await.expect("endless").expect("accepted");
         let reading = tokio::spawn(async move { connection.read_u8().await });

@@ -1,9 +1,9 @@
 //! The port: all services on one listener, as gRPC and gRPC-Web, over HTTP/2 and HTTP/1.1.
 
 use super::{
-    admin_service::OperatorService, bad_message::BadMessageLayer,
-    call_telemetry::CallTelemetryLayer, connection, external_scaler::Scaler,
-    panic_guard::PanicGuardLayer, session_file_service::FileService,
+    admin_service::OperatorService, authentication::AuthenticationLayer,
+    bad_message::BadMessageLayer, call_telemetry::CallTelemetryLayer, connection,
+    external_scaler::Scaler, panic_guard::PanicGuardLayer, session_file_service::FileService,
     session_task_service::TaskService, task_agent_service::AgentService,
     webhook_service::HookService, worker_service,
 };
@@ -90,6 +90,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let scaler = ExternalScalerServer::new(Scaler::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let door = AuthenticationLayer::new(app.clone());
+    let tls = app.tls.clone();
     let admin = AdminServiceServer::new(OperatorService::new(app))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let router = Server::builder()
@@ -102,6 +104,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .layer(GrpcWebLayer::new())
         .layer(CallTelemetryLayer)
         .layer(PanicGuardLayer)
+        .layer(door)
         .layer(BadMessageLayer)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
@@ -114,7 +117,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(scaler)
         .add_service(admin);
     let mut serving = pin!(router.serve_with_incoming_shutdown(
-        connection::accept(listener, cut.clone()),
+        connection::accept(listener, tls, cut.clone()),
         shutdown.cancelled(),
     ));
     tokio::select! {

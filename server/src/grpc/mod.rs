@@ -1,10 +1,12 @@
 //! The services. They translate between calls and `control`, and decide nothing.
 
 mod admin_service;
+mod authentication;
 mod bad_message;
 mod call_telemetry;
 mod connection;
 mod deadline;
+mod ending_body;
 pub mod endpoint;
 mod external_scaler;
 mod inside;

@@ -1,5 +1,6 @@
 //! `SessionFileService`.
 
+use super::inside;
 use crate::{
     app::App,
     control::{files, refusal::Refusal},
@@ -36,11 +37,12 @@ impl SessionFileService for FileService {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteResponse>, Status> {
-        let mut messages = request.into_inner();
+        let (_, extensions, mut messages) = request.into_parts();
         let first = files::in_time(messages.message())
             .await??
             .unwrap_or_default();
-        let header = first.header.ok_or_else(header_missing)?;
+        let mut header = first.header.ok_or_else(header_missing)?;
+        inside::ensure_reached(&self.app, &extensions, &mut header).await?;
         let parts = file_parts(first.data, messages);
         Ok(Response::new(self.write_whole(&header, parts).await?))
     }
@@ -49,20 +51,21 @@ impl SessionFileService for FileService {
         &self,
         request: Request<ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let responses = files::read_file(&self.app, request.get_ref()).await?;
+        let responses =
+            files::read_file(&self.app, &inside::reached(&self.app, request).await?).await?;
         let responses = responses.map(|response| response.map_err(Status::from));
         Ok(Response::new(responses.boxed()))
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
         Ok(Response::new(
-            files::stat_file(&self.app, request.get_ref()).await?,
+            files::stat_file(&self.app, &inside::reached(&self.app, request).await?).await?,
         ))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         Ok(Response::new(
-            files::list_files(&self.app, request.get_ref()).await?,
+            files::list_files(&self.app, &inside::reached(&self.app, request).await?).await?,
         ))
     }
 
@@ -71,13 +74,13 @@ impl SessionFileService for FileService {
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
         Ok(Response::new(
-            files::delete_files(&self.app, request.get_ref()).await?,
+            files::delete_files(&self.app, &inside::reached(&self.app, request).await?).await?,
         ))
     }
 
     async fn grep(&self, request: Request<GrepRequest>) -> Result<Response<GrepResponse>, Status> {
         Ok(Response::new(
-            files::grep_files(&self.app, request.get_ref()).await?,
+            files::grep_files(&self.app, &inside::reached(&self.app, request).await?).await?,
         ))
     }
 }

@@ -1,6 +1,6 @@
 //! From a refusal to a status: the code, a stable reason, and the details that help a program to go on.
 
-use crate::control::refusal::{ObjectError, Refusal, Resource, StoreError};
+use crate::control::refusal::{Denied, ObjectError, Refusal, Resource, StoreError};
 use std::{collections::HashMap, error::Error, time::Duration};
 use taskyard_core::task::{NoSpawn, summary};
 use tonic::{Code, Status};
@@ -61,6 +61,24 @@ impl From<Refusal> for Status {
         }
         details.set_error_info(reason, DOMAIN, facts);
         Status::with_error_details(code, message(&refusal), details)
+    }
+}
+
+fn describe_denied(denied: &Denied) -> (Code, &'static str, Detail) {
+    match denied {
+        Denied::Unknown => (Code::Unauthenticated, "NO_CREDENTIAL", Detail::Nothing),
+        Denied::Role(role) => (
+            Code::PermissionDenied,
+            "ROLE_NEEDED",
+            Detail::Facts(vec![("needed_role", role.as_str().to_owned())]),
+        ),
+        Denied::FromInside => (Code::PermissionDenied, "NOT_FROM_INSIDE", Detail::Nothing),
+        Denied::FromOutside => (Code::PermissionDenied, "ONLY_FROM_INSIDE", Detail::Nothing),
+        Denied::Narrow => (
+            Code::PermissionDenied,
+            "WHOLE_REACH_NEEDED",
+            Detail::Nothing,
+        ),
     }
 }
 
@@ -268,6 +286,27 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         Refusal::NotFromInside { .. } => {
             (Code::PermissionDenied, "NOT_FROM_INSIDE", Detail::Nothing)
         }
+        Refusal::NotAuthentic(problem) => {
+            (Code::Unauthenticated, problem.reason(), Detail::Nothing)
+        }
+        Refusal::CredentialEnded => (Code::Unauthenticated, "CREDENTIAL_ENDED", Detail::Nothing),
+        Refusal::Denied(denied) => describe_denied(denied),
+        Refusal::PoolDenied { pool, allowed } => (
+            Code::PermissionDenied,
+            "POOL_DENIED",
+            Detail::Facts(vec![("pool", pool.clone()), ("allowed", allowed.clone())]),
+        ),
+        Refusal::BootDenied => (Code::PermissionDenied, "BOOT_DENIED", Detail::Nothing),
+        Refusal::ApproverNeeded => (
+            Code::PermissionDenied,
+            "APPROVER_NEEDED",
+            Detail::Facts(vec![("needed_role", "approver".to_owned())]),
+        ),
+        Refusal::SessionNeeded { allowed } => (
+            Code::PermissionDenied,
+            "SESSION_NEEDED",
+            Detail::Facts(vec![("allowed", allowed.clone())]),
+        ),
         Refusal::SecretKeyMissing => (
             Code::FailedPrecondition,
             "SECRET_KEY_MISSING",

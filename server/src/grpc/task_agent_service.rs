@@ -33,7 +33,7 @@ impl TaskAgentService for AgentService {
         &self,
         request: Request<GetSelfRequest>,
     ) -> Result<Response<GetSelfResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         Ok(Response::new(agent::get_self(&self.app, &caller).await?))
     }
 
@@ -41,19 +41,19 @@ impl TaskAgentService for AgentService {
         &self,
         request: Request<ReportProgressRequest>,
     ) -> Result<Response<ReportProgressResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let answer = agent::report_progress(&self.app, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<AskResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let answer = agent::ask(&self.app, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
 
     async fn post(&self, request: Request<PostRequest>) -> Result<Response<PostResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let answer = agent::post(&self.app, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
@@ -62,7 +62,7 @@ impl TaskAgentService for AgentService {
         &self,
         request: Request<ReceiveMessagesRequest>,
     ) -> Result<Response<ReceiveMessagesResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let answer = agent::receive_messages(&self.app, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
@@ -71,7 +71,7 @@ impl TaskAgentService for AgentService {
         &self,
         request: Request<Streaming<PublishArtifactRequest>>,
     ) -> Result<Response<PublishArtifactResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let parts = request.into_inner().boxed();
         let answer = agent::publish_artifact::<Status>(&self.app, &caller, parts).await?;
         Ok(Response::new(answer))
@@ -81,7 +81,7 @@ impl TaskAgentService for AgentService {
         &self,
         request: Request<SetResultRequest>,
     ) -> Result<Response<SetResultResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let answer = agent::set_result(&self.app, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))
     }
@@ -90,7 +90,7 @@ impl TaskAgentService for AgentService {
         &self,
         request: Request<ReportUsageRequest>,
     ) -> Result<Response<ReportUsageResponse>, Status> {
-        let caller = require_caller(&self.app, request.metadata()).await?;
+        let caller = require_caller(&self.app, &request).await?;
         let answer = agent::report_usage(&self.app, &caller, request.into_inner()).await?;
         Ok(Response::new(answer))
     }

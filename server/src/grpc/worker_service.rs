@@ -1,12 +1,12 @@
 //! `WorkerService`: the workers' streams, translated.
 
-use super::worker_link::WorkerLink;
+use super::{inside, worker_link::WorkerLink};
 use crate::{
     app::App,
     control::{
         acquire_leases,
         attach::{self},
-        confirm_signal,
+        confirm_signal, lease_holders,
         lease_ref::LeaseRef,
         lease_spec,
         push_output::{self, Pushed},
@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
     AcquireLeasesRequest, AcquireLeasesResponse, AttachRequest, AttachResponse,
     ConfirmSignalRequest, ConfirmSignalResponse, GetLeaseSecretsRequest, GetLeaseSecretsResponse,
-    GetLeaseSpecRequest, GetLeaseSpecResponse, ListFilesRequest, ListFilesResponse,
+    GetLeaseSpecRequest, GetLeaseSpecResponse, Lease, ListFilesRequest, ListFilesResponse,
     PushOutputRequest, PushOutputResponse, ReadFileRequest, ReadFileResponse, ReadInputRequest,
     ReadInputResponse, ReadTerminalSizeRequest, ReadTerminalSizeResponse, ReportRequest,
     ReportResponse, WriteFileRequest, WriteFileResponse, attach_request,
@@ -63,7 +63,8 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<Streaming<AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let mut messages = request.into_inner();
+        let (_, extensions, mut messages) = request.into_parts();
+        let identity = inside::caller_identity(&extensions)?;
         let first = timeout(HELLO_TIMEOUT, messages.message())
             .await
             .map_err(|_| Status::from(Refusal::invalid("hello", "must come within 10 s")))??;
@@ -73,7 +74,7 @@ impl WorkerService for WorkerServiceServer {
         };
         let name = hello.name.clone();
         let (downlink, responses) = mpsc::channel(DOWNLINK_CAPACITY);
-        let admitted = attach::attach(&self.app, hello, downlink.clone()).await?;
+        let admitted = attach::attach(&self.app, &identity, hello, downlink.clone()).await?;
         info!(worker = %name, session = admitted.stream.worker.0, attach_no = admitted.stream.attach_no, "worker attached");
         let (closing, closed) = mpsc::channel(1);
         let link = WorkerLink::new(&self.app, admitted.stream, downlink);
@@ -92,7 +93,9 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<AcquireLeasesRequest>,
     ) -> Result<Response<AcquireLeasesResponse>, Status> {
-        let acquired = acquire_leases::acquire_leases(&self.app, request.into_inner()).await?;
+        let identity = inside::caller_identity(request.extensions())?;
+        let acquired =
+            acquire_leases::acquire_leases(&self.app, &identity, request.into_inner()).await?;
         Ok(Response::new(acquired))
     }
 
@@ -100,8 +103,15 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<ReportRequest>,
     ) -> Result<Response<ReportResponse>, Status> {
+        let leases = |request: &ReportRequest| -> Vec<Option<Lease>> {
+            request
+                .items
+                .iter()
+                .map(|item| item.lease.clone())
+                .collect()
+        };
         Ok(Response::new(
-            report::report(&self.app, request.into_inner()).await?,
+            report::report(&self.app, inside::held(&self.app, request, leases).await?).await?,
         ))
     }
 
@@ -111,11 +121,17 @@ impl WorkerService for WorkerServiceServer {
     ) -> Result<Response<Self::PushOutputStream>, Status> {
         let app = Arc::clone(&self.app);
         let shutdown = app.shutdown.clone();
-        let answers = request
-            .into_inner()
+        let (_, extensions, frames) = request.into_parts();
+        let identity = inside::caller_identity(&extensions)?;
+        let answers = frames
             .then(move |frame| {
-                let app = Arc::clone(&app);
-                async move { Ok::<Pushed, Status>(push_output::push(&app, frame?).await?) }
+                let (app, identity) = (Arc::clone(&app), Arc::clone(&identity));
+                async move {
+                    let frame = frame?;
+                    let lease = std::iter::once(frame.lease.as_ref());
+                    lease_holders::ensure_held_on_wire(&app, &identity, lease).await?;
+                    Ok::<Pushed, Status>(push_output::push(&app, frame).await?)
+                }
             })
             .map(|pushed| async move { Ok(pushed?.answer().await?) })
             .buffered(PUSHES_UNDER_WAY)
@@ -128,7 +144,11 @@ impl WorkerService for WorkerServiceServer {
         request: Request<GetLeaseSpecRequest>,
     ) -> Result<Response<GetLeaseSpecResponse>, Status> {
         Ok(Response::new(
-            lease_spec::get_lease_spec(&self.app, &request.into_inner()).await?,
+            lease_spec::get_lease_spec(
+                &self.app,
+                &inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?,
+            )
+            .await?,
         ))
     }
 
@@ -137,7 +157,11 @@ impl WorkerService for WorkerServiceServer {
         request: Request<GetLeaseSecretsRequest>,
     ) -> Result<Response<GetLeaseSecretsResponse>, Status> {
         Ok(Response::new(
-            task_secrets::get_lease_secrets(&self.app, &request.into_inner()).await?,
+            task_secrets::get_lease_secrets(
+                &self.app,
+                &inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?,
+            )
+            .await?,
         ))
     }
 
@@ -146,7 +170,11 @@ impl WorkerService for WorkerServiceServer {
         request: Request<ReadInputRequest>,
     ) -> Result<Response<ReadInputResponse>, Status> {
         Ok(Response::new(
-            read_input::read_input(&self.app, &request.into_inner()).await?,
+            read_input::read_input(
+                &self.app,
+                &inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?,
+            )
+            .await?,
         ))
     }
 
@@ -155,7 +183,11 @@ impl WorkerService for WorkerServiceServer {
         request: Request<ReadTerminalSizeRequest>,
     ) -> Result<Response<ReadTerminalSizeResponse>, Status> {
         Ok(Response::new(
-            read_terminal_size::read_terminal_size(&self.app, &request.into_inner()).await?,
+            read_terminal_size::read_terminal_size(
+                &self.app,
+                &inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?,
+            )
+            .await?,
         ))
     }
 
@@ -163,7 +195,11 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<ConfirmSignalRequest>,
     ) -> Result<Response<ConfirmSignalResponse>, Status> {
-        confirm_signal::confirm_signal(&self.app, &request.into_inner()).await?;
+        confirm_signal::confirm_signal(
+            &self.app,
+            &inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?,
+        )
+        .await?;
         Ok(Response::new(ConfirmSignalResponse {}))
     }
 
@@ -171,7 +207,8 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
-        let request = request.into_inner();
+        let request =
+            inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?;
         let lease = LeaseRef::try_from(request.lease.as_ref().ok_or_else(lease_missing)?)?;
         let parts = worker_files::read_lease_file(&self.app, lease, &request).await?;
         let responses = parts.map(|part| {
@@ -188,7 +225,8 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<ListFilesRequest>,
     ) -> Result<Response<ListFilesResponse>, Status> {
-        let request = request.into_inner();
+        let request =
+            inside::held(&self.app, request, |request| vec![request.lease.clone()]).await?;
         let lease = LeaseRef::try_from(request.lease.as_ref().ok_or_else(lease_missing)?)?;
         Ok(Response::new(
             worker_files::list_lease_files(&self.app, lease, &request).await?,
@@ -199,12 +237,14 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<Streaming<WriteFileRequest>>,
     ) -> Result<Response<WriteFileResponse>, Status> {
-        let mut messages = request.into_inner();
+        let (_, extensions, mut messages) = request.into_parts();
         let first = timeout(HELLO_TIMEOUT, messages.message())
             .await
             .map_err(|_| Status::from(Refusal::invalid("lease", "must come within 10 s")))??
             .unwrap_or_default();
         let lease = LeaseRef::try_from(first.lease.as_ref().ok_or_else(lease_missing)?)?;
+        let identity = inside::caller_identity(&extensions)?;
+        lease_holders::ensure_held(&self.app, &identity, &[lease]).await?;
         let rest = messages.map(|message| Ok::<Bytes, Status>(message?.data));
         let parts = stream::once(async { Ok(first.data) }).chain(rest);
         let file = worker_files::write_lease_file(&self.app, lease, &first.name, parts).await?;

@@ -1,6 +1,7 @@
 //! The only folder that speaks SQL. One function a statement (or a few that belong to one question), lower-case SQL,
 //! checked when it is compiled. It decides nothing: rules live in `taskyard_core`.
 
+pub mod audit;
 pub mod backlog;
 pub mod batch;
 pub mod claim;

@@ -86,6 +86,22 @@ pub async fn find_sessions(
     Ok(uids.into_iter().map(SessionUid).collect())
 }
 
+/// What a session is called; none: it was deleted.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn name_of(
+    db: impl PgExecutor<'_>,
+    session: SessionUid,
+) -> Result<Option<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "select id from session where uid = $1 and deleted_at is null",
+        session.0
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
 /// The number of a session.
 ///
 /// # Errors

@@ -208,12 +208,16 @@ pub async fn acknowledge(
     namespace_id: i32,
     consumer: &str,
     ids: &[i64],
+    sessions: Option<&[SessionUid]>,
 ) -> Result<u64, StoreError> {
+    let sessions = sessions.map(|uids| uids.iter().map(|uid| uid.0).collect::<Vec<_>>());
     let done = sqlx::query!(
-        "delete from wake where namespace_id = $1 and id = any($2) and consumer = $3",
+        "delete from wake where namespace_id = $1 and id = any($2) and consumer = $3
+           and ($4::bigint[] is null or session_uid = any($4))",
         namespace_id,
         ids,
-        consumer
+        consumer,
+        sessions.as_deref() as _
     )
     .execute(db)
     .await?;

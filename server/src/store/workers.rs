@@ -32,6 +32,8 @@ pub struct WorkerBoot {
     pub version: String,
     /// Protocol that was agreed on.
     pub protocol: i32,
+    /// Who attaches it; none: nobody had to say.
+    pub holder: Option<String>,
 }
 
 /// A stream of a worker session.
@@ -52,19 +54,24 @@ pub struct ExpiredLease {
     pub renewed_before: Timestamp,
 }
 
-/// Registers a stream: the next one of this boot's session, or the first of a new one.
+/// Registers a stream: the next one of this boot's session, or the first of a new one. None: the boot is another
+/// holder's.
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn attach(db: &mut PgConnection, boot: &WorkerBoot) -> Result<Attachment, StoreError> {
+pub async fn attach(
+    db: &mut PgConnection,
+    boot: &WorkerBoot,
+) -> Result<Option<Attachment>, StoreError> {
     let row = sqlx::query!(
         r#"insert into worker_session as w (name, instance_id, state_id, status, attach_no, slots, queues, kinds, executors, labels,
-             version, protocol, attached_at, renewed_at)
-           values ($1, $2, $3, 1, 1, $4, $5, $6, $7, $8::text::jsonb, $9, $10, clock_timestamp(), clock_timestamp())
+             version, protocol, holder, attached_at, renewed_at)
+           values ($1, $2, $3, 1, 1, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, clock_timestamp(), clock_timestamp())
            on conflict (instance_id) where status <= 2 do update
              set attach_no = w.attach_no + 1, status = 1, name = excluded.name, slots = excluded.slots, queues = excluded.queues,
                kinds = excluded.kinds, executors = excluded.executors, labels = excluded.labels, version = excluded.version,
-               protocol = excluded.protocol, renewed_at = clock_timestamp()
+               protocol = excluded.protocol, holder = excluded.holder, renewed_at = clock_timestamp()
+             where w.holder is null or excluded.holder is null or w.holder = excluded.holder
            returning id, attach_no"#,
         boot.name,
         boot.instance,
@@ -75,14 +82,39 @@ pub async fn attach(db: &mut PgConnection, boot: &WorkerBoot) -> Result<Attachme
         &boot.executors,
         boot.labels_json,
         boot.version,
-        boot.protocol
+        boot.protocol,
+        boot.holder
     )
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    Ok(Attachment {
+    Ok(row.map(|row| Attachment {
         worker: WorkerSessionId(row.id),
         attach_no: row.attach_no,
-    })
+    }))
+}
+
+/// Who holds these leases, of those that are held: the task of each, and the holder of its worker session.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_lease_holders(
+    db: impl PgExecutor<'_>,
+    leases: &[(TaskId, Epoch, LeaseId)],
+) -> Result<Vec<(TaskId, Option<String>)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select l.id, w.holder from unnest($1::uuid[], $2::bigint[], $3::uuid[]) v(id, epoch, lease_id)
+           join task_live l on l.id = v.id and l.epoch = v.epoch and l.lease_id = v.lease_id
+           join worker_session w on w.id = l.worker_session"#,
+        &leases.iter().map(|lease| Uuid::from_u128(lease.0.0)).collect::<Vec<_>>(),
+        &leases.iter().map(|lease| lease.1.0).collect::<Vec<_>>(),
+        &leases.iter().map(|lease| Uuid::from_u128(lease.2.0)).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (TaskId(row.id.as_u128()), row.holder))
+        .collect())
 }
 
 /// Earlier boots on the same state directory that nobody has ended yet.

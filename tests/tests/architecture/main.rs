@@ -88,6 +88,19 @@ const RULES: &[Rule] = &[
         reason: "store is below control",
     },
     Rule {
+        folder: "server/src/identity",
+        except: &[],
+        forbidden: &[
+            "crate::control",
+            "crate::grpc",
+            "crate::background",
+            "crate::store",
+            "tonic",
+            "tonic_types",
+        ],
+        reason: "who calls is known before anything is looked up",
+    },
+    Rule {
         folder: "server/src/objects",
         except: &[],
         forbidden: &[

@@ -84,7 +84,7 @@ async fn the_address_is_none() {
         "ftp://x",
         "http://",
         "http://x:99999999",
-        "https://x:1",
+        "https://",
     ] {
         let cli = CommandLine::bare();
         let finished = cli

@@ -23,6 +23,7 @@ use tonic_types::StatusExt;
 use tower::service_fn;
 
 use super::{AgentSocket, SocketUse, WaitingAttempts, Waits};
+use crate::access::AccessSettings;
 use crate::lease::Lease;
 use crate::link::Endpoint;
 use crate::link::lease_calls::LeaseCalls;
@@ -60,7 +61,7 @@ impl World {
             Some(endpoint) => endpoint.to_owned(),
             None => start_plane(sender).await,
         };
-        let endpoint = Endpoint::parse(&endpoint).expect("an endpoint");
+        let endpoint = Endpoint::parse(&endpoint, &AccessSettings::default()).expect("an endpoint");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let socket = AgentSocket::bind(directory.path().join("socket"))
             .await

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::services::{Services, chain};
+use crate::access::PRIVATE_VARIABLES;
 use crate::error::WorkerError;
 use crate::lease::{ErrorFacts, Lease, Secret, SecretSource, StartFault};
 use crate::link::files::FileError;
@@ -23,6 +24,8 @@ const ALL_BYTES_MAX: usize = 64 * 1024;
 pub struct SecretPolicy {
     variables: GlobSet,
     directories: Vec<PathBuf>,
+    /// Files that nobody gets, wherever they lie.
+    private: Vec<PathBuf>,
 }
 
 /// What the work is given.
@@ -72,11 +75,18 @@ impl SecretPolicy {
         Ok(SecretPolicy {
             variables,
             directories: directories.to_vec(),
+            private: Vec::new(),
         })
     }
 
+    /// The same, but for some files: what the worker shows the server is nobody else's.
+    #[must_use]
+    pub fn without_files(self, private: Vec<PathBuf>) -> SecretPolicy {
+        SecretPolicy { private, ..self }
+    }
+
     fn read_variable(&self, name: &str) -> Result<Vec<u8>, String> {
-        if !self.variables.is_match(name) {
+        if PRIVATE_VARIABLES.contains(&name) || !self.variables.is_match(name) {
             return Err(format!(
                 "the worker does not give away its variable {name}; its operator can allow that with --secret-env"
             ));
@@ -112,7 +122,9 @@ impl SecretPolicy {
                 .canonicalize()
                 .is_ok_and(|directory| real.starts_with(directory))
         };
-        if !self.directories.iter().any(is_allowed) {
+        let is_private =
+            |private: &PathBuf| private.canonicalize().is_ok_and(|private| private == real);
+        if !self.directories.iter().any(is_allowed) || self.private.iter().any(is_private) {
             return Err(refused());
         }
         let file: File = open_regular(&real)

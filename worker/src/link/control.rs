@@ -12,13 +12,13 @@ use taskyard_telemetry::metrics::table;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::backoff::Backoff;
 use super::convert::{duration_from_wire, lease_from_wire};
 use super::earlier::{EarlierLeases, ResumedLease};
 use super::stream::AttachedStream;
+use crate::access::AuthorizedChannel;
 use crate::boot_time::BootTime;
 use crate::lease::{HeldLeases, Lease, Offer, SignalOrder};
 
@@ -77,7 +77,7 @@ pub struct SlotsState {
 /// The link and everything that it tells and asks.
 #[derive(Debug)]
 pub struct ControlLink {
-    pub channel: Channel,
+    pub channel: AuthorizedChannel,
     pub identity: Identity,
     pub earlier: EarlierLeases,
     pub held: HeldLeases,

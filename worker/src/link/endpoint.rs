@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
-
+use crate::access::{AccessSettings, AuthorizedChannel, Bearer, dial::Dialer};
 use crate::error::WorkerError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,12 +13,16 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     endpoint: tonic::transport::Endpoint,
+    bearer: Bearer,
+    /// Where TLS is spoken.
+    dialer: Option<Dialer>,
 }
 
 impl Endpoint {
     /// # Errors
-    /// [`WorkerError::BadEndpoint`] for what is not `http://HOST[:PORT]`.
-    pub fn parse(address: &str) -> Result<Endpoint, WorkerError> {
+    /// [`WorkerError::BadEndpoint`] for what is neither `http://HOST[:PORT]` nor `https://HOST[:PORT]`,
+    /// [`WorkerError::Access`].
+    pub fn parse(address: &str, access: &AccessSettings) -> Result<Endpoint, WorkerError> {
         let bad = |reason: String| WorkerError::BadEndpoint {
             endpoint: address.to_owned(),
             reason,
@@ -31,17 +34,32 @@ impl Endpoint {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        match endpoint.uri().scheme_str() {
-            Some("http") if endpoint.uri().host().is_some() => Ok(Endpoint { endpoint }),
-            Some("http") => Err(bad("it names no host".to_owned())),
-            Some(other) => Err(bad(format!("the scheme {other} is not spoken"))),
-            None => Err(bad("it has no scheme".to_owned())),
+        let host = endpoint.uri().host().map(str::to_owned);
+        let port = endpoint.uri().port_u16();
+        match (endpoint.uri().scheme_str(), host) {
+            (Some("http"), Some(_)) => Ok(Endpoint {
+                endpoint,
+                bearer: access.bearer()?,
+                dialer: None,
+            }),
+            (Some("https"), Some(host)) => Ok(Endpoint {
+                endpoint,
+                bearer: access.bearer()?,
+                dialer: Some(access.dialer(&host, port.unwrap_or(443))?),
+            }),
+            (Some("http" | "https"), None) => Err(bad("it names no host".to_owned())),
+            (Some(other), _) => Err(bad(format!("the scheme {other} is not spoken"))),
+            (None, _) => Err(bad("it has no scheme".to_owned())),
         }
     }
 
     /// A connection of its own, made when it is first used and again whenever it broke.
-    pub fn connect(&self) -> Channel {
-        self.endpoint.connect_lazy()
+    pub fn connect(&self) -> AuthorizedChannel {
+        let channel = match &self.dialer {
+            None => self.endpoint.connect_lazy(),
+            Some(dialer) => dialer.channel(&self.endpoint),
+        };
+        AuthorizedChannel::new(channel, self.bearer.clone())
     }
 }
 
@@ -55,17 +73,22 @@ mod tests {
             "",
             "localhost",
             "127.0.0.1:8275",
-            "https://localhost",
             "ftp://localhost",
             "http://",
             "a b",
         ] {
-            let refused = Endpoint::parse(address).expect_err(address);
+            let refused = Endpoint::parse(address, &AccessSettings::default()).expect_err(address);
             assert!(
                 matches!(refused, WorkerError::BadEndpoint { .. }),
                 "{refused:?}"
             );
         }
-        assert!(Endpoint::parse("http://127.0.0.1:8275").is_ok());
+        for address in [
+            "http://127.0.0.1:8275",
+            "https://localhost",
+            "https://[::1]:8275",
+        ] {
+            assert!(Endpoint::parse(address, &AccessSettings::default()).is_ok());
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -13,13 +12,14 @@ use super::backoff::Backoff;
 use super::convert::lease_to_wire;
 use super::files::{FileError, in_time};
 use super::reports::is_worth_another_try;
+use crate::access::AuthorizedChannel;
 use crate::lease::Lease;
 
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file being read. It tries until there is an answer; whoever does not want to wait drops this.
 pub struct FileReading {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<AuthorizedChannel>,
     request: v1::ReadFileRequest,
     parts: Option<Streaming<v1::ReadFileResponse>>,
     version: Option<i64>,
@@ -36,7 +36,11 @@ pub struct FilePiece {
 }
 
 impl FileReading {
-    pub(super) fn new(client: WorkerServiceClient<Channel>, lease: &Lease, path: &str) -> Self {
+    pub(super) fn new(
+        client: WorkerServiceClient<AuthorizedChannel>,
+        lease: &Lease,
+        path: &str,
+    ) -> Self {
         FileReading {
             client,
             request: v1::ReadFileRequest {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -13,6 +12,7 @@ use super::backoff::Backoff;
 use super::convert::{lease_to_wire, secrets_from_wire, work_from_wire};
 use super::file_reading::FileReading;
 use super::reports::is_worth_another_try;
+use crate::access::AuthorizedChannel;
 use crate::lease::{Lease, Secret, Work};
 
 const SPEC_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,8 +23,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Reads and writes for leases. The large ones go over the connection for bulk.
 #[derive(Debug, Clone)]
 pub struct LeaseFiles {
-    control: WorkerServiceClient<Channel>,
-    bulk: WorkerServiceClient<Channel>,
+    control: WorkerServiceClient<AuthorizedChannel>,
+    bulk: WorkerServiceClient<AuthorizedChannel>,
 }
 
 /// A page of files of the session.
@@ -53,7 +53,7 @@ pub enum FileError {
 }
 
 impl LeaseFiles {
-    pub fn new(control: Channel, bulk: Channel) -> LeaseFiles {
+    pub fn new(control: AuthorizedChannel, bulk: AuthorizedChannel) -> LeaseFiles {
         LeaseFiles {
             control: WorkerServiceClient::new(control),
             bulk: WorkerServiceClient::new(bulk),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::Backoff;
 use super::convert::{duration_to_wire, lease_to_wire, signed, terminal_size};
 use super::files::in_time;
 use super::reports::is_worth_another_try;
+use crate::access::AuthorizedChannel;
 use crate::lease::{Lease, TerminalSize};
 
 /// How long the control plane may wait for a byte, and how much longer its answer may take.
@@ -24,7 +24,7 @@ const CONFIRM_BOUND: Duration = Duration::from_secs(30);
 /// Calls of one lease about its running process. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Interaction {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<AuthorizedChannel>,
 }
 
 /// The next bytes of a live input.
@@ -43,7 +43,7 @@ pub struct NoMoreInput {
 }
 
 impl Interaction {
-    pub fn new(channel: Channel) -> Interaction {
+    pub fn new(channel: AuthorizedChannel) -> Interaction {
         Interaction {
             client: WorkerServiceClient::new(channel),
         }

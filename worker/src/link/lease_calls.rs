@@ -9,13 +9,13 @@ use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use prost::Message;
 use tonic::body::Body;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
-use tonic::transport::Channel;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Service, ServiceExt};
 
 use super::convert::lease_to_wire;
 use super::endpoint::Endpoint;
+use crate::access::AuthorizedChannel;
 use crate::lease::Lease;
 
 /// Metadata that names the lease in whose name a call is made.
@@ -29,7 +29,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct LeaseCalls {
     endpoint: Endpoint,
     lease: HeaderValue,
-    channel: Arc<OnceLock<Channel>>,
+    channel: Arc<OnceLock<AuthorizedChannel>>,
 }
 
 impl LeaseCalls {

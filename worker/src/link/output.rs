@@ -10,11 +10,11 @@ use taskyard_telemetry::metrics::table;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::backoff::Backoff;
 use super::convert::{lease_to_wire, signed};
+use crate::access::AuthorizedChannel;
 use crate::lease::Lease;
 use crate::output::upload::{OutputFrame, OutputSink, Positions, SinkEvent};
 
@@ -34,7 +34,7 @@ pub struct OutputLink {
 /// The sending side; [`OutputConnection::run`] is its life.
 #[derive(Debug)]
 pub struct OutputConnection {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<AuthorizedChannel>,
     ports: Arc<Ports>,
     connection: watch::Sender<Option<Connection>>,
 }
@@ -82,7 +82,7 @@ struct Answer {
 }
 
 impl OutputLink {
-    pub fn new(channel: Channel) -> (OutputLink, OutputConnection) {
+    pub fn new(channel: AuthorizedChannel) -> (OutputLink, OutputConnection) {
         let ports = Arc::new(Ports::default());
         let (sender, connection) = watch::channel(None);
         let client = WorkerServiceClient::new(channel);

@@ -8,11 +8,11 @@ use taskyard_proto::v1;
 use taskyard_proto::v1::worker_service_client::WorkerServiceClient;
 use taskyard_telemetry::metrics::table;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::backoff::Backoff;
 use super::convert::{report_to_wire, verdict_from_wire};
+use crate::access::AuthorizedChannel;
 use crate::lease::{Finish, Lease};
 
 const BATCH_ITEMS_MAX: usize = 1_000;
@@ -67,7 +67,7 @@ pub struct Reporter {
 /// The sending side; [`ReportSender::run`] is its life.
 #[derive(Debug)]
 pub struct ReportSender {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<AuthorizedChannel>,
     queue: mpsc::Receiver<Waiting>,
     backlog: VecDeque<Waiting>,
     /// How many items of the backlog are sent one by one, because a batch with them was refused as a whole.
@@ -87,7 +87,7 @@ enum CallFailure {
 }
 
 impl Reporter {
-    pub fn new(channel: Channel) -> (Reporter, ReportSender) {
+    pub fn new(channel: AuthorizedChannel) -> (Reporter, ReportSender) {
         let (queue, receiver) = mpsc::channel(QUEUE_ITEMS_MAX);
         let client = WorkerServiceClient::new(channel);
         (
@@ -249,6 +249,8 @@ pub(super) fn is_worth_another_try(code: Code) -> bool {
         | Code::ResourceExhausted
         | Code::Internal
         | Code::Aborted
+        // a credential that expired is replaced while the worker runs
+        | Code::Unauthenticated
         | Code::Ok => true,
         Code::InvalidArgument
         | Code::NotFound
@@ -257,7 +259,6 @@ pub(super) fn is_worth_another_try(code: Code) -> bool {
         | Code::FailedPrecondition
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::DataLoss
-        | Code::Unauthenticated => false,
+        | Code::DataLoss => false,
     }
 }

@@ -40,9 +40,15 @@ pub async fn open_isolation(
     }
 }
 
+/// The label that says of which pool a worker is.
+const POOL: &str = "taskyard.dev/pool";
+
 /// The operator's labels, and those that say what the worker can give.
 pub fn labels_of(config: &WorkerConfig, isolation: &Isolation) -> BTreeMap<String, String> {
     let mut labels = config.labels.clone();
     labels.extend(isolation.labels());
+    if let Some(pool) = &config.pool {
+        labels.insert(POOL.to_owned(), pool.clone());
+    }
     labels
 }

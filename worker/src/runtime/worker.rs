@@ -68,9 +68,10 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<()
 /// As [`run`].
 pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError> {
     config.check()?;
-    let endpoint = Endpoint::parse(&config.endpoint)?;
+    let endpoint = Endpoint::parse(&config.endpoint, &config.access)?;
     let shim_program = check_shim(&config.shim_program)?;
-    let secret_policy = SecretPolicy::new(&config.secret_env, &config.secret_dirs)?;
+    let secret_policy = SecretPolicy::new(&config.secret_env, &config.secret_dirs)?
+        .without_files(config.access.private_files());
     let inheritance = InheritPolicy::new(config.inherit_env.as_deref())?;
     let config = WorkerConfig {
         slots: descriptors::slots_within_limit(config.slots),

@@ -92,6 +92,8 @@ impl World {
 pub fn config(endpoint: &str, data: &Path) -> WorkerConfig {
     WorkerConfig {
         endpoint: endpoint.to_owned(),
+        access: taskyard_worker::access::AccessSettings::default(),
+        pool: None,
         name: "tester".to_owned(),
         slots: 4,
         queues: Vec::new(),

@@ -59,6 +59,9 @@ pub struct AskArguments {
     /// The question lapses after this time, 1s to 30d [default: never]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub expires: Option<Duration>,
+    /// Only an approver may answer; nothing inside a task is one
+    #[arg(long)]
+    pub approver_only: bool,
     /// Print a text as JSON, too
     #[arg(long)]
     pub json: bool,
@@ -84,6 +87,7 @@ pub async fn execute(
         expected_json,
         expires_in: arguments.expires.map(to_wire),
         wait: Some(to_wire(connection.longest_wait())),
+        approver_only: arguments.approver_only,
     };
     let answer = ask(&connection, &request).await?;
     match (answer.status(), answer.answer) {

@@ -5,7 +5,7 @@ use crate::{
     app::App,
     commit::{CommitError, Content},
     control::{
-        definition::check_text, refusal::Refusal, schema, thread::find_answer,
+        definition::check_text, get_task, refusal::Refusal, schema, thread::find_answer,
         wire_time::duration_field,
     },
     store::{
@@ -119,7 +119,11 @@ fn is_current(question: &StoredQuestion, asker: &Asker) -> bool {
 
 fn refuse_other(request: &AskRequest, question: &StoredQuestion) -> Result<(), Refusal> {
     let asked = &question.request;
-    if asked.prompt == request.prompt && asked.expected_json == request.expected_json {
+    // one that asks for less than the task demands gets what the task demands
+    if asked.prompt == request.prompt
+        && asked.expected_json == request.expected_json
+        && (asked.approver_only || !request.approver_only)
+    {
         return Ok(());
     }
     Err(Refusal::KeyConflict {
@@ -139,6 +143,7 @@ async fn store_question(
         Some(after) => Some(creates::now(app.store.pool()).await?.plus(after)),
         None => None,
     };
+    let spec = get_task::read_task(app, caller.task()).await?.task.spec;
     let input_request = InputRequest {
         id: show_question_id(id),
         key: request.key.clone(),
@@ -146,6 +151,7 @@ async fn store_question(
         expected_json: request.expected_json.clone(),
         created_at: None,
         expires_at: expires_at.map(times::core_to_proto),
+        approver_only: request.approver_only || spec.is_some_and(|spec| spec.approver_only),
     };
     let event = Event::Ask(caller.fence(), Question { id, expires_at });
     let content = Content::Question(Box::new(input_request));

@@ -160,6 +160,7 @@ impl Confined for CreateTaskRequest {
             task.parent_task_id = own;
             if let Some(spec) = &mut task.spec {
                 isolation::inherit(&scope.spec, spec)?;
+                spec.approver_only |= scope.spec.approver_only;
             }
             isolation::check_secrets(&scope.spec, &task.secrets)?;
         }

@@ -26,15 +26,16 @@ use uuid::Uuid;
 
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Answers a question.
+/// Answers a question. `is_approver`: the caller may answer what is for approvers only.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`], [`Refusal::SchemaMismatch`], [`Refusal::QuestionNotPending`],
+/// [`Refusal::InvalidField`], [`Refusal::ApproverNeeded`], [`Refusal::SchemaMismatch`], [`Refusal::QuestionNotPending`],
 /// [`Refusal::QuestionAnswered`], [`Refusal::QuestionExpired`], [`Refusal::CancelRequested`],
 /// [`Refusal::TaskTerminal`], [`Refusal::RequestIdConflict`], or what resolving and storing say.
 pub async fn answer_task(
     app: &App,
     request: AnswerTaskRequest,
+    is_approver: bool,
 ) -> Result<AnswerTaskResponse, Refusal> {
     let (part, answer_json) = read_answer(request.answer)?;
     let parts = vec![MessagePart { part: Some(part) }];
@@ -48,6 +49,9 @@ pub async fn answer_task(
             resource: Resource::Question,
             name: request.question_id.clone(),
         })?;
+    if question.request.approver_only && !is_approver {
+        return Err(Refusal::ApproverNeeded);
+    }
     let closed = refuse_closed(app, found.id, &question).await;
     if let (Err(_), Some(request_id)) = (&closed, &request_id)
         && let Some(earlier) = find_request(app, found.id, request_id).await?

@@ -1,0 +1,237 @@
+//! The audit log: who did what, and who was denied what. Entries are written in batches, beside the calls that they
+//! tell of.
+//!
+//! A call that changes something gets its place in the queue before it is made, so what happened is not left out
+//! because of load: where there is no place within 5 s, the call is refused. Denials take what is left; in a flood of
+//! them those beyond 50 a second are counted in one entry. What a server that is killed had not written yet, at most
+//! the last moments, is lost.
+
+use crate::{
+    control::refusal::Refusal,
+    store::{Store, audit::insert},
+};
+use std::{
+    mem::take,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::mpsc::{self, OwnedPermit, error::TrySendError},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// Entries that wait to be written.
+const QUEUE: usize = 4_096;
+/// Most entries in one statement, and how long the first of them waits for others.
+const BATCH: usize = 500;
+const GATHER: Duration = Duration::from_millis(50);
+/// How long a call waits for a place.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Denials that get an entry of their own, each second.
+const DENIALS_A_SECOND: u32 = 50;
+/// Pauses between tries to write; after this many what cannot be written is given up, and told in the log.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const MAX_TRIES: u32 = 20;
+
+/// How a call was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It was let through and done.
+    Allowed = 1,
+    /// It was denied.
+    Denied = 2,
+    /// It was let through and refused for another reason, or failed.
+    Failed = 3,
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Name of the caller.
+    pub who: String,
+    /// Its role.
+    pub role: &'static str,
+    /// What it showed.
+    pub credential: &'static str,
+    /// Where it called from.
+    pub peer: String,
+    /// Path of the method.
+    pub method: &'static str,
+    /// Namespace that the request names.
+    pub namespace: String,
+    /// Session that the request names.
+    pub session_id: String,
+    /// Task that the request names.
+    pub task: String,
+    /// The request's own id.
+    pub request_id: String,
+    /// How it was decided.
+    pub decision: Decision,
+    /// Code of the answer; empty: OK.
+    pub code: String,
+    /// Calls that it stands for.
+    pub calls: i32,
+}
+
+impl Entry {
+    /// The same with the code of the answer.
+    #[must_use]
+    pub fn with_code(mut self, code: &str) -> Self {
+        code.clone_into(&mut self.code);
+        self
+    }
+}
+
+/// The way into the log.
+#[derive(Debug)]
+pub struct AuditLog {
+    sender: mpsc::Sender<Entry>,
+    denials: Arc<Denials>,
+}
+
+/// A place in the queue, for a call that is about to be made.
+#[derive(Debug)]
+pub struct Place(OwnedPermit<Entry>);
+
+#[derive(Debug, Default)]
+struct Denials {
+    window: Mutex<Option<(Instant, u32)>>,
+    uncounted: AtomicI32,
+}
+
+impl AuditLog {
+    /// Starts the writer, which ends when nobody can give it anything any more.
+    #[must_use]
+    pub fn start(store: &Store, writers: &mut JoinSet<()>) -> Self {
+        let (sender, entries) = mpsc::channel(QUEUE);
+        let denials = Arc::new(Denials::default());
+        writers.spawn(write(store.clone(), entries, Arc::clone(&denials)));
+        Self { sender, denials }
+    }
+
+    /// A place for the entry of a call that is about to be made.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`]: there was none for 5 s; [`Refusal::ShuttingDown`].
+    pub async fn reserve(&self) -> Result<Place, Refusal> {
+        match timeout(PATIENCE, self.sender.clone().reserve_owned()).await {
+            Ok(Ok(permit)) => Ok(Place(permit)),
+            Ok(Err(_)) => Err(Refusal::ShuttingDown),
+            Err(_) => Err(Refusal::Overloaded {
+                what: "entries of the audit log",
+            }),
+        }
+    }
+
+    /// Records a denial, or counts it where there are too many.
+    pub fn record_denial(&self, entry: Entry) {
+        if !self.denials.admit() {
+            self.denials.uncounted.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        match self.sender.try_send(entry) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.denials.uncounted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Records what became of the call.
+    pub fn record(self, entry: Entry) {
+        self.0.send(entry);
+    }
+}
+
+impl Denials {
+    fn admit(&self) -> bool {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *window {
+            Some((since, admitted)) if since.elapsed() < Duration::from_secs(1) => {
+                *admitted += 1;
+                *admitted <= DENIALS_A_SECOND
+            }
+            Some(_) | None => {
+                *window = Some((Instant::now(), 1));
+                true
+            }
+        }
+    }
+
+    /// One entry for all that got none since this was asked before.
+    fn summary(&self) -> Option<Entry> {
+        let calls = self.uncounted.swap(0, Ordering::Relaxed);
+        (calls > 0).then(|| Entry {
+            who: String::new(),
+            role: "",
+            credential: "none",
+            peer: String::new(),
+            method: "",
+            namespace: String::new(),
+            session_id: String::new(),
+            task: String::new(),
+            request_id: String::new(),
+            decision: Decision::Denied,
+            code: String::new(),
+            calls,
+        })
+    }
+}
+
+async fn write(store: Store, mut entries: mpsc::Receiver<Entry>, denials: Arc<Denials>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        // a summary is written even if nothing follows the flood
+        match timeout(Duration::from_secs(1), entries.recv_many(&mut batch, BATCH)).await {
+            Ok(0) => break,
+            Ok(_) if batch.len() < BATCH => {
+                let _ = timeout(GATHER, gather(&mut entries, &mut batch)).await;
+            }
+            Ok(_) | Err(_) => {}
+        }
+        batch.extend(denials.summary());
+        if !batch.is_empty() {
+            store_batch(&store, &take(&mut batch)).await;
+        }
+    }
+    if let Some(summary) = denials.summary() {
+        store_batch(&store, &[summary]).await;
+    }
+}
+
+async fn gather(entries: &mut mpsc::Receiver<Entry>, batch: &mut Vec<Entry>) {
+    while batch.len() < BATCH {
+        match entries.recv().await {
+            Some(entry) => batch.push(entry),
+            None => return,
+        }
+    }
+}
+
+async fn store_batch(store: &Store, batch: &[Entry]) {
+    for attempt in 1..=MAX_TRIES {
+        match insert(store.pool(), batch).await {
+            Ok(()) => return,
+            Err(error) => {
+                let is_last = attempt == MAX_TRIES;
+                if is_last || attempt == 1 {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        entries = batch.len(),
+                        given_up = is_last,
+                        "entries of the audit log could not be written"
+                    );
+                }
+                if !is_last {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+}

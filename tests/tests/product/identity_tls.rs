@@ -1,0 +1,331 @@
+//! TLS: who is served, with which certificate, and a whole task over it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use taskyard_tests::command_line::CommandLine;
+use taskyard_tests::deployment::Deployment;
+use taskyard_tests::process::Process;
+use taskyard_tests::secured::{Authority, entry, replace, text, write_tokens};
+use taskyard_tests::wait::{SOON, eventually, until, within};
+use taskyard_tests::{binaries, client::new_session};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// A folder with an authority, the server's certificate and a list of tokens.
+struct Yard {
+    folder: TempDir,
+    authority: Authority,
+    certificate: (PathBuf, PathBuf),
+}
+
+impl Yard {
+    fn new(tokens: &[(&str, &str)]) -> Yard {
+        let folder = tempfile::tempdir().expect("a folder");
+        let authority = Authority::new(folder.path(), "ca");
+        let certificate = authority.issue("server", "server");
+        write_tokens(&folder.path().join("auth.yaml"), tokens);
+        Yard {
+            folder,
+            authority,
+            certificate,
+        }
+    }
+
+    fn list(&self) -> PathBuf {
+        self.folder.path().join("auth.yaml")
+    }
+
+    async fn serve(&self, more: &[(&str, &str)]) -> Deployment {
+        let list = self.list();
+        let mut env = vec![
+            ("TASKYARD_TLS_CERT", text(&self.certificate.0)),
+            ("TASKYARD_TLS_KEY", text(&self.certificate.1)),
+            ("TASKYARD_AUTH_FILE", text(&list)),
+        ];
+        env.extend_from_slice(more);
+        let deployment = Deployment::builder().workers(Vec::new());
+        deployment.server_env(&env).start().await
+    }
+
+    fn command_line(&self, deployment: &Deployment) -> CommandLine {
+        deployment
+            .command_line()
+            .env("TASKYARD_CA", self.authority.path())
+    }
+
+    /// What a handshake shows: the certificate that is served.
+    async fn shown(
+        &self,
+        deployment: &Deployment,
+        client: Option<&(PathBuf, PathBuf)>,
+    ) -> std::io::Result<Vec<u8>> {
+        let address = deployment.endpoint();
+        let address: SocketAddr = address
+            .trim_start_matches("https://")
+            .parse()
+            .expect("an address");
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_file(self.authority.path()).expect("PEM");
+        roots.add(authority).expect("an authority");
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let mut config = match client {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_file(certificate).expect("PEM")],
+                    PrivateKeyDer::from_pem_file(key).expect("PEM"),
+                )
+                .expect("a pair"),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut stream = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await?;
+        // with TLS 1.3 a client learns only now whether its certificate was taken
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        Ok(chain
+            .first()
+            .map(|first| first.to_vec())
+            .unwrap_or_default())
+    }
+}
+
+fn der(path: &Path) -> Vec<u8> {
+    CertificateDer::from_pem_file(path).expect("PEM").to_vec()
+}
+
+#[tokio::test]
+async fn a_whole_task_runs_over_tls_with_tokens() {
+    let yard = Yard::new(&[
+        ("owner", "role: client"),
+        ("boss", "role: approver"),
+        ("pool", "role: worker, pools: [main]"),
+        ("ops", "role: admin"),
+    ]);
+    let deployment = yard.serve(&[]).await;
+    let token_file = yard.folder.path().join("worker.token");
+    replace(&token_file, b"pool\n");
+    let mut command = Command::new(binaries::taskyard());
+    command
+        .args([
+            "worker",
+            "--endpoint",
+            &deployment.endpoint(),
+            "--name",
+            "w1",
+        ])
+        .args(["--slots=4", "--pool=main", "--secret-env=*", "--data-dir"])
+        .arg(yard.folder.path().join("w1"))
+        .env("TASKYARD_CA", yard.authority.path())
+        .env("TASKYARD_TOKEN_FILE", &token_file);
+    let log = yard.folder.path().join("w1.log");
+    let worker = Process::start("w1", command, &log);
+    worker.logged("works for ", SOON).await;
+
+    let session = new_session("tls");
+    let owner = yard
+        .command_line(&deployment)
+        .env("TASKYARD_TOKEN", "owner");
+    let boss = yard.command_line(&deployment).env("TASKYARD_TOKEN", "boss");
+    // a child, a question that its owner may not answer, and a look for what the worker shows the server
+    let script = "set -eu
+        test -z \"${TASKYARD_TOKEN_FILE:-}${TASKYARD_TOKEN:-}\"
+        \"$YARD\" self spawn --wait -- echo child >/dev/null
+        \"$YARD\" self ask --approver-only --key go 'Go on?'";
+    let yard_program = format!("YARD={}", binaries::taskyard().display());
+    let taken = ["run", "--inherit-env", "TASKYARD_TOKEN_FILE", "--", "true"];
+    let refused = owner.run(&taken).await.stderr;
+    assert!(
+        refused.contains("TASKYARD_TOKEN_FILE is the system's"),
+        "{refused}"
+    );
+    let run = owner.start(&[
+        "run",
+        "--session",
+        &session,
+        "--env",
+        &yard_program,
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    until("the question", SOON, async || {
+        let listed = owner
+            .run(&["list", "--session", &session, "-o", "json"])
+            .await;
+        listed.text().contains("awaiting_input")
+    })
+    .await;
+    let answer = ["answer", "--session", &session, "t1", "yes"];
+    let refused = owner.run(&answer).await.expect_code(1);
+    assert!(refused.stderr.contains("approver"), "{}", refused.stderr);
+    boss.run(&answer).await.expect_code(0);
+    let finished = run.finish().await.expect_code(0);
+    assert!(finished.text().contains("yes"), "{}", finished.text());
+
+    let ops = yard.command_line(&deployment).env("TASKYARD_TOKEN", "ops");
+    eventually("the answer in the audit log", SOON, async || {
+        let shown = ops
+            .run(&["audit", "-o", "json"])
+            .await
+            .expect_code(0)
+            .text();
+        let told = ["\"boss\"", "AnswerTask", "\"pool\"", "TaskAgentService/Ask"];
+        assert!(
+            !shown.contains("Go on?"),
+            "the log holds no contents: {shown}"
+        );
+        told.iter().all(|word| shown.contains(word)).then_some(())
+    })
+    .await;
+    worker.stop(SOON).await;
+}
+
+#[tokio::test]
+async fn a_rotated_certificate_is_served_to_new_connections_and_cuts_no_old_one() {
+    let yard = Yard::new(&[("owner", "role: client")]);
+    let deployment = yard.serve(&[]).await;
+    let first = der(&yard.certificate.0);
+    assert_eq!(
+        yard.shown(&deployment, None).await.expect("a handshake"),
+        first
+    );
+    let owner = yard
+        .command_line(&deployment)
+        .env("TASKYARD_TOKEN", "owner");
+    let session = new_session("rotation");
+    let submit = [
+        "run",
+        "--session",
+        &session,
+        "--hold",
+        "--detach",
+        "--",
+        "true",
+    ];
+    owner.run(&submit).await.expect_code(0);
+    let mut watch = owner.start(&["watch", &session]);
+    watch.stdout_has("t1").await;
+    // a broken pair changes nothing
+    replace(&yard.certificate.0, b"nonsense");
+    until("the warning", SOON, async || {
+        deployment.with_server(0, |server| {
+            server.log().contains("the old certificate is kept")
+        })
+    })
+    .await;
+    assert_eq!(
+        yard.shown(&deployment, None).await.expect("a handshake"),
+        first
+    );
+    yard.authority.issue("server", "server");
+    let second = der(&yard.certificate.0);
+    until("the new certificate", SOON, async || {
+        yard.shown(&deployment, None)
+            .await
+            .is_ok_and(|shown| shown == second)
+    })
+    .await;
+    owner.run(&submit).await.expect_code(0);
+    watch.stdout_has("t2").await;
+    assert!(watch.is_running());
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_asked_for_and_stands_for_somebody() {
+    let yard = Yard::new(&[("owner", "role: client")]);
+    let authority = yard.authority.path();
+    let stranger = Authority::new(yard.folder.path(), "other-ca").issue("stranger", "ops");
+    let ops = yard.authority.issue("ops", "ops");
+    let nobody = yard.authority.issue("nobody", "nobody");
+    let list = format!(
+        "tokens:\n{}certificates:\n- {{name: operator, subject: ops, role: admin}}\n",
+        entry("owner", "role: client")
+    );
+    replace(&yard.list(), list.as_bytes());
+    let required = yard
+        .serve(&[("TASKYARD_TLS_CLIENT_CA", text(&authority))])
+        .await;
+    yard.shown(&required, None).await.expect_err("none shown");
+    yard.shown(&required, Some(&stranger))
+        .await
+        .expect_err("of another authority");
+    yard.shown(&required, Some(&ops)).await.expect("a good one");
+    let with = |deployment: &Deployment, pair: &(PathBuf, PathBuf)| {
+        yard.command_line(deployment)
+            .env("TASKYARD_CLIENT_CERT", &pair.0)
+            .env("TASKYARD_CLIENT_KEY", &pair.1)
+    };
+    with(&required, &ops)
+        .run(&["sessions"])
+        .await
+        .expect_code(0);
+    let refused = with(&required, &nobody)
+        .run(&["sessions"])
+        .await
+        .expect_code(1);
+    assert!(
+        refused.stderr.contains("stands for nobody"),
+        "{}",
+        refused.stderr
+    );
+
+    let optional = yard
+        .serve(&[
+            ("TASKYARD_TLS_CLIENT_CA", text(&authority)),
+            ("TASKYARD_TLS_CLIENT_AUTH", "optional"),
+        ])
+        .await;
+    let owner = yard.command_line(&optional).env("TASKYARD_TOKEN", "owner");
+    owner.run(&["sessions"]).await.expect_code(0);
+    with(&optional, &ops).run(&["audit"]).await.expect_code(0);
+    yard.shown(&optional, Some(&stranger))
+        .await
+        .expect_err("of another authority");
+}
+
+#[tokio::test]
+async fn a_port_that_others_reach_needs_authentication_and_tls() {
+    let yard = Yard::new(&[("owner", "role: client")]);
+    let refused = async |flags: &[&str]| {
+        let flags: Vec<&str> = ["server", "--listen", "0.0.0.0:0"]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
+        let ended = within("the refusal", SOON, CommandLine::bare().run(&flags)).await;
+        ended.expect_code(2).stderr
+    };
+    let list = yard.list();
+    assert!(refused(&[]).await.contains("--insecure-listen"));
+    assert!(
+        refused(&["--auth-file", text(&list)])
+            .await
+            .contains("--plaintext-listen")
+    );
+    assert!(
+        refused(&["--tls-cert", text(&yard.certificate.0)])
+            .await
+            .contains("authentication")
+    );
+}

@@ -1,0 +1,142 @@
+//! Workers: where they may attach, and whose leases they may use.
+
+use prost::Message;
+use taskyard_proto::v1::{
+    AcquireLeasesRequest, CreateTaskRequest, GetLeaseSecretsRequest, GetLeaseSpecRequest,
+    ListTasksRequest, ReportItem, ReportRequest, StartReport, report_item::Report,
+};
+use taskyard_tests::client::shell;
+use taskyard_tests::hand_worker::{hello, lease_of};
+use taskyard_tests::refusal::expect_refused;
+use taskyard_tests::secured::with_token;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request};
+
+use super::identity_support::guarded;
+
+#[tokio::test]
+async fn a_worker_is_of_the_pools_that_its_token_names() {
+    let (_deployment, client, _folder) =
+        guarded(&[("gpu", "role: worker, pools: ['gpu-*']")]).await;
+    for (pool, may) in [("gpu-1", true), ("cpu", false), ("", false)] {
+        let mut hello = hello("w", 1);
+        if !pool.is_empty() {
+            hello
+                .labels
+                .insert("taskyard.dev/pool".to_owned(), pool.to_owned());
+        }
+        let request = taskyard_proto::v1::AcquireLeasesRequest {
+            hello: Some(hello),
+            ..Default::default()
+        };
+        let answer = client
+            .worker
+            .clone()
+            .acquire_leases(with_token("gpu", request))
+            .await;
+        if may {
+            answer.expect("attached");
+        } else {
+            expect_refused(pool, answer, Code::PermissionDenied, "POOL_DENIED");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_from_nobody_but_its_holder() {
+    let (_deployment, client, _folder) = guarded(&[
+        ("owner", "role: client"),
+        ("mine", "role: worker"),
+        ("other", "role: worker"),
+    ])
+    .await;
+    let task = CreateTaskRequest {
+        session_id: "s".to_owned(),
+        task: Some(shell("true")),
+        ..CreateTaskRequest::default()
+    };
+    let created = client
+        .tasks
+        .clone()
+        .create_task(with_token("owner", task))
+        .await;
+    created.expect("created");
+    let mut worker = client.worker.clone();
+    let request = AcquireLeasesRequest {
+        hello: Some(hello("w", 1)),
+        max_offers: 1,
+        wait: Some(prost_types::Duration {
+            seconds: 30,
+            nanos: 0,
+        }),
+        ..AcquireLeasesRequest::default()
+    };
+    let acquired = worker
+        .acquire_leases(with_token("mine", request.clone()))
+        .await;
+    let acquired = acquired.expect("attached").into_inner();
+    let lease = lease_of(acquired.offers.first().expect("an offer"));
+
+    // the boot is the holder's, too
+    let stolen = worker.acquire_leases(with_token("other", request)).await;
+    expect_refused("the boot", stolen, Code::PermissionDenied, "BOOT_DENIED");
+    let spec = || GetLeaseSpecRequest {
+        lease: Some(lease.clone()),
+    };
+    let answer = worker.get_lease_spec(with_token("other", spec())).await;
+    expect_refused("the spec", answer, Code::Aborted, "LEASE_LOST");
+    let secrets = GetLeaseSecretsRequest {
+        lease: Some(lease.clone()),
+    };
+    let answer = worker.get_lease_secrets(with_token("other", secrets)).await;
+    expect_refused("the secrets", answer, Code::Aborted, "LEASE_LOST");
+    let report = || ReportRequest {
+        items: vec![ReportItem {
+            lease: Some(lease.clone()),
+            item_no: 1,
+            report: Some(Report::Start(StartReport {})),
+        }],
+    };
+    let answer = worker.report(with_token("other", report())).await;
+    expect_refused("a report", answer, Code::Aborted, "LEASE_LOST");
+    worker
+        .get_lease_spec(with_token("mine", spec()))
+        .await
+        .expect("its own spec");
+    worker
+        .report(with_token("mine", report()))
+        .await
+        .expect("its own report");
+
+    let inside = |token: &str| -> Request<ListTasksRequest> {
+        let mut request = with_token(token, ListTasksRequest::default());
+        let value = MetadataValue::from_bytes(&lease.encode_to_vec());
+        request
+            .metadata_mut()
+            .insert_bin("taskyard-lease-bin", value);
+        request
+    };
+    let mut tasks = client.tasks.clone();
+    let listed = tasks
+        .list_tasks(inside("mine"))
+        .await
+        .expect("from inside")
+        .into_inner();
+    assert!(listed.tasks.is_empty(), "nothing is below the task");
+    expect_refused(
+        "another worker",
+        tasks.list_tasks(inside("other")).await,
+        Code::Aborted,
+        "LEASE_LOST",
+    );
+    expect_refused(
+        "a client",
+        tasks.list_tasks(inside("owner")).await,
+        Code::PermissionDenied,
+        "ROLE_NEEDED",
+    );
+    let outside = tasks
+        .list_tasks(with_token("mine", ListTasksRequest::default()))
+        .await;
+    expect_refused("outside", outside, Code::PermissionDenied, "ROLE_NEEDED");
+}
