@@ -167,7 +167,7 @@ pub const RULES: &[Rule] = &[
     rule("/taskyard.v1.WebhookService/RedeliverWebhook", ADMINISTER, Never, Calls, Namespace),
 
     rule("/taskyard.v1.AdminService/ListWorkers", READ, Never, Denials, Everybody),
-    rule("/taskyard.v1.AdminService/ListSessions", READ, Never, Denials, MaybeSession),
+    rule("/taskyard.v1.AdminService/ListSessions", READ, Never, Denials, Namespace),
     rule("/taskyard.v1.AdminService/ListQueues", READ, Never, Denials, Everybody),
     rule("/taskyard.v1.AdminService/ListMonitors", READ, Never, Denials, MaybeSession),
     rule("/taskyard.v1.AdminService/SetRetention", ADMINISTER, Never, Calls, MaybeSession),
