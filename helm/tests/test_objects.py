@@ -203,6 +203,9 @@ class OneRendering(unittest.TestCase):
             asked = values_of(case).get("auth", {}).get("insecure", False)
             with self.subTest(case=case):
                 self.assertEqual("--insecure-listen" in spec["containers"][0]["args"], asked)
+                has_tls = "TASKYARD_TLS_CERT" in environment(spec["containers"][0])
+                is_plain = not asked and not has_tls
+                self.assertEqual("--plaintext-listen" in spec["containers"][0]["args"], is_plain)
 
     def test_a_changed_key_set_replaces_the_servers(self):
         values = values_of("init-migrations")
@@ -292,7 +295,7 @@ class OneRendering(unittest.TestCase):
     def test_every_certificate_that_is_used_is_made_or_given(self):
         documents = objects("mtls")
         made = {one["spec"]["secretName"] for one in of_kind(documents, "Certificate")}
-        given = {"outside-certificate", "callers-ca", "taskyard-database"}
+        given = {"outside-certificate", "callers-ca", "taskyard-auth"}
         used = set()
         for _, _, spec in pods(documents):
             used |= {volume["secret"]["secretName"] for volume in spec.get("volumes", []) if "secret" in volume}
@@ -300,6 +303,8 @@ class OneRendering(unittest.TestCase):
         self.assertLessEqual(made, used)
         server = next(one for one in of_kind(documents, "Certificate") if one["spec"]["usages"] == ["server auth"])
         self.assertIn("release-taskyard-server.tenant.svc", server["spec"]["dnsNames"])
+        callers = {tuple(one["spec"]["dnsNames"]) for one in of_kind(documents, "Certificate") if one is not server}
+        self.assertEqual(callers, {("worker-default.release-taskyard.tenant",), ("test.release-taskyard.tenant",)})
 
     def test_workers_and_tests_speak_tls_where_the_server_does(self):
         for case in CASES:

@@ -110,9 +110,11 @@ runtimeClassName: {{ . }}
 {{- .Values.postgres.existingSecret | default (printf "%s-postgres" (include "taskyard.fullname" .)) -}}
 {{- end -}}
 
-{{/* OpenTelemetry, by its own variables. Input: root, service, pool. */}}
+{{/* Logs, and OpenTelemetry by its own variables. Input: root, service, pool. */}}
 {{- define "taskyard.telemetryEnv" -}}
 {{- $telemetry := .root.Values.telemetry -}}
+- name: TASKYARD_LOG_FORMAT
+  value: {{ $telemetry.logFormat }}
 {{- if $telemetry.otlpEndpoint }}
 - name: POD_NAME
   valueFrom:
@@ -146,29 +148,29 @@ runtimeClassName: {{ . }}
   value: {{ include "taskyard.endpoint" .root }}
 {{- if ne .root.Values.tls.source "none" }}
 - name: TASKYARD_CA
-  value: /etc/taskyard/ca/ca.crt
+  value: /run/taskyard/ca/ca.crt
 {{- end }}
 {{- if .certificate }}
 - name: TASKYARD_CLIENT_CERT
-  value: /etc/taskyard/client/tls.crt
+  value: /run/taskyard/client/tls.crt
 - name: TASKYARD_CLIENT_KEY
-  value: /etc/taskyard/client/tls.key
+  value: /run/taskyard/client/tls.key
 {{- end }}
 {{- if .token.existingSecret }}
 - name: TASKYARD_TOKEN_FILE
-  value: /etc/taskyard/token/token
+  value: /run/taskyard/token/token
 {{- end }}
 {{- end -}}
 
 {{- define "taskyard.clientMounts" -}}
 {{- if ne .root.Values.tls.source "none" }}
-- {name: ca, mountPath: /etc/taskyard/ca, readOnly: true}
+- {name: ca, mountPath: /run/taskyard/ca, readOnly: true}
 {{- end }}
 {{- if .certificate }}
-- {name: client-certificate, mountPath: /etc/taskyard/client, readOnly: true}
+- {name: client-certificate, mountPath: /run/taskyard/client, readOnly: true}
 {{- end }}
 {{- if .token.existingSecret }}
-- {name: token, mountPath: /etc/taskyard/token, readOnly: true}
+- {name: token, mountPath: /run/taskyard/token, readOnly: true}
 {{- end }}
 {{- end -}}
 
@@ -232,7 +234,7 @@ runtimeClassName: {{ . }}
 {{/* Whether `helm test` has something to show who it is; empty if not. */}}
 {{- define "taskyard.testable" -}}
 {{- $certificate := include "taskyard.testCertificate" . -}}
-{{- $identified := or .Values.auth.insecure .Values.test.token.existingSecret $certificate -}}
+{{- $identified := or .Values.auth.insecure .Values.test.token.existingSecret (and $certificate .Values.auth.file.existingSecret) -}}
 {{- $required := and (eq .Values.tls.clientAuth "required") (not $certificate) -}}
 {{- if and .Values.test.enabled $identified (not $required) -}}yes{{- end -}}
 {{- end -}}

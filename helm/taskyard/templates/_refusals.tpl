@@ -2,12 +2,12 @@
 
 {{- define "taskyard.refuse" -}}
 {{- $auth := .Values.auth -}}
-{{- $hasBearer := or $auth.jwt.jwksUrl $auth.jwt.jwks $auth.tokens.existingSecret -}}
-{{- $hasTls := ne .Values.tls.source "none" -}}
-{{- $hasClientAuth := and $hasTls (ne .Values.tls.clientAuth "none") -}}
 {{- $needsIdentity := not $auth.insecure -}}
-{{- if and $auth.insecure (or $hasBearer $hasClientAuth) -}}
-{{- fail "auth.insecure is true, but auth.jwt, auth.tokens or tls.clientAuth is set as well: decide for one" -}}
+{{- if and $auth.insecure (or $auth.jwt.jwksUrl $auth.jwt.jwks $auth.file.existingSecret) -}}
+{{- fail "auth.insecure is true, but auth.jwt or auth.file is set as well: decide for one" -}}
+{{- end -}}
+{{- if and .Values.tls.plaintext (ne .Values.tls.source "none") -}}
+{{- fail "tls.plaintext is true, but tls.source is set as well: decide for one" -}}
 {{- end -}}
 {{- if and $auth.jwt.jwksUrl $auth.jwt.jwks -}}
 {{- fail "set auth.jwt.jwksUrl or auth.jwt.jwks, not both" -}}
@@ -30,8 +30,8 @@
 {{- fail (printf "the name of pool %q is too long: with the release's it may have 52 characters, as other names are made of it" $name) -}}
 {{- end -}}
 {{- $certificate := include "taskyard.clientCertificate" (dict "root" $ "existing" $pool.clientCertificate.existingSecret "name" (printf "worker-%s" $name)) -}}
-{{- if and $needsIdentity (not $pool.token.existingSecret) (not $certificate) -}}
-{{- fail (printf "pool %q has nothing to show who it is: set pools.%s.token.existingSecret (or poolDefaults.token.existingSecret), or client certificates" $name $name) -}}
+{{- if and $needsIdentity (not $pool.token.existingSecret) (not (and $certificate $auth.file.existingSecret)) -}}
+{{- fail (printf "pool %q has nothing to show who it is: set pools.%s.token.existingSecret (or poolDefaults.token.existingSecret), or tls.clientAuth with an auth.file that names its certificate" $name $name) -}}
 {{- end -}}
 {{- if and (eq $.Values.tls.clientAuth "required") (not $certificate) -}}
 {{- fail (printf "tls.clientAuth is required, and pool %q has no certificate: set pools.%s.clientCertificate.existingSecret" $name $name) -}}
@@ -45,8 +45,8 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and (include "taskyard.hasKeda" .) $needsIdentity (not (include "taskyard.kedaCertificate" .)) -}}
-{{- fail "a pool scales by keda, which cannot send a bearer token: set tls.clientAuth, and keda.existingSecret with its certificate (cert-manager makes one)" -}}
+{{- if and (include "taskyard.hasKeda" .) $needsIdentity (not (and (include "taskyard.kedaCertificate" .) $auth.file.existingSecret)) -}}
+{{- fail "a pool scales by keda, which cannot send a bearer token: set tls.clientAuth, keda.existingSecret with its certificate (cert-manager makes one), and auth.file, which names it" -}}
 {{- end -}}
 {{- if and .Values.test.enabled $queues -}}
 {{- if not (has .Values.test.queue $queues) -}}
