@@ -33,7 +33,7 @@ class Program(unittest.TestCase):
 
     def test_flags_are_those_of_the_program(self):
         # of `run`, in its own help
-        known = {"--queue", "--start-deadline", "--"} | set(re.findall(r"(--[a-z-]+)", DOCUMENTED)) | NOT_YET_DOCUMENTED
+        known = {"--queue", "--start-deadline", "--timeout", "--"} | set(re.findall(r"(--[a-z-]+)", DOCUMENTED)) | NOT_YET_DOCUMENTED
         for case in CASES:
             for _, _, spec in pods(objects(case)):
                 for container in containers(spec):
