@@ -42,6 +42,16 @@ class Program(unittest.TestCase):
                             self.assertIn(word.split("=")[0], known)
 
 
+    def test_keda_passes_on_what_the_server_reads(self):
+        page = ROOT / "docs/autoscaling.md"
+        if not page.exists():
+            self.skipTest("docs/autoscaling.md is not there")
+        read = set(re.findall(r"^\| `(\w+)`", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        for scaled in of_kind(objects("keda"), "ScaledObject"):
+            told = set(scaled["spec"]["triggers"][0]["metadata"]) - {"scalerAddress"}
+            self.assertLessEqual(told, read)
+
+
 class Files(unittest.TestCase):
     """The templates read files of the chart; where these are not there yet, a copy of the chart gets a sample."""
 

@@ -4,7 +4,9 @@ import collections
 import re
 import unittest
 
-from rendered import CASES, MAJORS, containers, environment, objects, of_kind, pod, pods, selects, template, title, values_of
+from rendered import (
+    CASES, CHART, MAJORS, containers, environment, helm, objects, of_kind, pod, pods, selects, template, title, values_of,
+)
 
 SECRET_WORDS = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|DATABASE_URL|HEADERS")
 
@@ -335,3 +337,19 @@ class OneRendering(unittest.TestCase):
         made = {one["metadata"]["name"]: one for one in of_kind(objects("full"), "ConfigMap")}
         self.assertEqual(made["more"]["data"], {"release": "release"})
         self.assertIn("release-text", made)
+
+    def test_notes_warn_of_what_is_open(self):
+        warnings = {
+            "minimal": [], "insecure": ["auth.insecure"], "init-migrations": ["tls.plaintext"],
+            "bundled-postgres": ["auth.insecure", "bundled Postgres"],
+        }
+        for case, expected in warnings.items():
+            with self.subTest(case=case):
+                # helm 4 only: helm 3 asks a cluster even then
+                done = helm("helm4", "install", "release", CHART, "--dry-run=client", values=values_of(case))
+                self.assertEqual(done.returncode, 0, done.stderr)
+                notes = done.stdout.split("\nNOTES:\n")[1]
+                found = [line for line in notes.splitlines() if line.startswith("WARNING: ")]
+                self.assertEqual(len(found), len(expected), notes)
+                for word, line in zip(expected, found):
+                    self.assertIn(word, line)
