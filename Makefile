@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench fmt lint gen sqlx ci clean
+.PHONY: help setup build run test bench fmt lint gen sqlx chart containers ci clean
 
 PROFILE ?= dev
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -12,7 +12,7 @@ PROFILE_DIR := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 export SQLX_OFFLINE := true
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## check the tools and fetch a Postgres where none is installed
 	@scripts/setup
@@ -51,6 +51,13 @@ gen: ## write the code generated from proto/, the dashboard and the alerts
 
 sqlx: setup ## write .sqlx, with which queries are checked without a database
 	@scripts/sqlx-prepare
+
+chart: ## check the Helm chart and the Dockerfile
+	@scripts/chart check
+
+containers: setup ## run what the images hold as a container would, without an engine
+	@cargo build --workspace --bins --profile $(PROFILE)
+	@containers/check "$(PROFILE_DIR)/taskyard"
 
 ci: ## exactly what the gate runs
 	@.ci/run
