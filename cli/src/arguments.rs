@@ -24,8 +24,8 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     max_term_width = 100,
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
-TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE; -h shows a verb's help, -V the version
-More: update usage input signal messages hold release queues retention log-filter audit token completions
+TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE. More verbs: update usage input signal
+messages hold release queues retention log-filter audit token completions
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine

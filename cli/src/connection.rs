@@ -10,6 +10,7 @@ use taskyard_proto::v1::session_file_service_client::SessionFileServiceClient;
 use taskyard_proto::v1::session_task_service_client::SessionTaskServiceClient;
 use taskyard_proto::v1::task_agent_service_client::TaskAgentServiceClient;
 use taskyard_proto::v1::webhook_service_client::WebhookServiceClient;
+use taskyard_worker::access::dial::transport;
 use taskyard_worker::access::{AccessError, AccessSettings, AuthorizedChannel, Bearer};
 use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
@@ -96,7 +97,7 @@ impl Connection {
             }
             (Some(_) | None, _) => None,
         };
-        let connecting = Endpoint::from(uri)
+        let connecting = transport(&uri)
             .connect_timeout(CONNECT_LIMIT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_INTERVAL)

@@ -55,12 +55,12 @@ pub struct WorkerArguments {
     /// Labels that tasks can ask for
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
-    /// On SIGTERM, how long running tasks may go on, up to 1d [default: 10s]
+    /// How long running tasks may go on after SIGTERM [default: 10s]
     #[arg(long, value_name = "D", value_parser = parse_drain_grace)]
     pub drain_grace: Option<Duration>,
     #[command(flatten)]
     pub secrets: WorkerSecretArguments,
-    /// Where it keeps its state [default: worker-NAME in /var/lib/taskyard, or in ~/.local/share/taskyard]
+    /// Where it keeps its state [default: worker-NAME beside the data of `dev`]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Pool that it is of; tasks ask for it by the label taskyard.dev/pool

@@ -23,7 +23,7 @@ pub struct ServiceArguments {
     /// Lease of every task, 1s to 1h [default: 30s where another run may follow, else 120s]
     #[arg(long, value_name = "DURATION", value_parser = parse_lease, allow_hyphen_values = true)]
     pub lease: Option<Duration>,
-    /// Allow an address that others can reach, without authentication or TLS
+    /// Allow an address that is open to others without authentication
     #[arg(long)]
     pub insecure_listen: bool,
     /// Keys under which values of secrets are kept

@@ -8,6 +8,8 @@ use taskyard_proto::v1::{
 
 /// How the labels begin that say what a worker can give: tasks get them by what they ask for.
 const RESERVED_LABELS: &str = "taskyard.dev/";
+/// The one of them that tasks ask for by themselves: the pool that a worker is of.
+const POOL_LABEL: &str = "taskyard.dev/pool";
 const LEVEL_LABEL: (&str, &str) = ("taskyard.dev/isolation", "restricted");
 const MEMORY_LABEL: (&str, &str) = ("taskyard.dev/limit-memory", "cgroup");
 const CPU_LABEL: (&str, &str) = ("taskyard.dev/limit-cpu", "cgroup");
@@ -30,7 +32,7 @@ pub fn check(spec: &TaskSpec, executor: &str) -> Result<(), Refusal> {
     if let Some(label) = spec
         .worker_labels
         .keys()
-        .find(|label| label.starts_with(RESERVED_LABELS))
+        .find(|label| label.starts_with(RESERVED_LABELS) && *label != POOL_LABEL)
     {
         return Err(Refusal::invalid(
             "task.spec.worker_labels",

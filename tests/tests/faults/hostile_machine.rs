@@ -257,3 +257,24 @@ fn limit_descriptors(pid: u32, limit: u64) -> u64 {
     assert_eq!(set, 0, "the limits of a child can be set");
     before.rlim_cur
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_alone_in_its_process_namespace_runs_tasks() {
+    let own = ["-p", "-m", "--fork", "--mount-proc", "--kill-child"];
+    let tries = [&["unshare"][..], &["unshare", "-U", "-r"]];
+    let wrapper = tries.into_iter().find_map(|first| {
+        let words = [first, &own[..]].concat();
+        let mut tried = Command::new(words[0]);
+        let tried = tried.args(&words[1..]).arg("true").output();
+        tried
+            .is_ok_and(|tried| tried.status.success())
+            .then_some(words)
+    });
+    let Some(wrapper) = wrapper else {
+        skipped("there are no process namespaces here");
+        return;
+    };
+    let mut arena = Arena::open_as(|plan| plan.through(&wrapper)).await;
+    let id = arena.create(shell("exit 3")).await;
+    assert_eq!(exit_code(&arena.ended(&id).await), Some(3));
+}

@@ -52,6 +52,12 @@ async fn a_worker_gets_what_it_takes_and_nothing_else() {
     let no_such_label = client
         .create(&session, task("background_tool", &[("disk", "ssd")]))
         .await;
+    let other_pool = client
+        .create(
+            &session,
+            task("background_tool", &[("taskyard.dev/pool", "heavy")]),
+        )
+        .await;
     let fitting = client
         .create(&session, task("background_tool", &[("gpu", "a100")]))
         .await;
@@ -70,14 +76,15 @@ async fn a_worker_gets_what_it_takes_and_nothing_else() {
         assert_eq!(ended.state(), TaskState::Succeeded);
         assert_eq!(ended.worker_id, first);
     }
-    for task in [&other_kind, &other_label, &no_such_label] {
+    for task in [&other_kind, &other_label, &no_such_label, &other_pool] {
         assert_eq!(client.get(&task.id).await.state(), TaskState::Queued);
     }
     let second = format!("{queue}-2");
     let labels = "--labels=gpu=h100,disk=ssd";
-    let plan = WorkerPlan::new(&second).flags(&["--slots=4", "--queues", &queue, labels]);
+    let flags = ["--slots=4", "--queues", &queue, labels, "--pool=heavy"];
+    let plan = WorkerPlan::new(&second).flags(&flags);
     deployment.add_worker(0, plan).await;
-    for task in [&other_kind, &other_label, &no_such_label] {
+    for task in [&other_kind, &other_label, &no_such_label, &other_pool] {
         assert_eq!(client.ended(&task.id).await.worker_id, second);
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
+use http::uri::Scheme;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -19,6 +21,19 @@ use super::settings::{AccessError, AccessSettings};
 
 /// Longest time to connect and shake hands.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The transport's side of an address. Its calls name the address as it is; but to one of `https` it would connect by TLS of
+/// its own only, so it is told `http`, and a [`Dialer`] brings the connections.
+#[must_use]
+pub fn transport(address: &Uri) -> Endpoint {
+    let mut parts = address.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    match Uri::from_parts(parts) {
+        Ok(plain) => Endpoint::from(plain).origin(address.clone()),
+        // without a host it leads nowhere in any case
+        Err(_) => Endpoint::from(address.clone()),
+    }
+}
 
 /// Makes connections to one server.
 #[derive(Clone, Debug)]
@@ -61,7 +76,7 @@ impl Dialer {
     fn connector(
         &self,
     ) -> impl tower::Service<
-        http::Uri,
+        Uri,
         Response = TokioIo<TlsStream<TcpStream>>,
         Error = io::Error,
         Future = impl Send + use<>,
@@ -70,7 +85,7 @@ impl Dialer {
     + 'static
     + use<> {
         let dialer = self.clone();
-        tower::service_fn(move |_: http::Uri| {
+        tower::service_fn(move |_: Uri| {
             let dialer = dialer.clone();
             async move {
                 tokio::time::timeout(CONNECT_LIMIT, dialer.dial())

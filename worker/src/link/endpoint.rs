@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::access::{AccessSettings, AuthorizedChannel, Bearer, dial::Dialer};
+use http::Uri;
+use http::uri::InvalidUri;
+
+use crate::access::dial::{Dialer, transport};
+use crate::access::{AccessSettings, AuthorizedChannel, Bearer};
 use crate::error::WorkerError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,16 +31,17 @@ impl Endpoint {
             endpoint: address.to_owned(),
             reason,
         };
-        let endpoint = tonic::transport::Endpoint::from_shared(address.to_owned())
-            .map_err(|error| bad(error.to_string()))?
+        let uri: Uri = address
+            .parse()
+            .map_err(|error: InvalidUri| bad(error.to_string()))?;
+        let endpoint = transport(&uri)
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let host = endpoint.uri().host().map(str::to_owned);
-        let port = endpoint.uri().port_u16();
-        match (endpoint.uri().scheme_str(), host) {
+        let port = uri.port_u16();
+        match (uri.scheme_str(), uri.host()) {
             (Some("http"), Some(_)) => Ok(Endpoint {
                 endpoint,
                 bearer: access.bearer()?,
@@ -45,7 +50,7 @@ impl Endpoint {
             (Some("https"), Some(host)) => Ok(Endpoint {
                 endpoint,
                 bearer: access.bearer()?,
-                dialer: Some(access.dialer(&host, port.unwrap_or(443))?),
+                dialer: Some(access.dialer(host, port.unwrap_or(443))?),
             }),
             (Some("http" | "https"), None) => Err(bad("it names no host".to_owned())),
             (Some(other), _) => Err(bad(format!("the scheme {other} is not spoken"))),

@@ -114,12 +114,15 @@ fn isolate() -> io::Result<OwnedFd> {
 
 /// Leaves the terminal of the worker, whose signals are not meant for the work. The worker made this process the leader
 /// of a group, so that no signal reached it before it ignored them; a leader can leave its session only from another
-/// group. Where the worker is gone already it stays, and all signals of terminals are ignored in any case.
+/// group. Where the worker is gone already, or its group is 0 because it lies outside of our process namespace (which
+/// rustix does not bear), this process stays; all signals of terminals are ignored in any case.
 fn leave_session() {
-    let parent = rustix::process::getppid();
-    if let Ok(group) = rustix::process::getpgid(parent)
-        && rustix::process::setpgid(None, Some(group)).is_ok()
-    {
+    // SAFETY: these calls touch no memory.
+    let has_left_group = unsafe {
+        let group = libc::getpgid(libc::getppid());
+        group > 0 && libc::setpgid(0, group) == 0
+    };
+    if has_left_group {
         let _ = rustix::process::setsid();
     }
 }
