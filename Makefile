@@ -25,7 +25,8 @@ run: setup ## build and start everything on this machine, until Ctrl-C
 	@exec "$(PROFILE_DIR)/taskyard" dev $(ARGS)
 
 test: setup ## run every test on a Postgres of its own (ARGS="-p PACKAGE NAME" for some)
-	@cargo build --workspace --bins
+	@# with the tests at once, so that what both are made of is built once
+	@cargo build --workspace $(if $(ARGS),--bins,--all-targets)
 	@exec "$(TARGET_DIR)/debug/taskyard-scratch-postgres" --migrations migrations -- \
 		cargo test $(or $(ARGS),--workspace)
 

@@ -25,7 +25,7 @@ use crate::task_reference::{DEFAULT_SESSION, TaskReference};
     help_template = "{about}\n\n{usage-heading} {usage}\n\nCommands:\n{subcommands}{after-help}",
     after_help = "Options of every verb: --endpoint URL, --session ID, --namespace NAME, or the variables
 TASKYARD_ENDPOINT, TASKYARD_SESSION, TASKYARD_NAMESPACE. More verbs: update usage input signal
-messages hold release queues retention log-filter audit token completions
+messages hold release queues retention log-filter audit token completions help
 
 Examples:
   taskyard dev                                    a whole Taskyard on this machine

@@ -1,9 +1,10 @@
 //! What a process can reach, tried out: `probe try KIND=ARGUMENT...` prints a line for each, with `ok` or the error.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Command;
 
@@ -22,6 +23,13 @@ pub fn try_out(kind: &str, argument: &str) -> io::Result<()> {
             .append(true)
             .open(argument)?
             .write_all(b"x"),
+        "set-id" => OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o4755)
+            .open(argument)
+            .map(drop),
+        "change-mode" => std::fs::set_permissions(argument, Permissions::from_mode(0o2755)),
         "remove" => std::fs::remove_file(argument),
         "truncate" => truncate(argument),
         "execute" => Command::new(argument).status().map(drop),

@@ -20,7 +20,7 @@ async fn a_worker_that_cannot_run_says_why() {
     };
 
     let mut bad = good.clone();
-    bad.endpoint = "https://example".to_owned();
+    bad.endpoint = "ftp://example".to_owned();
     assert!(matches!(
         error_of(bad).await,
         WorkerError::BadEndpoint { .. }

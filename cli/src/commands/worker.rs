@@ -37,8 +37,8 @@ pub fn still_running(drain: Duration) -> String {
   taskyard worker --name gpu-1 --slots 2 --queues slow --labels gpu=a100
   taskyard worker --kinds command,background_tool --data-dir /var/lib/taskyard/worker-1
 
-Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. A server out of reach is no end:
-it is tried again. Also --pool NAME; TLS and tokens: docs/security.md. Logs go to standard error at the level of TASKYARD_LOG.")]
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. A server out of reach is awaited.
+Also --pool NAME; TLS and tokens: docs/security.md; logs: TASKYARD_LOG")]
 pub struct WorkerArguments {
     /// Name, 1 to 64 of A-Z a-z 0-9 . _ - [default: the host's]
     #[arg(long)]

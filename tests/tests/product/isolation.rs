@@ -218,7 +218,7 @@ async fn privileges_are_gone_and_do_not_come_back() {
     if !can_restrict(&mut client).await {
         return;
     }
-    let attempts = vec!["namespace".to_owned(), "ring".to_owned()];
+    let attempts = ["namespace", "ring", "set-id=made", "change-mode=."].map(str::to_owned);
     let found = outcomes(&mut client, with_isolation(trying(&attempts), |_| {})).await;
     assert!(
         found.values().all(|outcome| outcome == "EPERM"),

@@ -21,6 +21,7 @@ mod privileges;
 mod probe;
 mod request;
 mod seccomp;
+mod set_id;
 
 pub use cgroup::CgroupChoice;
 pub use confinement::Confinement;

@@ -5,7 +5,7 @@
 
 use libc::{c_long, sock_filter};
 
-use super::confinement::last_errno;
+use super::{confinement::last_errno, set_id};
 
 /// The architecture that system calls of this build have; none: no filter can be made here.
 const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
@@ -26,9 +26,9 @@ const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+pub(super) const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+pub(super) const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -169,6 +169,7 @@ pub fn filter(without_network: bool) -> Option<Filter> {
         code.load(argument(0));
         code.unless_one_of(&[libc::AF_UNIX], refusal(libc::EAFNOSUPPORT));
     });
+    set_id::refuse(&mut code);
     code.give(libc::SECCOMP_RET_ALLOW);
     Some(Filter {
         program: code.steps,
@@ -201,12 +202,12 @@ impl Filter {
 
 /// A program that is being written. After each part the accumulator holds the number of the call again.
 #[derive(Default)]
-struct Code {
+pub(super) struct Code {
     steps: Vec<sock_filter>,
 }
 
 impl Code {
-    fn load(&mut self, offset: u32) {
+    pub(super) fn load(&mut self, offset: u32) {
         self.step(LOAD, 0, 0, offset);
     }
 
@@ -214,7 +215,7 @@ impl Code {
         self.step(RETURN, 0, 0, verdict);
     }
 
-    fn when(&mut self, test: u16, value: u32, verdict: u32) {
+    pub(super) fn when(&mut self, test: u16, value: u32, verdict: u32) {
         self.step(test, 0, 1, value);
         self.give(verdict);
     }
@@ -233,7 +234,7 @@ impl Code {
     }
 
     /// A part that looks at the arguments of one call.
-    fn only_for(&mut self, call: c_long, write: impl FnOnce(&mut Code)) {
+    pub(super) fn only_for(&mut self, call: c_long, write: impl FnOnce(&mut Code)) {
         let mut part = Code::default();
         write(&mut part);
         part.load(NUMBER);
@@ -242,7 +243,7 @@ impl Code {
         self.steps.append(&mut part.steps);
     }
 
-    fn step(&mut self, code: u16, if_true: u8, if_false: u8, value: u32) {
+    pub(super) fn step(&mut self, code: u16, if_true: u8, if_false: u8, value: u32) {
         self.steps.push(sock_filter {
             code,
             jt: if_true,
@@ -252,15 +253,15 @@ impl Code {
     }
 }
 
-fn refusal(errno: i32) -> u32 {
+pub(super) fn refusal(errno: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | (errno.unsigned_abs() & libc::SECCOMP_RET_DATA)
 }
 
-fn number(call: c_long) -> u32 {
+pub(super) fn number(call: c_long) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 
-fn argument(index: u32) -> u32 {
+pub(super) fn argument(index: u32) -> u32 {
     ARGUMENTS + 8 * index
 }
 
@@ -380,6 +381,28 @@ mod tests {
         let type_into = [0, u64::from(TIOCSTI), 0];
         assert_eq!(verdict(&filter, libc::SYS_ioctl, type_into), refused);
         assert_eq!(verdict(&filter, libc::SYS_ioctl, [0, 0x5401, 0]), ALLOW);
+    }
+
+    #[test]
+    fn nothing_is_made_that_lends_its_owners_rights() {
+        let filter = filter(false).expect("a filter");
+        let refused = refusal(libc::EPERM);
+        for (mode, expected) in [(0o755, ALLOW), (0o4755, refused), (0o2755, refused)] {
+            assert_eq!(verdict(&filter, libc::SYS_fchmod, [3, mode, 0]), expected);
+            assert_eq!(verdict(&filter, libc::SYS_fchmodat, [3, 0, mode]), expected);
+            assert_eq!(verdict(&filter, libc::SYS_mkdirat, [3, 0, mode]), expected);
+        }
+        // the mode of openat is its fourth argument; of open, where there is one, the third
+        if cfg!(target_arch = "x86_64") {
+            let make = libc::O_CREAT as u64;
+            let tried = |flags, mode| verdict(&filter, 2, [0, flags, mode]);
+            assert_eq!(tried(make, 0o4755), refused);
+            assert_eq!(tried(make, 0o644), ALLOW);
+            // without a file to make, the mode is what was left in the register
+            assert_eq!(tried(libc::O_DIRECTORY as u64, 0o4755), ALLOW);
+        }
+        let unseen = verdict(&filter, libc::SYS_openat2, [0; 3]);
+        assert_eq!(unseen, refusal(libc::ENOSYS));
     }
 
     #[test]
