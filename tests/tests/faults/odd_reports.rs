@@ -109,3 +109,35 @@ async fn odd_values_hold_up_no_task() {
     );
     deployment.remove().await;
 }
+
+#[tokio::test]
+async fn a_kill_for_memory_is_told_apart_from_other_kills() {
+    let deployment = Deployment::builder()
+        .lease(Duration::from_secs(600))
+        .workers(Vec::new())
+        .start()
+        .await;
+    let mut client = deployment.client().await;
+    let session = new_session("memory");
+    let mut worker = HandWorker::attach(&client, hello("small", 1)).await;
+    let id = client.create(&session, command(&["work"])).await.id;
+    let offer = worker.offer().await;
+    let lease = worker.start(&offer).await;
+    let killed = FinishReport {
+        exit: Some(Exit {
+            signal: Some(9),
+            signal_name: "SIGKILL".to_owned(),
+            oom_killed: true,
+            ..Exit::default()
+        }),
+        ..FinishReport::default()
+    };
+    let verdict = worker.report(&lease, 2, Report::Finish(killed)).await;
+    assert_eq!(verdict, Verdict::Applied);
+    let task = client.ended(&id).await;
+    assert_eq!(error_kind(&task), "oom_killed", "{task:?}");
+    assert!(task.exit.is_some_and(|exit| exit.oom_killed));
+    let result = client.result(&id).await;
+    assert_eq!(result["error"]["kind"], "oom_killed", "{result}");
+    assert_eq!(result["exit"]["oom_killed"], true, "{result}");
+}
