@@ -214,24 +214,44 @@ async fn gather(entries: &mut mpsc::Receiver<Entry>, batch: &mut Vec<Entry>) {
     }
 }
 
+/// Writes entries. Those that the database refuses for what is in them are found by halves and left out, so that each
+/// costs nobody but itself; for a database that is away it waits, for all of them together.
 async fn store_batch(store: &Store, batch: &[Entry]) {
-    for attempt in 1..=MAX_TRIES {
-        match insert(store.pool(), batch).await {
-            Ok(()) => return,
-            Err(error) => {
-                let is_last = attempt == MAX_TRIES;
-                if is_last || attempt == 1 {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        entries = batch.len(),
-                        given_up = is_last,
-                        "entries of the audit log could not be written"
-                    );
-                }
-                if !is_last {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+    let mut parts = vec![batch];
+    let mut failures = 0;
+    while let Some(part) = parts.pop() {
+        let Err(error) = insert(store.pool(), part).await else {
+            continue;
+        };
+        if error.refuses_content() {
+            if let [entry] = part {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    method = entry.method,
+                    who = entry.who,
+                    "an entry of the audit log was refused by the database, and is left out"
+                );
+            } else {
+                // the last is taken first, so the order stays
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
             }
+            continue;
         }
+        failures += 1;
+        parts.push(part);
+        let is_last = failures == MAX_TRIES;
+        if is_last || failures == 1 {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                entries = parts.iter().map(|part| part.len()).sum::<usize>(),
+                given_up = is_last,
+                "entries of the audit log could not be written"
+            );
+        }
+        if is_last {
+            return;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
