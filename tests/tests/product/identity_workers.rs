@@ -71,6 +71,7 @@ async fn a_lease_is_taken_from_nobody_but_its_holder() {
         }),
         ..AcquireLeasesRequest::default()
     };
+    let state = request.hello.clone().unwrap_or_default().state_id;
     let acquired = worker
         .acquire_leases(with_token("mine", request.clone()))
         .await;
@@ -80,6 +81,17 @@ async fn a_lease_is_taken_from_nobody_but_its_holder() {
     // the boot is the holder's, too
     let stolen = worker.acquire_leases(with_token("other", request)).await;
     expect_refused("the boot", stolen, Code::PermissionDenied, "BOOT_DENIED");
+    // and so is its state directory, whatever boot another one makes up
+    let mut hello = hello("w", 1);
+    hello.state_id = state.clone();
+    let request = AcquireLeasesRequest {
+        hello: Some(hello),
+        ..AcquireLeasesRequest::default()
+    };
+    let stolen = worker
+        .acquire_leases(with_token("other", request.clone()))
+        .await;
+    expect_refused("the state", stolen, Code::PermissionDenied, "BOOT_DENIED");
     let spec = || GetLeaseSpecRequest {
         lease: Some(lease.clone()),
     };
@@ -139,4 +151,7 @@ async fn a_lease_is_taken_from_nobody_but_its_holder() {
         .list_tasks(with_token("mine", ListTasksRequest::default()))
         .await;
     expect_refused("outside", outside, Code::PermissionDenied, "ROLE_NEEDED");
+    // its own holder boots on it as before, and the refused one left nothing behind
+    let again = worker.acquire_leases(with_token("mine", request)).await;
+    again.expect("the next boot");
 }
