@@ -68,9 +68,9 @@ struct Common {
     name: String,
     role: String,
     approver: bool,
-    namespaces: Vec<String>,
-    sessions: Vec<String>,
-    pools: Vec<String>,
+    namespaces: Option<Vec<String>>,
+    sessions: Option<Vec<String>>,
+    pools: Option<Vec<String>>,
     expires_at: Option<String>,
 }
 
@@ -83,11 +83,11 @@ struct TokenEntry {
     #[serde(default)]
     approver: bool,
     #[serde(default)]
-    namespaces: Vec<String>,
+    namespaces: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     #[serde(default)]
-    pools: Vec<String>,
+    pools: Option<Vec<String>>,
     #[serde(default)]
     expires_at: Option<String>,
 }
@@ -106,11 +106,11 @@ struct CertificateEntry {
     #[serde(default)]
     approver: bool,
     #[serde(default)]
-    namespaces: Vec<String>,
+    namespaces: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     #[serde(default)]
-    pools: Vec<String>,
+    pools: Option<Vec<String>>,
     #[serde(default)]
     expires_at: Option<String>,
 }
@@ -276,13 +276,14 @@ impl Common {
     }
 }
 
-/// A caller, of what a file or a signed token says of it; `lists` are namespaces, sessions and pools.
+/// A caller, of what a file or a signed token says of it; `lists` are namespaces, sessions and pools; what is left
+/// out is all of them.
 pub(super) fn build(
     name: String,
     kind: CredentialKind,
     role: Role,
     approver: bool,
-    lists: [Vec<String>; 3],
+    lists: [Option<Vec<String>>; 3],
     expires_at: Option<i64>,
     fingerprint: [u8; 32],
 ) -> Result<Identity, String> {
@@ -294,14 +295,17 @@ pub(super) fn build(
     if role == Role::Worker && approver {
         return Err("a worker speaks for tasks, so it is no approver".to_owned());
     }
-    let list = |patterns: Vec<String>| {
-        Patterns::parse(patterns).map_err(|error: BadPattern| error.to_string())
+    let list = |what: &str, patterns: Option<Vec<String>>| match patterns {
+        None => Ok(Patterns::all()),
+        Some(patterns) => {
+            Patterns::parse(patterns).map_err(|error: BadPattern| format!("{what}: {error}"))
+        }
     };
     let [namespaces, sessions, pools] = lists;
     let reach = Reach {
-        namespaces: list(namespaces)?,
-        sessions: list(sessions)?,
-        pools: list(pools)?,
+        namespaces: list("namespaces", namespaces)?,
+        sessions: list("sessions", sessions)?,
+        pools: list("pools", pools)?,
     };
     if role == Role::Worker && !reach.is_whole() {
         return Err(
@@ -374,6 +378,14 @@ mod tests {
             (
                 format!("{{name: a, sha256: {hash}, role: worker, approver: true}}"),
                 "approver",
+            ),
+            (
+                format!("{{name: a, sha256: {hash}, role: client, namespaces: []}}"),
+                "namespaces: an empty list",
+            ),
+            (
+                format!("{{name: a, sha256: {hash}, role: client, sessions: []}}"),
+                "sessions: an empty list",
             ),
             (
                 format!("{{name: a, sha256: {hash}, role: admin, expires_at: soon}}"),
