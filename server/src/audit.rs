@@ -2,7 +2,8 @@
 //! tell of.
 //!
 //! A call that changes something gets its place in the queue before it is made, so what happened is not left out
-//! because of load: where there is no place within 5 s, the call is refused. Denials take what is left; in a flood of
+//! because of load: where there is no place within 5 s, the call is refused. No caller who had to say who it is holds more than
+//! an eighth of the places, so that one who makes many calls and does not go on with them stops nobody else. Denials take what is left; in a flood of
 //! them those beyond 50 a second are counted in one entry. What a server that is killed had not written yet, at most
 //! the last moments, is lost.
 
@@ -11,6 +12,7 @@ use crate::{
     store::{Store, audit::insert},
 };
 use std::{
+    collections::HashMap,
     mem::take,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,13 +21,20 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::mpsc::{self, OwnedPermit, error::TrySendError},
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, OwnedPermit, error::TrySendError},
+    },
     task::JoinSet,
     time::timeout,
 };
 
 /// Entries that wait to be written.
 const QUEUE: usize = 4_096;
+/// Places that one caller holds at most.
+const SHARE: usize = QUEUE / 8;
+/// Callers whose shares are kept before those that hold nothing are forgotten.
+const SHARES_KEPT: usize = 1_024;
 /// Most entries in one statement, and how long the first of them waits for others.
 const BATCH: usize = 500;
 const GATHER: Duration = Duration::from_millis(50);
@@ -91,11 +100,15 @@ impl Entry {
 pub struct AuditLog {
     sender: mpsc::Sender<Entry>,
     denials: Arc<Denials>,
+    shares: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 /// A place in the queue, for a call that is about to be made.
 #[derive(Debug)]
-pub struct Place(OwnedPermit<Entry>);
+pub struct Place {
+    permit: OwnedPermit<Entry>,
+    _share: Option<OwnedSemaphorePermit>,
+}
 
 #[derive(Debug, Default)]
 struct Denials {
@@ -110,21 +123,53 @@ impl AuditLog {
         let (sender, entries) = mpsc::channel(QUEUE);
         let denials = Arc::new(Denials::default());
         writers.spawn(write(store.clone(), entries, Arc::clone(&denials)));
-        Self { sender, denials }
+        Self {
+            sender,
+            denials,
+            shares: Mutex::default(),
+        }
     }
 
-    /// A place for the entry of a call that is about to be made.
+    /// A place for the entry of a call that is about to be made, of the share of `caller`; none: there are no shares,
+    /// since nobody had to say who it is.
     ///
     /// # Errors
     /// [`Refusal::Overloaded`]: there was none for 5 s; [`Refusal::ShuttingDown`].
-    pub async fn reserve(&self) -> Result<Place, Refusal> {
-        match timeout(PATIENCE, self.sender.clone().reserve_owned()).await {
-            Ok(Ok(permit)) => Ok(Place(permit)),
-            Ok(Err(_)) => Err(Refusal::ShuttingDown),
+    pub async fn reserve(&self, caller: Option<&str>) -> Result<Place, Refusal> {
+        let share = caller.map(|caller| self.share(caller));
+        let reserved = timeout(PATIENCE, async {
+            // first of one's own, so that whoever waits for that holds nothing that others wait for
+            let share = match share {
+                Some(share) => Some(share.acquire_owned().await.ok()?),
+                None => None,
+            };
+            let permit = self.sender.clone().reserve_owned().await.ok()?;
+            Some(Place {
+                permit,
+                _share: share,
+            })
+        });
+        match reserved.await {
+            Ok(Some(place)) => Ok(place),
+            Ok(None) => Err(Refusal::ShuttingDown),
             Err(_) => Err(Refusal::Overloaded {
                 what: "entries of the audit log",
             }),
         }
+    }
+
+    fn share(&self, caller: &str) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(caller) {
+            return Arc::clone(share);
+        }
+        if shares.len() >= SHARES_KEPT {
+            // each place, and each call that waits for one, has a hold of its share
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+        }
+        let share = Arc::new(Semaphore::new(SHARE));
+        shares.insert(caller.to_owned(), Arc::clone(&share));
+        share
     }
 
     /// Records a denial, or counts it where there are too many.
@@ -145,7 +190,7 @@ impl AuditLog {
 impl Place {
     /// Records what became of the call.
     pub fn record(self, entry: Entry) {
-        self.0.send(entry);
+        self.permit.send(entry);
     }
 }
 
@@ -214,24 +259,74 @@ async fn gather(entries: &mut mpsc::Receiver<Entry>, batch: &mut Vec<Entry>) {
     }
 }
 
+/// Writes entries. Those that the database refuses for what is in them are found by halves and left out, so that each
+/// costs nobody but itself; for a database that is away it waits, for all of them together.
 async fn store_batch(store: &Store, batch: &[Entry]) {
-    for attempt in 1..=MAX_TRIES {
-        match insert(store.pool(), batch).await {
-            Ok(()) => return,
-            Err(error) => {
-                let is_last = attempt == MAX_TRIES;
-                if is_last || attempt == 1 {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        entries = batch.len(),
-                        given_up = is_last,
-                        "entries of the audit log could not be written"
-                    );
-                }
-                if !is_last {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+    let mut parts = vec![batch];
+    let mut failures = 0;
+    while let Some(part) = parts.pop() {
+        let Err(error) = insert(store.pool(), part).await else {
+            continue;
+        };
+        if error.refuses_content() {
+            if let [entry] = part {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    method = entry.method,
+                    who = entry.who,
+                    "an entry of the audit log was refused by the database, and is left out"
+                );
+            } else {
+                // the last is taken first, so the order stays
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
             }
+            continue;
         }
+        failures += 1;
+        parts.push(part);
+        let is_last = failures == MAX_TRIES;
+        if is_last || failures == 1 {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                entries = parts.iter().map(|part| part.len()).sum::<usize>(),
+                given_up = is_last,
+                "entries of the audit log could not be written"
+            );
+        }
+        if is_last {
+            return;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_does_not_hold_the_places_of_others() {
+        let (sender, _entries) = mpsc::channel(QUEUE);
+        let log = AuditLog {
+            sender,
+            denials: Arc::default(),
+            shares: Mutex::default(),
+        };
+        let mut held = Vec::new();
+        for _ in 0..SHARE {
+            held.push(log.reserve(Some("greedy")).await.expect("of its share"));
+        }
+        let refused = log.reserve(Some("greedy")).await;
+        assert!(matches!(refused, Err(Refusal::Overloaded { .. })));
+        log.reserve(Some("other")).await.expect("of another share");
+        held.pop();
+        log.reserve(Some("greedy")).await.expect("given back");
+
+        for caller in 0..2 * SHARES_KEPT {
+            drop(log.reserve(Some(&caller.to_string())).await);
+        }
+        let shares = log.shares.lock().expect("nobody panicked");
+        assert!(shares.len() <= SHARES_KEPT && shares.contains_key("greedy"));
     }
 }

@@ -68,10 +68,14 @@ pub async fn attach(
     let held = read_held(&hello)?;
     let survivors = Survivors::of(&hello)?;
     let mut connection = app.store.open().await?;
+    // looked up before the boot is noted: else whoever is refused here would hold the state directory from then on
+    if workers::is_state_of_another(&mut connection, &boot).await? {
+        return Err(Refusal::BootDenied);
+    }
     let stream = workers::attach(&mut connection, &boot)
         .await?
         .ok_or(Refusal::BootDenied)?;
-    let earlier = workers::list_earlier_boots(&mut connection, boot.state, boot.instance).await?;
+    let earlier = workers::list_earlier_boots(&mut connection, &boot).await?;
     if !earlier.is_empty() {
         let leases = claim::list_leases(&mut connection, &earlier).await?;
         let leases = survivors.take_over(app, stream, &boot.name, leases).await?;

@@ -20,6 +20,17 @@ pub async fn list_audit_events(
     identity: &Identity,
     request: &ListAuditEventsRequest,
 ) -> Result<ListAuditEventsResponse, Refusal> {
+    for (field, text) in [
+        ("namespace", &request.namespace),
+        ("session_id", &request.session_id),
+        ("who", &request.who),
+        ("method", &request.method),
+    ] {
+        // no entry has any, and the database takes no zero
+        if text.chars().any(char::is_control) {
+            return Err(Refusal::invalid(field, "must have no control characters"));
+        }
+    }
     let limit = page_token::page_size(request.page_size, DEFAULT_PAGE, LARGEST_PAGE)? as usize;
     let decision = AuditDecision::try_from(request.decision)
         .map_err(|_| Refusal::invalid("decision", "is none that this server knows"))?;

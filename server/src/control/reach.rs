@@ -48,7 +48,6 @@ pub struct Named {
 impl Subject {
     /// Says what a request is about.
     pub fn name(&self, namespace: &str, session_id: &str, task: &str, request_id: &str) {
-        let clip = |text: &str| text.chars().take(256).collect::<String>();
         let named = Named {
             namespace: clip(namespace),
             session_id: clip(session_id),
@@ -72,6 +71,21 @@ impl Subject {
     pub fn is_out_of_reach(&self) -> bool {
         self.is_out_of_reach.load(Ordering::Relaxed)
     }
+}
+
+/// A name as it is kept: of bounded length, and without the control characters that a log cannot show and the database
+/// does not take.
+fn clip(text: &str) -> String {
+    text.chars()
+        .take(256)
+        .map(|letter| {
+            if letter.is_control() {
+                '\u{FFFD}'
+            } else {
+                letter
+            }
+        })
+        .collect()
 }
 
 /// The caller of a request, and what the request is about.
@@ -368,5 +382,21 @@ pub fn keep_reached(identity: &Identity, response: &mut taskyard_proto::v1::List
             .sessions
             .retain(|session| sessions.allow(&session.session_id));
         response.counts = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kept_short_and_without_control_characters() {
+        let subject = Subject::default();
+        subject.name("a\0b", "s\n", &"ü".repeat(300), "\u{7f}\u{85}");
+        let named = subject.read();
+        assert_eq!(named.namespace, "a\u{FFFD}b");
+        assert_eq!(named.session_id, "s\u{FFFD}");
+        assert_eq!(named.task, "ü".repeat(256));
+        assert_eq!(named.request_id, "\u{FFFD}\u{FFFD}");
     }
 }

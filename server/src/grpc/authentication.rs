@@ -5,6 +5,7 @@ use super::{
     connection::Peer,
     ending_body::{EndingBody, Reader},
     inside::{self, LEASE},
+    prompt_body::PromptBody,
 };
 use crate::{
     app::App,
@@ -116,10 +117,13 @@ where
     };
     let place = match rule.audit {
         Audit::Denials => None,
-        Audit::Calls => match app.audit.reserve().await {
-            Ok(place) => Some(place),
-            Err(refusal) => return Ok(Status::from(refusal).into_http()),
-        },
+        Audit::Calls => {
+            let caller = app.authenticator.is_on().then_some(identity.name.as_str());
+            match app.audit.reserve(caller).await {
+                Ok(place) => Some(place),
+                Err(refusal) => return Ok(Status::from(refusal).into_http()),
+            }
+        }
     };
     let mut noted = Noted {
         place,
@@ -135,6 +139,9 @@ where
         peer: peer.address,
     });
     request.extensions_mut().insert(subject.clone());
+    if !rule.streams_in() {
+        request = request.map(|body| Body::new(PromptBody::new(body)));
+    }
     let response = inner.call(request).await?;
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     let decision = match code {

@@ -61,7 +61,8 @@ impl EndingBody {
 }
 
 impl Reader {
-    fn is_known(&self) -> bool {
+    /// Whether the credential holds still.
+    pub(super) fn is_known(&self) -> bool {
         self.authenticator
             .still_knows(&self.identity, self.certificate.as_deref())
     }

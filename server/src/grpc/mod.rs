@@ -11,6 +11,7 @@ pub mod endpoint;
 mod external_scaler;
 mod inside;
 mod panic_guard;
+mod prompt_body;
 mod session_file_service;
 mod session_task_service;
 mod status;

@@ -1,5 +1,6 @@
 //! One worker's stream, from its welcome to its end.
 
+use super::ending_body::Reader;
 use crate::{
     app::App,
     control::{
@@ -32,6 +33,7 @@ pub(super) struct WorkerLink {
     app: Arc<App>,
     stream: Attachment,
     downlink: Downlink,
+    reader: Reader,
     is_leaving: bool,
     beats: Beats,
 }
@@ -46,11 +48,17 @@ struct Beats {
 }
 
 impl WorkerLink {
-    pub(super) fn new(app: &Arc<App>, stream: Attachment, downlink: Downlink) -> Self {
+    pub(super) fn new(
+        app: &Arc<App>,
+        stream: Attachment,
+        downlink: Downlink,
+        reader: Reader,
+    ) -> Self {
         Self {
             app: Arc::clone(app),
             stream,
             downlink,
+            reader,
             is_leaving: false,
             beats: Beats::default(),
         }
@@ -87,8 +95,11 @@ impl WorkerLink {
         let mut ping_number = 0;
         let mut heard_at = Instant::now();
         let shutdown = self.app.shutdown.clone();
+        let downlink = self.downlink.clone();
         loop {
             tokio::select! {
+                // nobody reads the answer any more, or its reader's credential has ended
+                () = downlink.closed() => return Ok(()),
                 () = shutdown.cancelled() => {
                     let reason = "the server is shutting down".to_owned();
                     self.send(attach_response::Message::Drain(Drain { reason })).await;
@@ -114,6 +125,10 @@ impl WorkerLink {
                 _ = pings.tick() => {
                     if heard_at.elapsed() > DEAF_AFTER {
                         return Err(Refusal::WorkerSessionLost);
+                    }
+                    // the answer ends by this, too, but not for who does not read it
+                    if !self.reader.is_known() {
+                        return Err(Refusal::CredentialEnded);
                     }
                     ping_number += 1;
                     self.send(attach_response::Message::Ping(Ping { number: ping_number })).await;

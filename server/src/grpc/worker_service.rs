@@ -1,6 +1,6 @@
 //! `WorkerService`: the workers' streams, translated.
 
-use super::{inside, worker_link::WorkerLink};
+use super::{connection::Peer, ending_body::Reader, inside, worker_link::WorkerLink};
 use crate::{
     app::App,
     control::{
@@ -77,7 +77,14 @@ impl WorkerService for WorkerServiceServer {
         let admitted = attach::attach(&self.app, &identity, hello, downlink.clone()).await?;
         info!(worker = %name, session = admitted.stream.worker.0, attach_no = admitted.stream.attach_no, "worker attached");
         let (closing, closed) = mpsc::channel(1);
-        let link = WorkerLink::new(&self.app, admitted.stream, downlink);
+        let reader = Reader {
+            authenticator: Arc::clone(&self.app.authenticator),
+            identity,
+            certificate: extensions
+                .get::<Peer>()
+                .and_then(|peer| peer.certificate.clone()),
+        };
+        let link = WorkerLink::new(&self.app, admitted.stream, downlink, reader);
         let open = table::STREAMS.hold(&["attach"]);
         tokio::spawn(async move {
             let _open = open;

@@ -42,9 +42,16 @@ pub struct AuthFile {
 
 #[derive(Debug)]
 struct KnownCertificate {
-    subject: Option<String>,
-    san: Option<String>,
+    mark: Mark,
     identity: Identity,
+}
+
+/// By what a certificate is known.
+#[derive(Debug)]
+enum Mark {
+    Subject(String),
+    CommonName(String),
+    Name(String),
 }
 
 #[derive(Deserialize)]
@@ -61,9 +68,9 @@ struct Common {
     name: String,
     role: String,
     approver: bool,
-    namespaces: Vec<String>,
-    sessions: Vec<String>,
-    pools: Vec<String>,
+    namespaces: Option<Vec<String>>,
+    sessions: Option<Vec<String>>,
+    pools: Option<Vec<String>>,
     expires_at: Option<String>,
 }
 
@@ -76,11 +83,11 @@ struct TokenEntry {
     #[serde(default)]
     approver: bool,
     #[serde(default)]
-    namespaces: Vec<String>,
+    namespaces: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     #[serde(default)]
-    pools: Vec<String>,
+    pools: Option<Vec<String>>,
     #[serde(default)]
     expires_at: Option<String>,
 }
@@ -92,16 +99,18 @@ struct CertificateEntry {
     #[serde(default)]
     subject: Option<String>,
     #[serde(default)]
+    common_name: Option<String>,
+    #[serde(default)]
     san: Option<String>,
     role: String,
     #[serde(default)]
     approver: bool,
     #[serde(default)]
-    namespaces: Vec<String>,
+    namespaces: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     #[serde(default)]
-    pools: Vec<String>,
+    pools: Option<Vec<String>>,
     #[serde(default)]
     expires_at: Option<String>,
 }
@@ -142,9 +151,7 @@ impl AuthFile {
                 index,
                 problem,
             };
-            if entry.subject.is_none() == entry.san.is_none() {
-                return Err(bad("needs either subject or san".to_owned()));
-            }
+            let mark = Mark::parse(entry.subject, entry.common_name, entry.san).map_err(bad)?;
             let common = Common {
                 name: entry.name,
                 role: entry.role,
@@ -157,11 +164,7 @@ impl AuthFile {
             let identity = common
                 .identity(CredentialKind::Certificate, [0; 32])
                 .map_err(bad)?;
-            file.certificates.push(KnownCertificate {
-                subject: entry.subject,
-                san: entry.san,
-                identity,
-            });
+            file.certificates.push(KnownCertificate { mark, identity });
         }
         Ok(file)
     }
@@ -181,16 +184,10 @@ impl AuthFile {
     /// Whom a certificate stands for: the first entry that fits.
     #[must_use]
     pub fn find_certificate(&self, certificate: &PeerCertificate) -> Option<Identity> {
-        let known = self.certificates.iter().find(|known| {
-            known
-                .subject
-                .as_deref()
-                .is_some_and(|subject| certificate.has_subject(subject))
-                || known
-                    .san
-                    .as_deref()
-                    .is_some_and(|name| certificate.has_name(name))
-        })?;
+        let known = self
+            .certificates
+            .iter()
+            .find(|known| known.mark.fits(certificate))?;
         let mut identity = known.identity.clone();
         identity.fingerprint = certificate.fingerprint;
         identity.expires_at = Some(
@@ -212,6 +209,44 @@ impl AuthFile {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Mark {
+    fn parse(
+        subject: Option<String>,
+        common_name: Option<String>,
+        san: Option<String>,
+    ) -> Result<Self, String> {
+        match (subject, common_name, san) {
+            (Some(subject), None, None) if subject.contains('=') => Ok(Self::Subject(subject)),
+            (Some(_), None, None) => Err(
+                "subject must be a whole one, such as CN=worker-1, O=Example; for the common name in it say common_name"
+                    .to_owned(),
+            ),
+            (None, Some(name), None) if !name.is_empty() => Ok(Self::CommonName(name)),
+            (None, None, Some(name))
+                if ["DNS:", "URI:", "email:"]
+                    .iter()
+                    .any(|sort| name.len() > sort.len() && name.starts_with(sort)) =>
+            {
+                Ok(Self::Name(name))
+            }
+            (None, None, Some(_)) => {
+                Err("san must begin with DNS:, URI: or email:, and name something".to_owned())
+            }
+            (Some(_) | None, Some(_) | None, Some(_) | None) => {
+                Err("needs one of subject, common_name and san".to_owned())
+            }
+        }
+    }
+
+    fn fits(&self, certificate: &PeerCertificate) -> bool {
+        match self {
+            Self::Subject(subject) => certificate.has_subject(subject),
+            Self::CommonName(name) => certificate.has_common_name(name),
+            Self::Name(name) => certificate.has_name(name),
+        }
     }
 }
 
@@ -241,13 +276,14 @@ impl Common {
     }
 }
 
-/// A caller, of what a file or a signed token says of it; `lists` are namespaces, sessions and pools.
+/// A caller, of what a file or a signed token says of it; `lists` are namespaces, sessions and pools; what is left
+/// out is all of them.
 pub(super) fn build(
     name: String,
     kind: CredentialKind,
     role: Role,
     approver: bool,
-    lists: [Vec<String>; 3],
+    lists: [Option<Vec<String>>; 3],
     expires_at: Option<i64>,
     fingerprint: [u8; 32],
 ) -> Result<Identity, String> {
@@ -259,14 +295,17 @@ pub(super) fn build(
     if role == Role::Worker && approver {
         return Err("a worker speaks for tasks, so it is no approver".to_owned());
     }
-    let list = |patterns: Vec<String>| {
-        Patterns::parse(patterns).map_err(|error: BadPattern| error.to_string())
+    let list = |what: &str, patterns: Option<Vec<String>>| match patterns {
+        None => Ok(Patterns::all()),
+        Some(patterns) => {
+            Patterns::parse(patterns).map_err(|error: BadPattern| format!("{what}: {error}"))
+        }
     };
     let [namespaces, sessions, pools] = lists;
     let reach = Reach {
-        namespaces: list(namespaces)?,
-        sessions: list(sessions)?,
-        pools: list(pools)?,
+        namespaces: list("namespaces", namespaces)?,
+        sessions: list("sessions", sessions)?,
+        pools: list("pools", pools)?,
     };
     if role == Role::Worker && !reach.is_whole() {
         return Err(
@@ -341,6 +380,14 @@ mod tests {
                 "approver",
             ),
             (
+                format!("{{name: a, sha256: {hash}, role: client, namespaces: []}}"),
+                "namespaces: an empty list",
+            ),
+            (
+                format!("{{name: a, sha256: {hash}, role: client, sessions: []}}"),
+                "sessions: an empty list",
+            ),
+            (
                 format!("{{name: a, sha256: {hash}, role: admin, expires_at: soon}}"),
                 "expires_at",
             ),
@@ -354,12 +401,22 @@ mod tests {
                 .to_string();
             assert!(refused.contains(problem), "{entry}: {refused}");
         }
-        assert!(AuthFile::parse(b"certificates:\n- {name: a, role: admin}\n").is_err());
+        for mark in [
+            "",
+            "subject: worker-1,",
+            "common_name: '',",
+            "san: ops.example,",
+            "san: 'DNS:',",
+            "common_name: a, san: 'DNS:a',",
+        ] {
+            let entry = format!("certificates:\n- {{name: a, {mark} role: admin}}\n");
+            assert!(AuthFile::parse(entry.as_bytes()).is_err(), "{mark}");
+        }
     }
 
     #[test]
     fn a_certificate_is_known_by_its_subject_or_a_name() {
-        let yaml = b"certificates:\n- {name: w, subject: worker-1, role: worker, pools: [gpu]}\n- {name: ops, san: ops.example, role: admin}\n";
+        let yaml = b"certificates:\n- {name: w, common_name: worker-1, role: worker, pools: [gpu]}\n- {name: ops, san: 'DNS:ops.example', role: admin}\n- {name: whole, subject: 'CN=operator, O=Admins', role: admin}\n";
         let file = AuthFile::parse(yaml).expect("good");
         let mut certificate = PeerCertificate {
             subject: "CN=worker-1, O=Example".to_owned(),
@@ -373,7 +430,11 @@ mod tests {
         certificate.common_name = Some("ops.example".to_owned());
         certificate.subject = "CN=ops.example".to_owned();
         assert!(file.find_certificate(&certificate).is_none());
-        certificate.names = vec!["ops.example".to_owned()];
+        certificate.names = vec!["URI:ops.example".to_owned()];
+        assert!(file.find_certificate(&certificate).is_none());
+        certificate.common_name = Some("CN=operator, O=Admins".to_owned());
+        assert!(file.find_certificate(&certificate).is_none());
+        certificate.names = vec!["DNS:ops.example".to_owned()];
         assert_eq!(
             file.find_certificate(&certificate).map(|found| found.role),
             Some(Role::Admin)

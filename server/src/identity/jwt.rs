@@ -88,11 +88,11 @@ struct Grant {
     #[serde(default)]
     approver: bool,
     #[serde(default)]
-    namespaces: Vec<String>,
+    namespaces: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     #[serde(default)]
-    pools: Vec<String>,
+    pools: Option<Vec<String>>,
 }
 
 /// Whether a token has the shape of a signed one.

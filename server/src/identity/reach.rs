@@ -6,7 +6,8 @@ use std::fmt;
 const MAX_PATTERNS: usize = 100;
 const MAX_PATTERN_BYTES: usize = 256;
 
-/// Names, each whole or, with a `*` at its end, a beginning. An empty list lets everything through.
+/// Names, each whole or, with a `*` at its end, a beginning. Without any, as of [`Patterns::all`], everything gets
+/// through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns(Vec<String>);
 
@@ -24,6 +25,9 @@ pub struct Reach {
 /// A list of patterns that makes no sense.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadPattern {
+    /// None at all, which could be taken for nothing as well as for everything.
+    #[error("an empty list reaches nothing; leave it out, or say \"*\", where everything is meant")]
+    Empty,
     /// Too many.
     #[error("at most {MAX_PATTERNS} names are allowed")]
     TooMany,
@@ -44,6 +48,9 @@ impl Patterns {
     /// # Errors
     /// [`BadPattern`].
     pub fn parse(patterns: Vec<String>) -> Result<Self, BadPattern> {
+        if patterns.is_empty() {
+            return Err(BadPattern::Empty);
+        }
         if patterns.len() > MAX_PATTERNS {
             return Err(BadPattern::TooMany);
         }
@@ -143,5 +150,6 @@ mod tests {
             assert!(Patterns::parse(vec![bad.to_owned()]).is_err(), "{bad:?}");
         }
         assert!(Patterns::parse(vec!["a".to_owned(); 101]).is_err());
+        assert_eq!(Patterns::parse(Vec::new()), Err(BadPattern::Empty));
     }
 }

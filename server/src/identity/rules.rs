@@ -72,6 +72,21 @@ pub enum Scope {
     Hello,
 }
 
+impl Rule {
+    /// Whether a call of it sends a stream of messages; else it sends one.
+    #[must_use]
+    pub fn streams_in(&self) -> bool {
+        matches!(
+            self.path,
+            "/taskyard.v1.SessionFileService/Write"
+                | "/taskyard.v1.TaskAgentService/PublishArtifact"
+                | "/taskyard.v1.WorkerService/Attach"
+                | "/taskyard.v1.WorkerService/PushOutput"
+                | "/taskyard.v1.WorkerService/WriteFile"
+        ) || self.path.ends_with("/ServerReflectionInfo")
+    }
+}
+
 const fn rule(
     path: &'static str,
     access: Access,
@@ -262,6 +277,7 @@ mod tests {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let rule = find(&path).expect("a rule");
+                    assert_eq!(rule.streams_in(), method.client_streaming(), "{path}");
                     let needed: &[&str] = match rule.scope {
                         Nothing | Everybody | Hello | Lease => &[],
                         Namespace | Sessions => &["namespace"],

@@ -107,6 +107,33 @@ impl StoreError {
         }
     }
 
+    /// Whether the database refused what it was given, so that the same will be refused again, and something else not.
+    #[must_use]
+    pub fn refuses_content(&self) -> bool {
+        match self {
+            Self::Duplicate { .. } => true,
+            Self::Other(sqlx::Error::Database(database)) => {
+                // data exceptions, and violations of constraints
+                let code = database.code().unwrap_or_default();
+                code.starts_with("22") || code.starts_with("23")
+            }
+            Self::Other(sqlx::Error::Encode(_)) => true,
+            Self::Other(_)
+            | Self::Unavailable(_)
+            | Self::Conflict(_)
+            | Self::SessionDeleted
+            | Self::DiskFull(_)
+            | Self::ReadOnly(_)
+            | Self::NewerSchema { .. }
+            | Self::Migration(_)
+            | Self::BadUrl { .. }
+            | Self::Unreachable { .. }
+            | Self::NoDatabase { .. }
+            | Self::Refused { .. }
+            | Self::Corrupt { .. } => false,
+        }
+    }
+
     /// A database that cannot be reached, for tests.
     #[cfg(test)]
     pub(crate) fn away() -> Self {

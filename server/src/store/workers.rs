@@ -117,19 +117,40 @@ pub async fn find_lease_holders(
         .collect())
 }
 
-/// Earlier boots on the same state directory that nobody has ended yet.
+/// Whether another boot on the same state directory, that nobody has ended yet, is of another holder.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn is_state_of_another(
+    db: impl PgExecutor<'_>,
+    boot: &WorkerBoot,
+) -> Result<bool, StoreError> {
+    let is_foreign = sqlx::query_scalar!(
+        r#"select exists (select 1 from worker_session
+             where state_id = $1 and instance_id <> $2 and status <= 2 and holder <> $3::text) as "is_foreign!""#,
+        boot.state,
+        boot.instance,
+        boot.holder as _
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(is_foreign)
+}
+
+/// Earlier boots on the same state directory that nobody has ended yet, but for those of another holder.
 ///
 /// # Errors
 /// Any [`StoreError`].
 pub async fn list_earlier_boots(
     db: impl PgExecutor<'_>,
-    state: Uuid,
-    instance: Uuid,
+    boot: &WorkerBoot,
 ) -> Result<Vec<WorkerSessionId>, StoreError> {
     let ids = sqlx::query_scalar!(
-        "select id from worker_session where state_id = $1 and instance_id <> $2 and status <= 2",
-        state,
-        instance
+        "select id from worker_session where state_id = $1 and instance_id <> $2 and status <= 2
+           and (holder is null or $3::text is null or holder = $3)",
+        boot.state,
+        boot.instance,
+        boot.holder as _
     )
     .fetch_all(db)
     .await?;

@@ -259,7 +259,7 @@ async fn a_client_certificate_is_asked_for_and_stands_for_somebody() {
     let ops = yard.authority.issue("ops", "ops");
     let nobody = yard.authority.issue("nobody", "nobody");
     let list = format!(
-        "tokens:\n{}certificates:\n- {{name: operator, subject: ops, role: admin}}\n",
+        "tokens:\n{}certificates:\n- {{name: operator, common_name: ops, role: admin}}\n",
         entry("owner", "role: client")
     );
     replace(&yard.list(), list.as_bytes());

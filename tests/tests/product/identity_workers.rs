@@ -2,17 +2,21 @@
 
 use prost::Message;
 use taskyard_proto::v1::{
-    AcquireLeasesRequest, CreateTaskRequest, GetLeaseSecretsRequest, GetLeaseSpecRequest,
-    ListTasksRequest, ReportItem, ReportRequest, StartReport, report_item::Report,
+    AcquireLeasesRequest, AttachRequest, CreateTaskRequest, GetLeaseSecretsRequest,
+    GetLeaseSpecRequest, ListTasksRequest, Pong, ReportItem, ReportRequest, StartReport,
+    attach_request::Message as Up, report_item::Report,
 };
 use taskyard_tests::client::shell;
 use taskyard_tests::hand_worker::{hello, lease_of};
-use taskyard_tests::refusal::expect_refused;
-use taskyard_tests::secured::with_token;
+use taskyard_tests::refusal::{expect_refused, reason_of};
+use taskyard_tests::secured::{with_token, write_tokens};
+use taskyard_tests::wait::{SOON, eventually, until};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 
-use super::identity_support::guarded;
+use super::identity_support::{guarded, list_in};
 
 #[tokio::test]
 async fn a_worker_is_of_the_pools_that_its_token_names() {
@@ -71,6 +75,7 @@ async fn a_lease_is_taken_from_nobody_but_its_holder() {
         }),
         ..AcquireLeasesRequest::default()
     };
+    let state = request.hello.clone().unwrap_or_default().state_id;
     let acquired = worker
         .acquire_leases(with_token("mine", request.clone()))
         .await;
@@ -80,6 +85,17 @@ async fn a_lease_is_taken_from_nobody_but_its_holder() {
     // the boot is the holder's, too
     let stolen = worker.acquire_leases(with_token("other", request)).await;
     expect_refused("the boot", stolen, Code::PermissionDenied, "BOOT_DENIED");
+    // and so is its state directory, whatever boot another one makes up
+    let mut hello = hello("w", 1);
+    hello.state_id = state.clone();
+    let request = AcquireLeasesRequest {
+        hello: Some(hello),
+        ..AcquireLeasesRequest::default()
+    };
+    let stolen = worker
+        .acquire_leases(with_token("other", request.clone()))
+        .await;
+    expect_refused("the state", stolen, Code::PermissionDenied, "BOOT_DENIED");
     let spec = || GetLeaseSpecRequest {
         lease: Some(lease.clone()),
     };
@@ -139,4 +155,32 @@ async fn a_lease_is_taken_from_nobody_but_its_holder() {
         .list_tasks(with_token("mine", ListTasksRequest::default()))
         .await;
     expect_refused("outside", outside, Code::PermissionDenied, "ROLE_NEEDED");
+    // its own holder boots on it as before, and the refused one left nothing behind
+    let again = worker.acquire_leases(with_token("mine", request)).await;
+    again.expect("the next boot");
+}
+
+#[tokio::test]
+async fn a_worker_whose_token_is_revoked_is_heard_no_more() {
+    let (_deployment, mut client, folder) = guarded(&[("mine", "role: worker")]).await;
+    let (up, requests) = mpsc::channel(8);
+    let say = |message: Up| AttachRequest {
+        message: Some(message),
+    };
+    up.send(say(Up::Hello(hello("w", 1))))
+        .await
+        .expect("there is room for a hello");
+    let request = with_token("mine", ReceiverStream::new(requests));
+    let attached = client.worker.attach(request).await.expect("attached");
+    let mut down = attached.into_inner();
+    down.message().await.expect("open").expect("a welcome");
+
+    write_tokens(&list_in(&folder), &[("other", "role: worker")]);
+    let end = eventually("the end", SOON, async || down.message().await.err()).await;
+    assert_eq!(reason_of(&end), "CREDENTIAL_ENDED");
+    // it goes on as if it had not been told
+    until("the worker to be shut out", SOON, async || {
+        up.send(say(Up::Pong(Pong::default()))).await.is_err()
+    })
+    .await;
 }

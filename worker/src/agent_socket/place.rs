@@ -18,7 +18,7 @@ const PROBE: &str = "probe";
 ///
 /// It lies in the worker's data directory, where it is locked by one worker, and found and cleared by its next boot. That
 /// directory may have too long a path for a socket, or lie on a file system that has none (NFS, shared folders of
-/// virtual machines); then it lies in the directory for temporary files, named after the worker's state id, which is
+/// virtual machines); then it lies in the directory for temporary files, named after the worker's place id, which is
 /// random, lasts, and so leads the next boot to what is left.
 #[derive(Debug, Clone)]
 pub struct SocketPlace {
@@ -32,8 +32,8 @@ impl SocketPlace {
     ///
     /// # Errors
     /// There is no place where a socket can be made; the error is that of the last one that was tried.
-    pub fn open(data_directory: &Path, state_id: [u8; 16]) -> io::Result<SocketPlace> {
-        let name = format!("taskyard-{:032x}", u128::from_be_bytes(state_id));
+    pub fn open(data_directory: &Path, place_id: [u8; 16]) -> io::Result<SocketPlace> {
+        let name = format!("taskyard-{:032x}", u128::from_be_bytes(place_id));
         let candidates = [
             data_directory.join("sockets"),
             std::env::temp_dir().join(&name),
@@ -140,8 +140,8 @@ mod tests {
         let data = tempfile::tempdir().expect("a temporary directory");
         let deep = data.path().join("d".repeat(100));
         fs::create_dir(&deep).expect("a deep directory");
-        let state_id = uuid::Uuid::new_v4().into_bytes();
-        let place = SocketPlace::open(&deep, state_id).expect("a place");
+        let place_id = uuid::Uuid::new_v4().into_bytes();
+        let place = SocketPlace::open(&deep, place_id).expect("a place");
         let path = place.of(&lease());
         assert!(path.as_os_str().len() <= PATH_BYTES_MAX, "{path:?}");
         assert!(!path.starts_with(data.path()));

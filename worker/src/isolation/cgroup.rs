@@ -60,7 +60,7 @@ impl Groups {
     ///
     /// # Errors
     /// It is no cgroup v2, or may not be written.
-    pub fn open(choice: &CgroupChoice, state_id: [u8; 16], kept: &[String]) -> io::Result<Groups> {
+    pub fn open(choice: &CgroupChoice, place_id: [u8; 16], kept: &[String]) -> io::Result<Groups> {
         let below = match choice {
             CgroupChoice::Auto => own_group()?,
             CgroupChoice::Below(path) => path.clone(),
@@ -68,7 +68,7 @@ impl Groups {
         if rustix::fs::statfs(&below)?.f_type != CGROUP2_MAGIC {
             return Err(io::Error::other("it is no cgroup v2"));
         }
-        let name = format!("{:016x}", u128::from_be_bytes(state_id) >> 64);
+        let name = format!("{:016x}", u128::from_be_bytes(place_id) >> 64);
         if *choice == CgroupChoice::Auto {
             leave_for_a_leaf(&below, &name)?;
         }

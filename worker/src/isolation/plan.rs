@@ -48,7 +48,7 @@ pub struct WorkerPlaces {
     /// The program of the worker, which tasks use as `taskyard self`.
     pub program: PathBuf,
     /// Tells the groups of this worker from those of others.
-    pub state_id: [u8; 16],
+    pub place_id: [u8; 16],
     /// Names of runs of the boot before that may still run.
     pub kept: Vec<String>,
 }
@@ -359,7 +359,7 @@ fn open_groups(
     let Some(choice) = choice else {
         return Ok(None);
     };
-    match (Groups::open(choice, places.state_id, &places.kept), choice) {
+    match (Groups::open(choice, places.place_id, &places.kept), choice) {
         (Ok(groups), _) => {
             let found = groups.controllers();
             tracing::info!(

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::error::WorkerError;
@@ -66,6 +67,18 @@ impl StateDirectory {
     /// The directory itself, absolute.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What places outside of the directory are named after: as random and lasting as [`StateDirectory::state_id`], which
+    /// cannot be told from it. Others see such names; who knows the state id itself can speak for this worker's leases.
+    pub fn place_id(&self) -> [u8; STATE_ID_BYTES] {
+        let hash = Sha256::new()
+            .chain_update(b"places of a state directory")
+            .chain_update(self.state_id)
+            .finalize();
+        let mut id = [0; STATE_ID_BYTES];
+        id.copy_from_slice(&hash[..STATE_ID_BYTES]);
+        id
     }
 
     /// The file with [`StateDirectory::state_id`].
@@ -153,10 +166,12 @@ mod tests {
             matches!(refused, WorkerError::DataDirectoryLocked { .. }),
             "{refused:?}"
         );
-        let state_id = first.state_id();
+        let (state_id, place_id) = (first.state_id(), first.place_id());
         drop(first);
         let second = StateDirectory::open(directory.path()).expect("it opens again");
         assert_eq!(second.state_id(), state_id);
+        assert_eq!(second.place_id(), place_id);
+        assert!(place_id != state_id, "the id itself is shown to nobody");
     }
 
     #[test]

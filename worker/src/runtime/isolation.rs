@@ -28,7 +28,7 @@ pub async fn open_isolation(
         sockets: sockets.directory().to_owned(),
         secret: state.state_id_file(),
         program: program.to_owned(),
-        state_id: state.state_id(),
+        place_id: state.place_id(),
         kept: kept.iter().map(Lease::directory_name).collect(),
     };
     let opening = tokio::task::spawn_blocking(move || Isolation::open(&wanted, &places)).await;

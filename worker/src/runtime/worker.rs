@@ -82,7 +82,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         path: config.data_dir.clone(),
         source,
     };
-    let sockets = SocketPlace::open(state.root(), state.state_id()).map_err(|source| {
+    let sockets = SocketPlace::open(state.root(), state.place_id()).map_err(|source| {
         WorkerError::Sockets {
             path: config.data_dir.clone(),
             source,
