@@ -180,13 +180,13 @@ impl Follower<'_> {
                     }
                     is_first_run_of_stream = false;
                     if started.run != self.current_run {
-                        self.enter_run(started.run).await;
+                        self.enter_run(started.run).await?;
                     }
                     self.begin_at(&started.positions);
                     self.has_begun = true;
                 }
                 Item::Chunk(chunk) => self.print_chunk(chunk).await?,
-                Item::Gap(gap) => self.tell_gap(&gap).await,
+                Item::Gap(gap) => self.tell_gap(&gap).await?,
                 Item::End(end) => return Ok(Left::Ended(end)),
                 Item::Keepalive(_) => {}
             }
@@ -231,14 +231,18 @@ impl Follower<'_> {
         }
     }
 
-    async fn enter_run(&mut self, run: i32) {
+    async fn enter_run(&mut self, run: i32) -> Result<(), Failure> {
         if self.has_begun {
+            for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+                self.printer.break_line(stream).await?;
+            }
             self.printer.note(&format!("run {run} begins")).await;
             for position in &mut self.positions {
                 position.offset = 0;
             }
         }
         self.current_run = run;
+        Ok(())
     }
 
     /// Takes over where the streams of a run begin; a server that does not say means the places that were asked for.
@@ -268,7 +272,7 @@ impl Follower<'_> {
                 from_offset: printed_end,
                 to_offset: chunk.offset,
             };
-            self.tell_gap(&gap).await;
+            self.tell_gap(&gap).await?;
         }
         let already_printed = usize::try_from(printed_end - chunk.offset).unwrap_or(0);
         let Some(fresh) = chunk.data.get(already_printed..) else {
@@ -282,18 +286,18 @@ impl Follower<'_> {
         Ok(())
     }
 
-    async fn tell_gap(&mut self, gap: &OutputGap) {
+    async fn tell_gap(&mut self, gap: &OutputGap) -> Result<(), Failure> {
         let stream = gap.stream();
         let Some(known) = self
             .positions
             .iter_mut()
             .find(|known| known.stream() == stream)
         else {
-            return;
+            return Ok(());
         };
         let missing = gap.to_offset - gap.from_offset.max(known.offset);
         if missing <= 0 {
-            return;
+            return Ok(());
         }
         known.offset = gap.to_offset;
         let name = crate::view::words::stream(stream);
@@ -304,7 +308,9 @@ impl Follower<'_> {
             gap.from_offset,
             gap.to_offset
         );
+        self.printer.break_line(stream).await?;
         self.printer.note(&text).await;
+        Ok(())
     }
 
     /// It was there when its id was looked up.

@@ -20,7 +20,7 @@ type Sink = Box<dyn AsyncWrite + Send + Unpin>;
 pub struct OutputPrinter {
     stdout: Sink,
     stderr: Sink,
-    /// Both streams end up on one screen.
+    /// Both streams end up on one screen, or in one file or pipe.
     is_one_screen: bool,
     /// Each line begins with its time.
     is_stamped: bool,
@@ -32,7 +32,7 @@ impl OutputPrinter {
     /// To this program's own streams.
     pub fn new() -> OutputPrinter {
         OutputPrinter {
-            is_one_screen: io::stdout().is_terminal() && io::stderr().is_terminal(),
+            is_one_screen: is_one_place(),
             ..OutputPrinter::to(Box::new(tokio::io::stdout()), Box::new(tokio::io::stderr()))
         }
     }
@@ -125,6 +125,19 @@ impl OutputPrinter {
         }
     }
 
+    /// Says that what comes next of the stream does not follow what was written: in stamped mode it begins a line of its own.
+    pub async fn break_line(&mut self, stream: OutputStream) -> Result<(), Failure> {
+        let is_mid_line = match stream {
+            OutputStream::Stdout => self.is_stdout_mid_line,
+            OutputStream::Stderr => self.is_stderr_mid_line,
+            OutputStream::Unspecified => false,
+        };
+        if !self.is_stamped || !is_mid_line {
+            return Ok(());
+        }
+        self.write_bytes(stream, b"\n").await
+    }
+
     /// Tells a person something without breaking into a line of the output.
     pub async fn note(&mut self, text: &str) {
         let is_mid_line =
@@ -141,6 +154,17 @@ impl OutputPrinter {
             self.is_stdout_mid_line = false;
         }
     }
+}
+
+/// Whether what is written to standard output and to standard error lands among each other.
+fn is_one_place() -> bool {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        return true;
+    }
+    let place = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+    let stdout = rustix::fs::fstat(io::stdout()).map(place);
+    let stderr = rustix::fs::fstat(io::stderr()).map(place);
+    stdout.is_ok() && stdout == stderr
 }
 
 #[cfg(test)]
@@ -194,5 +218,38 @@ mod tests {
         let (output, errors) = printed(true, &pieces).await;
         assert_eq!(output, format!("{one} a\n{one} b{three} c\n{three} \n"));
         assert_eq!(errors, format!("\n{two} e\n"));
+    }
+    #[tokio::test]
+    async fn what_follows_a_gap_begins_a_line_where_lines_are_stamped() {
+        for (is_stamped, expected) in [
+            (false, "headtail\n"),
+            (
+                true,
+                "1970-01-01T00:00:01.000000Z head\n1970-01-01T00:00:01.000000Z tail\n",
+            ),
+        ] {
+            let (stdout, mut reader) = tokio::io::duplex(1 << 16);
+            let printer = OutputPrinter::to(Box::new(stdout), Box::new(tokio::io::sink()));
+            let mut printer = printer.stamped(is_stamped);
+            let at = Timestamp {
+                seconds: 1,
+                nanos: 0,
+            };
+            for (data, is_before_gap) in [("head", true), ("tail\n", false)] {
+                let written = printer
+                    .write(OutputStream::Stdout, data.as_bytes(), Some(&at))
+                    .await;
+                written.expect("somebody reads");
+                if is_before_gap {
+                    let broken = printer.break_line(OutputStream::Stdout).await;
+                    broken.expect("somebody reads");
+                }
+            }
+            drop(printer);
+            let mut output = String::new();
+            let read = reader.read_to_string(&mut output).await;
+            read.expect("it is text");
+            assert_eq!(output, expected);
+        }
     }
 }

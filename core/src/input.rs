@@ -3,6 +3,10 @@
 /// Most bytes that may be accepted and not delivered.
 pub const MAX_PENDING: u64 = 256 << 10;
 
+/// Bytes before the end of what was accepted that are kept even when the process has them: a repeated call is told from
+/// another one by what it says. As many as one call may bring.
+pub const KEPT: u64 = 64 << 10;
+
 /// The input of one run, as it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Input {
@@ -48,7 +52,8 @@ pub enum NotAdmitted {
 }
 
 impl Input {
-    /// Judges a write. A repeated one is admitted, and changes nothing.
+    /// Judges a write. A repeated one is admitted, and changes nothing. Whether what it repeats is the same is for
+    /// [`is_repeat`] to say, before this.
     ///
     /// # Errors
     /// [`NotAdmitted`].
@@ -77,6 +82,29 @@ impl Input {
         };
         Ok(Admitted { skip, after })
     }
+}
+
+/// Whether `repeated`, which begins at `offset`, is what was accepted there. `kept` are chunks with the offsets of their
+/// first bytes, in order. What is no longer kept is not known to be the same, and so is no repeat.
+#[must_use]
+pub fn is_repeat<T: AsRef<[u8]>>(offset: u64, repeated: &[u8], kept: &[(u64, T)]) -> bool {
+    let mut at = offset;
+    let mut rest = repeated;
+    for (start, chunk) in kept {
+        let Some(before) = at.checked_sub(*start) else {
+            break;
+        };
+        let before = usize::try_from(before).unwrap_or(usize::MAX);
+        let here = chunk.as_ref().get(before..).unwrap_or_default();
+        let shared = here.len().min(rest.len());
+        let (same, behind) = rest.split_at(shared);
+        if !here.starts_with(same) {
+            return false;
+        }
+        at = at.saturating_add(shared as u64);
+        rest = behind;
+    }
+    rest.is_empty()
 }
 
 #[cfg(test)]
@@ -115,6 +143,33 @@ mod tests {
             ends: true,
         };
         assert_eq!(admitted(TEN, append), (0, 12, true));
+    }
+
+    #[test]
+    fn only_the_same_bytes_are_a_repeat() {
+        let kept = [(4, "efgh"), (8, "i"), (9, "jkl")];
+        for (offset, bytes) in [
+            (4, "efgh"),
+            (5, "fg"),
+            (6, "ghijk"),
+            (11, "l"),
+            (4, "efghijkl"),
+        ] {
+            assert!(is_repeat(offset, bytes.as_bytes(), &kept), "{bytes}");
+        }
+        for (offset, bytes) in [
+            (4, "efgH"),
+            (6, "ghIjk"),
+            (3, "defgh"),
+            (5, "efgh"),
+            (11, "lm"),
+            (40, "x"),
+        ] {
+            assert!(!is_repeat(offset, bytes.as_bytes(), &kept), "{bytes}");
+        }
+        assert!(!is_repeat(2, b"cdefgh", &[(0, "ab"), (4, "efgh")]));
+        assert!(is_repeat::<&[u8]>(7, b"", &[]));
+        assert!(!is_repeat::<&[u8]>(7, b"x", &[]));
     }
 
     #[test]

@@ -28,11 +28,13 @@ use crate::view::task_record::task_record;
   echo '{\"command\": {\"argv\": [\"make\", \"test\"]}, \"timeout\": \"10m\"}' | taskyard submit -f -
   taskyard submit -f tasks.yaml --atomic --wait -o json
 
-Fields: session name key kind display_name command{argv env inherit_env cwd stdin umask
-success_exit_codes grace survive_worker_restart} secrets payload input result_source output_limit
-result_schema message_schema worker_labels parent group labels tags queue executor priority
-not_before start_deadline timeout retry{max_runs initial_backoff max_backoff multiplier} hold
-wake_policy group_wake approver_only
+Fields, of which docs/task-files.md tells more: session name key kind display_name
+command{argv shell interpreter env inherit_env env_files cwd stdin stdin_file stdin_live pty nice
+rlimits user group start_jitter umask success_exit_codes grace survive_worker_restart}
+executor payload input files{path to mode} collect{glob to} secrets result_source output_limit
+result_schema message_schema isolation{level network writable readable limits} worker_labels
+parent parent_item group group_wake labels tags queue priority not_before start_deadline timeout
+retry{max_runs initial_backoff max_backoff multiplier} hold wake_policy approver_only
 schedule{every cron time_zone at wake_on match overlap max_firings keep_firings jitter kind}
 
 Of several tasks a bad one is told and left out; with --atomic none is created then.
@@ -184,5 +186,48 @@ fn print_task(task: &SessionTask, output: &OutputArguments) -> Result<(), Failur
             print_record(output.output, &task_record(task, output.full))
         }
         OutputFormat::Name => console::print(&format!("{}\n", task.id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::task_file::model;
+
+    /// The fields that a form has: an unknown one is refused with all that are known.
+    fn fields<T: DeserializeOwned>() -> Vec<String> {
+        let Err(error) = serde_json::from_str::<T>("{\"no such field\": 1}") else {
+            return Vec::new();
+        };
+        let text = error.to_string();
+        let known = text.split('`').skip(3).step_by(2);
+        known.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_help_names_each_field() {
+        let command = SubmitArguments::augment_args(clap::Command::new("submit"));
+        let help = command.get_after_help().map(ToString::to_string);
+        let help = help.unwrap_or_default();
+        let (_, help) = help.split_once("Fields").expect("it lists them");
+        let named: Vec<&str> = help
+            .split(|letter: char| !letter.is_ascii_lowercase() && letter != '_')
+            .collect();
+        for form in [
+            fields::<model::TaskFile>(),
+            fields::<model::Command>(),
+            fields::<model::Isolation>(),
+            fields::<model::Input>(),
+            fields::<model::Collect>(),
+            fields::<model::Retry>(),
+        ] {
+            assert!(form.len() > 1, "{form:?}");
+            for field in form {
+                assert!(named.contains(&field.as_str()), "{field} is missing");
+            }
+        }
     }
 }

@@ -188,7 +188,7 @@ impl ErrorKind {
                 "the work may have been done in part: check its effects before you retry the task"
             }
             Self::StartDeadlineExceeded => {
-                "no worker was free in time: add workers, or allow a later start"
+                "no run had started in time: held, not yet due, or no worker was free for it; allow a later start, or add workers"
             }
             Self::QuestionExpired => {
                 "nobody answered in time: retry the task when somebody can answer"

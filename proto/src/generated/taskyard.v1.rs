@@ -2713,8 +2713,11 @@ pub struct WriteInputRequest {
     /// Run that is meant; 0: the current one, or the next one of a queued task. Each run has an input of its own, from 0.
     #[prost(int32, tag = "4")]
     pub run: i32,
-    /// Bytes of the run's input before `data`. What was accepted before is left out; one beyond what was accepted is refused
-    /// with OUT_OF_RANGE. Absent: behind all that was accepted, which makes a repeated call a second one.
+    /// Bytes of the run's input before `data`, to repeat a call whose answer was lost. What was accepted before is left out
+    /// where it is the same; other bytes than those accepted there, as of somebody else who writes, and what reaches back
+    /// behind the last 64 KiB that were given to the process, are refused with ALREADY_EXISTS `INPUT_CONFLICT`. An offset
+    /// beyond what was accepted is refused with OUT_OF_RANGE. Absent: behind all that was accepted, whoever wrote it, which
+    /// makes a repeated call a second one. Several who write at once use no offset: each call is then whole and in its place.
     #[prost(int64, optional, tag = "5")]
     pub offset: ::core::option::Option<i64>,
     /// The next bytes, at most 64 KiB; may be empty.

@@ -142,6 +142,16 @@ pub enum Refusal {
         /// Bytes that were accepted.
         accepted: i64,
     },
+    /// Other bytes were accepted where input begins.
+    #[error(
+        "other bytes were accepted at offset {offset}, or it cannot be told any more; {accepted} were accepted in all: go on from there, or write without an offset"
+    )]
+    InputConflict {
+        /// Where it begins.
+        offset: i64,
+        /// Bytes that were accepted.
+        accepted: i64,
+    },
     /// The end of the input was accepted.
     #[error("the input has ended after {accepted} bytes")]
     InputEnded {

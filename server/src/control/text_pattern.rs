@@ -42,7 +42,7 @@ pub fn compile(field: &str, pattern: Option<&TextPattern>) -> Result<Regex, Refu
                     "takes too much memory; repeat less, or use (?-u:…) for ASCII classes"
                         .to_owned()
                 }
-                other => format!("is no regular expression: {other}"),
+                other => format!("must be a regular expression: {other}"),
             };
             Refusal::invalid(field, problem)
         })
@@ -95,5 +95,11 @@ mod tests {
             assert!(compile("p", Some(&pattern)).is_err(), "{pattern:?}");
         }
         assert!(compile("p", None).is_err());
+        let refused = compile("grep.pattern", Some(&regex("("))).map(drop);
+        let text = refused.expect_err("it is unclosed").to_string();
+        assert!(
+            text.starts_with("grep.pattern: must be a regular expression: "),
+            "{text}"
+        );
     }
 }

@@ -8,21 +8,23 @@ use crate::{
     app::App,
     store::{batch, claim, task_input},
 };
+use sqlx::PgConnection;
 use taskyard_core::{
     id::TaskId,
-    input::{Input, MAX_PENDING, NotAdmitted, Write},
+    input::{Input, MAX_PENDING, NotAdmitted, Write, is_repeat},
 };
 use taskyard_proto::v1::{WriteInputRequest, WriteInputResponse};
 
 /// Most bytes of one call.
 const MAX_BYTES: usize = 64 << 10;
 
-/// Accepts bytes. What was accepted before is left out, so a repeated call is harmless.
+/// Accepts bytes. What was accepted before is left out, so a repeated call is harmless; what only begins where something
+/// else was accepted is refused, for another client wrote that.
 ///
 /// # Errors
 /// What resolving says; [`Refusal::TaskTerminal`]; [`Refusal::InputNotLive`]; [`Refusal::WrongRun`];
-/// [`Refusal::InputGap`], [`Refusal::InputEnded`], [`Refusal::InputFull`]; [`Refusal::InvalidField`];
-/// [`Refusal::Store`].
+/// [`Refusal::InputGap`], [`Refusal::InputConflict`], [`Refusal::InputEnded`], [`Refusal::InputFull`];
+/// [`Refusal::InvalidField`]; [`Refusal::Store`].
 pub async fn write_input(
     app: &App,
     request: WriteInputRequest,
@@ -68,6 +70,15 @@ pub async fn write_input(
             begun.unwrap_or_default()
         }
     };
+    ensure_is_repeat(
+        &mut transaction,
+        found.id,
+        run,
+        input,
+        offset,
+        &request.data,
+    )
+    .await?;
     let admitted = input
         .admit(write)
         .map_err(|why| refused(why, input, write))?;
@@ -85,6 +96,31 @@ pub async fn write_input(
         accepted: admitted.after.accepted.cast_signed(),
         delivered: admitted.after.delivered.cast_signed(),
         eof: admitted.after.ended,
+    })
+}
+
+/// What lies before the end of what was accepted must be the same.
+async fn ensure_is_repeat(
+    db: &mut PgConnection,
+    task: TaskId,
+    run: i32,
+    input: Input,
+    offset: Option<u64>,
+    data: &[u8],
+) -> Result<(), Refusal> {
+    let Some(offset) = offset.filter(|offset| *offset < input.accepted) else {
+        return Ok(());
+    };
+    let length = usize::try_from(input.accepted - offset).unwrap_or(usize::MAX);
+    let repeated = data.get(..length).unwrap_or(data);
+    let end = offset.saturating_add(repeated.len() as u64);
+    let kept = task_input::read_kept(db, task, run, offset, end).await?;
+    if is_repeat(offset, repeated, &kept) {
+        return Ok(());
+    }
+    Err(Refusal::InputConflict {
+        offset: offset.cast_signed(),
+        accepted: input.accepted.cast_signed(),
     })
 }
 

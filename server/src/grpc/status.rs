@@ -234,6 +234,11 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "INPUT_GAP",
             Detail::Facts(vec![("accepted", accepted.to_string())]),
         ),
+        Refusal::InputConflict { accepted, .. } => (
+            Code::AlreadyExists,
+            "INPUT_CONFLICT",
+            Detail::Facts(vec![("accepted", accepted.to_string())]),
+        ),
         Refusal::InputEnded { accepted } => (
             Code::FailedPrecondition,
             "INPUT_ENDED",

@@ -1,11 +1,12 @@
-//! Live input of runs: accepted from clients, kept until the worker has given it to the process.
+//! Live input of runs: accepted from clients, kept until the worker has given it to the process, and the last of it longer,
+//! to know a repeated call by.
 
 use super::StoreError;
 use bytes::Bytes;
 use sqlx::{PgConnection, PgExecutor};
 use taskyard_core::{
     id::{Epoch, LeaseId, TaskId, WorkerSessionId},
-    input::Input,
+    input::{Input, KEPT},
 };
 use uuid::Uuid;
 
@@ -174,7 +175,38 @@ pub async fn append_input(
     Ok(())
 }
 
-/// Notes that all before `offset` was given to the process, and forgets it.
+/// The accepted bytes from `from` up to `to`, as far as they are kept: whole chunks, each with the offset of its first
+/// byte. The input must be locked.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn read_kept(
+    db: &mut PgConnection,
+    task: TaskId,
+    run: i32,
+    from: u64,
+    to: u64,
+) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    // The lower bound is for the index: no chunk is longer than a call.
+    let rows = sqlx::query!(
+        "select start_offset, data from task_input_chunk
+         where task_id = $1 and run = $2 and start_offset > $3 - 65536 and start_offset < $4
+           and start_offset + octet_length(data) > $3
+         order by start_offset",
+        Uuid::from_u128(task.0),
+        run,
+        from.cast_signed(),
+        to.cast_signed()
+    )
+    .fetch_all(db)
+    .await?;
+    let chunks = rows
+        .into_iter()
+        .map(|row| (row.start_offset.cast_unsigned(), row.data));
+    Ok(chunks.collect())
+}
+
+/// Notes that all before `offset` was given to the process, and forgets it but for the last [`KEPT`] bytes.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -188,11 +220,14 @@ pub async fn acknowledge(
         "with taken as (
            update task_input set delivered = least($3, accepted)
            where task_id = $1 and run = $2 and delivered < least($3, accepted))
-         delete from task_input_chunk
-         where task_id = $1 and run = $2 and start_offset + octet_length(data) <= $3",
+         delete from task_input_chunk c using task_input i
+         where i.task_id = $1 and i.run = $2 and c.task_id = $1 and c.run = $2
+           and c.start_offset < least($3, i.accepted - $4)
+           and c.start_offset + octet_length(c.data) <= least($3, i.accepted - $4)",
         Uuid::from_u128(task.0),
         run,
-        offset.cast_signed()
+        offset.cast_signed(),
+        KEPT.cast_signed()
     )
     .execute(db)
     .await?;

@@ -99,6 +99,128 @@ async fn what_is_written_is_read_once_and_in_order_whatever_is_repeated() {
 }
 
 #[tokio::test]
+async fn other_bytes_where_some_were_accepted_are_refused_with_the_offset_to_go_on_from() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("foreign");
+    let task = client.create(&session, live(probe("stdin-echo"))).await;
+    let mine = write(&mut client, input(&task.id, 0, b"mine\n")).await;
+    assert_eq!(mine.expect("accepted").accepted, 5);
+    // What the process was given is known still.
+    until("the process has it", SOON, async || {
+        let asked = write(&mut client.clone(), input(&task.id, 5, b"")).await;
+        asked.expect("answered").delivered == 5
+    })
+    .await;
+    for (offset, data) in [
+        (0, &b"your\n"[..]),
+        (0, b"yours, and more"),
+        (3, b"E\n"),
+        (4, b"..."),
+    ] {
+        let foreign = write(&mut client, input(&task.id, offset, data)).await;
+        let foreign = expect_refused(
+            "foreign bytes",
+            foreign,
+            Code::AlreadyExists,
+            "INPUT_CONFLICT",
+        );
+        let facts = foreign.get_details_error_info().map(|info| info.metadata);
+        let facts = facts.unwrap_or_default();
+        assert_eq!(facts.get("accepted").map(String::as_str), Some("5"));
+    }
+    let repeated = write(&mut client, input(&task.id, 0, b"mine\n")).await;
+    assert_eq!(repeated.expect("it is the same").accepted, 5);
+    let yours = write(&mut client, input(&task.id, 5, b"yours\n")).await;
+    assert_eq!(yours.expect("accepted").accepted, 11);
+    write(&mut client, end(&task.id, 11))
+        .await
+        .expect("accepted");
+    client.ended(&task.id).await;
+    assert_eq!(stdout_of(&mut client, &task.id).await, b"mine\nyours\n");
+}
+
+/// Lines of one writer, with letters and a line end that no other one writes.
+fn lines_of(writer: u8, count: u32) -> Vec<u8> {
+    let letter = |digit: u8| digit - b'0' + b'A' + writer * 16;
+    let line = |n: u32| {
+        let digits: Vec<u8> = format!("{n:05}").bytes().map(letter).collect();
+        [digits, vec![letter(b'0' + 10)]].concat()
+    };
+    (0..count).flat_map(line).collect()
+}
+
+fn written_by(writer: u8, output: &[u8]) -> Vec<u8> {
+    let letters = b'A' + writer * 16..b'A' + (writer + 1) * 16;
+    let mine = output.iter().filter(|byte| letters.contains(byte));
+    mine.copied().collect()
+}
+
+#[tokio::test]
+async fn of_three_who_write_at_once_every_byte_arrives() {
+    let deployment = Deployment::shared().await;
+    let mut client = deployment.client().await;
+    let session = new_session("three-lines");
+    let task = client.create(&session, live(probe("stdin-echo"))).await;
+    let line = deployment.command_line();
+    let inputs = [0, 1, 2].map(|writer| lines_of(writer, 20_000));
+    let arguments = ["input", task.id.as_str()];
+    let (first, second, third) = tokio::join!(
+        line.run_with_input(&arguments, &inputs[0]),
+        line.run_with_input(&arguments, &inputs[1]),
+        line.run_with_input(&arguments, &inputs[2]),
+    );
+    for sent in [first, second, third] {
+        sent.expect_code(0);
+    }
+    write(&mut client, end(&task.id, 360_000))
+        .await
+        .expect("all was accepted");
+    client.ended(&task.id).await;
+    let output = stdout_of(&mut client, &task.id).await;
+    assert_eq!(output.len(), 360_000);
+    for (writer, input) in (0..).zip(&inputs) {
+        assert!(written_by(writer, &output) == *input, "writer {writer}");
+    }
+}
+
+#[tokio::test]
+async fn of_three_who_append_at_once_each_write_is_whole() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("three-writes");
+    let task = client.create(&session, live(probe("stdin-echo"))).await;
+    let (piece_bytes, pieces) = (600, 40);
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..3 {
+        let (mut client, id) = (client.clone(), task.id.clone());
+        writers.spawn(async move {
+            for piece in lines_of(writer, 4_000).chunks(piece_bytes) {
+                let append = WriteInputRequest {
+                    offset: None,
+                    ..input(&id, 0, piece)
+                };
+                write(&mut client, append).await.expect("accepted");
+            }
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written.expect("written");
+    }
+    write(&mut client, end(&task.id, 72_000))
+        .await
+        .expect("all was accepted");
+    client.ended(&task.id).await;
+    let output = stdout_of(&mut client, &task.id).await;
+    let mut left = [0, 1, 2].map(|writer| lines_of(writer, 4_000).into_iter());
+    assert_eq!(output.len(), 3 * pieces * piece_bytes);
+    for piece in output.chunks(piece_bytes) {
+        let writer = (0..3).find(|writer| !written_by(*writer, piece).is_empty());
+        let writer = usize::from(writer.expect("somebody wrote it"));
+        let expected: Vec<u8> = left[writer].by_ref().take(piece_bytes).collect();
+        assert!(piece == expected, "a write of {writer} is in parts");
+    }
+}
+
+#[tokio::test]
 async fn a_process_answers_while_its_input_is_open() {
     let mut client = Deployment::shared().await.client().await;
     let session = new_session("dialogue");

@@ -162,6 +162,12 @@ async fn each_start_that_fails_says_why_and_is_not_repeated() {
     let plain = file("plain", "no program", 0o644);
     let orphan = file("orphan", "#!/no/such/interpreter\n", 0o755);
     let nothing = file("nothing", "\u{1}\u{2}", 0o755);
+    let script_of_plain = file("script", &format!("#!{plain}\n"), 0o755);
+    let below_a_file = format!("{plain}/program");
+    let circle = directory.path().join("circle");
+    std::os::unix::fs::symlink("circle", &circle).expect("made");
+    let circle = circle.to_string_lossy().into_owned();
+    let long = format!("/{}", "x".repeat(300));
     let retried = |mut task: TaskDefinition| {
         let retry = taskyard_proto::v1::RetryPolicy {
             max_runs: 3,
@@ -179,6 +185,14 @@ async fn each_start_that_fails_says_why_and_is_not_repeated() {
             command(&["no-such-program-here"]),
         ),
         ("EACCES", "EACCES", command(&[&plain])),
+        (
+            "EACCES",
+            "the interpreter that",
+            command(&[&script_of_plain]),
+        ),
+        ("ENOTDIR", "ENOTDIR", command(&[&below_a_file])),
+        ("ELOOP", "ELOOP", command(&[&circle])),
+        ("ENAMETOOLONG", "ENAMETOOLONG", command(&[&long])),
         ("NO_INTERPRETER", "ENOENT", command(&[&orphan])),
         ("ENOEXEC", "ENOEXEC", command(&[&nothing])),
         ("E2BIG", "E2BIG", command(&["true", &"x".repeat(200_000)])),

@@ -138,7 +138,11 @@ pub async fn hand_over_to_user(
 /// one.
 pub fn start_failed(error: &StartError, storage: &StorageHealth) -> ErrorFacts {
     if let Some(fault) = error.fault_of_the_work() {
-        return ErrorFacts::start_failed(fault, with_errno(error, error.errno()));
+        let facts = ErrorFacts::start_failed(fault, with_errno(error, error.errno()));
+        if fault == StartFault::NotStartable {
+            return facts.because(error.errno().and_then(errno_name));
+        }
+        return facts;
     }
     if let StartError::Isolation { .. } = error {
         return isolation_failed(chain(error));

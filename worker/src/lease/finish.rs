@@ -70,6 +70,8 @@ pub enum StartFault {
     NotExecutable,
     /// The program is none.
     NoFormat,
+    /// The system does not execute the program for another reason, which its number tells.
+    NotStartable,
     /// Arguments and environment are too long.
     TooLong,
     /// The working directory cannot be entered, or lies elsewhere.
@@ -203,6 +205,7 @@ impl StartFault {
             StartFault::NoInterpreter => "NO_INTERPRETER",
             StartFault::NotExecutable => "EACCES",
             StartFault::NoFormat => "ENOEXEC",
+            StartFault::NotStartable => "EXEC_FAILED",
             StartFault::TooLong => "E2BIG",
             StartFault::Cwd => "BAD_CWD",
             StartFault::User => "BAD_USER",

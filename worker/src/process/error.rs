@@ -31,6 +31,13 @@ pub enum StartError {
     #[error("program {program:?} may not be executed: check its mode and that of its directories")]
     ProgramNotExecutable { program: String },
     #[error(
+        "program {program:?} may not be executed: {interpreter:?}, the interpreter that it names, is not executable; check its mode"
+    )]
+    InterpreterNotExecutable {
+        program: String,
+        interpreter: String,
+    },
+    #[error(
         "program {program:?} has no executable format: a script needs a #! line, or a shell in front"
     )]
     NotAnExecutableFormat { program: String },
@@ -90,13 +97,15 @@ impl StartError {
             StartError::LaunchTooLarge { .. } | StartError::ArgumentsTooLong => StartFault::TooLong,
             StartError::ProgramNotFound { .. } => StartFault::NoProgram,
             StartError::InterpreterNotFound { .. } => StartFault::NoInterpreter,
-            StartError::ProgramNotExecutable { .. } => StartFault::NotExecutable,
+            StartError::ProgramNotExecutable { .. }
+            | StartError::InterpreterNotExecutable { .. } => StartFault::NotExecutable,
             StartError::NotAnExecutableFormat { .. } => StartFault::NoFormat,
             StartError::WorkingDirectory { .. } => StartFault::Cwd,
             StartError::Rlimit { .. } => StartFault::Rlimit,
             StartError::Nice { .. } => StartFault::Nice,
             StartError::Identity { .. } => StartFault::User,
             StartError::StdinFile { .. } => StartFault::Stdin,
+            StartError::Execute { source, .. } if !may_pass(source) => StartFault::NotStartable,
             StartError::Execute { .. }
             | StartError::Isolation { .. }
             | StartError::DeadlinePassed
@@ -130,11 +139,24 @@ impl StartError {
         else {
             return false;
         };
-        matches!(
-            source.raw_os_error(),
-            Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM)
-        )
+        is_shortage(source)
     }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM)
+    )
+}
+
+/// Whether the system may execute in a while, or on another machine, what it did not execute now.
+fn may_pass(error: &io::Error) -> bool {
+    is_shortage(error)
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::ETXTBSY | libc::EIO | libc::ETIMEDOUT) | None
+        )
 }
 
 impl StartError {
@@ -144,7 +166,8 @@ impl StartError {
             StartError::ProgramNotFound { .. } | StartError::InterpreterNotFound { .. } => {
                 Some(libc::ENOENT)
             }
-            StartError::ProgramNotExecutable { .. } => Some(libc::EACCES),
+            StartError::ProgramNotExecutable { .. }
+            | StartError::InterpreterNotExecutable { .. } => Some(libc::EACCES),
             StartError::NotAnExecutableFormat { .. } => Some(libc::ENOEXEC),
             StartError::ArgumentsTooLong | StartError::LaunchTooLarge { .. } => Some(libc::E2BIG),
             StartError::WorkingDirectory { source, .. }
@@ -195,4 +218,41 @@ pub enum CommandError {
 
 fn humane(duration: &Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let fault = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            let program = "./program".to_owned();
+            StartError::Execute { program, source }.fault_of_the_work()
+        };
+        for errno in [
+            libc::ELOOP,
+            libc::ENAMETOOLONG,
+            libc::EISDIR,
+            libc::EPERM,
+            libc::EINVAL,
+            libc::ELIBBAD,
+            libc::ENOTDIR,
+            libc::ENODEV,
+        ] {
+            assert_eq!(fault(errno), Some(StartFault::NotStartable), "{errno}");
+        }
+        for errno in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::ETXTBSY,
+            libc::EIO,
+            libc::ETIMEDOUT,
+        ] {
+            assert_eq!(fault(errno), None, "{errno}");
+        }
+    }
 }

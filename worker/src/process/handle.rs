@@ -18,6 +18,7 @@ use super::event::ProcessEvent;
 use super::keeping::Kept;
 use super::launch::{LAUNCH_BYTES_MAX, Launch, Stdin};
 use super::lost::{LostProcess, Remains};
+use super::shebang;
 use super::shim_handle::ShimHandle;
 use super::signal::Signal;
 use crate::boot_time::BootTime;
@@ -427,8 +428,14 @@ fn start_error(launch: &Launch, failure: StartFailure) -> StartError {
         },
         StartStep::Interpreter => StartError::InterpreterNotFound { program },
         StartStep::Execute => match failure.errno {
-            libc::ENOENT | libc::ENOTDIR => StartError::ProgramNotFound { program },
-            libc::EACCES => StartError::ProgramNotExecutable { program },
+            libc::ENOENT => StartError::ProgramNotFound { program },
+            libc::EACCES => match shebang::unexecutable_interpreter(launch) {
+                Some(interpreter) => StartError::InterpreterNotExecutable {
+                    program,
+                    interpreter,
+                },
+                None => StartError::ProgramNotExecutable { program },
+            },
             libc::ENOEXEC => StartError::NotAnExecutableFormat { program },
             libc::E2BIG => StartError::ArgumentsTooLong,
             _ => StartError::Execute { program, source },

@@ -14,6 +14,7 @@ mod keeping;
 mod launch;
 mod lost;
 mod rlimit;
+mod shebang;
 mod shim_handle;
 mod signal;
 

@@ -268,10 +268,15 @@ impl Plan {
         let mut verdict = StartFailure::new(StartStep::Execute, libc::ENOENT);
         for candidate in &self.candidates {
             unsafe { libc::execve(candidate.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
-            match errno() {
+            let errno_of_exec = errno();
+            match errno_of_exec {
                 libc::ENOENT | libc::ENOTDIR => {
                     if unsafe { libc::access(candidate.as_ptr(), libc::F_OK) } == 0 {
                         return StartFailure::new(StartStep::Interpreter, libc::ENOENT);
+                    }
+                    // A path that leads through a file is the task's mistake; one in a PATH is passed over.
+                    if self.candidates.len() == 1 {
+                        verdict.errno = errno_of_exec;
                     }
                 }
                 libc::EACCES => verdict.errno = libc::EACCES,

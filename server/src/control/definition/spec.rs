@@ -169,7 +169,9 @@ fn check_variable(field: &str, name: &str) -> Result<(), Refusal> {
     if name.starts_with("TASKYARD_") {
         return Err(Refusal::invalid(
             field,
-            format!("{name} is the system's; names starting with TASKYARD_ are"),
+            format!(
+                "{name} is the system's, as all names that begin with TASKYARD_; choose another name"
+            ),
         ));
     }
     Ok(())

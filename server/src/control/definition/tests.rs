@@ -99,6 +99,24 @@ fn each_bad_field_is_named() {
 }
 
 #[test]
+fn a_name_of_the_system_is_refused_in_a_whole_sentence() {
+    let mut definition = command(&["true"]);
+    if let Some(command) = definition
+        .spec
+        .as_mut()
+        .and_then(|spec| spec.command.as_mut())
+    {
+        command.env.insert("TASKYARD_X".into(), String::new());
+    }
+    let refused = parse(definition).expect_err("it is the system's");
+    let text = refused.to_string();
+    assert!(
+        text.contains("all names that begin with TASKYARD_; choose another name"),
+        "{text}"
+    );
+}
+
+#[test]
 fn json_that_is_none_is_refused() {
     let mut definition = command(&["true"]);
     if let Some(spec) = &mut definition.spec {

@@ -249,7 +249,9 @@ fn why_bad(error: &regex::Error) -> String {
             let text = error.to_string();
             let reason = text.lines().last().unwrap_or_default();
             let reason = reason.trim_start_matches("error: ");
-            format!("is no regular expression: {reason}; set `literal` to search for it as it is")
+            format!(
+                "must be a regular expression: {reason}; set `literal` to search for the text as it is"
+            )
         }
     }
 }

@@ -58,7 +58,7 @@ impl WakeOn {
                     .size_limit(MAX_COMPILED)
                     .build()
                     .map_err(|error| {
-                        Refusal::invalid(PATTERN, format!("is no regular expression: {error}"))
+                        Refusal::invalid(PATTERN, format!("must be a regular expression: {error}"))
                     })?;
                 return Ok(Self::Match(Box::new(regex)));
             }
