@@ -7,7 +7,9 @@ use process_support::{
     wait_until,
 };
 use taskyard_worker::boot_time::BootTime;
-use taskyard_worker::process::{CommandError, ProcessError, ProcessEvent, Signal};
+use taskyard_worker::process::{
+    CommandError, Leftovers, ProcessError, ProcessEvent, Signal, kill_leftovers,
+};
 
 #[tokio::test]
 async fn dropping_the_handle_kills_the_tree() {
@@ -120,6 +122,41 @@ async fn a_frozen_shim_is_ended_by_force() {
         "{lost:?}"
     );
     until_gone(root).await;
+}
+
+#[tokio::test]
+async fn what_a_frozen_shim_keeps_is_found_by_its_lease_and_ended() {
+    let script = "setsid env -i sleep 1000 & echo ready; exec sleep 1000";
+    let mut world = World::command(&["sh", "-c", script]);
+    let task = format!("task_{}", std::process::id());
+    let marks = [
+        ("TASKYARD_TASK_ID", task.as_str()),
+        ("TASKYARD_LEASE_EPOCH", "7"),
+    ];
+    let marks = marks.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    world.launch.env.extend(marks);
+    let mut process = world.spawn().await;
+    until_ready(&mut process).await;
+    let root = process.pid() as i32;
+    let shim = parent_of(root);
+    let tree = wait_until("the shim's children", || {
+        let children: Vec<i32> = children_of(root);
+        (!children.is_empty()).then_some(children)
+    })
+    .await;
+    let pid = rustix::process::Pid::from_raw(shim).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("the shim is stopped");
+    let search = |epoch: i64| {
+        let lease = (task.clone(), epoch);
+        tokio::task::spawn_blocking(move || kill_leftovers([lease]))
+    };
+    let of_another = search(6).await.expect("searched");
+    assert_eq!(of_another, Leftovers::default(), "not its lease");
+    let found = search(7).await.expect("searched");
+    assert_eq!((found.killed, found.survivors), (3, 0));
+    for pid in tree.into_iter().chain([root, shim]) {
+        until_gone(pid).await;
+    }
 }
 
 #[tokio::test]

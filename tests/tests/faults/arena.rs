@@ -9,7 +9,9 @@ use taskyard_proto::v1::{
 };
 use taskyard_tests::client::{Client, moment, new_session, probe, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
-use taskyard_tests::process::{family, parent, peak_memory, with_variable};
+use taskyard_tests::process::{
+    descendants, family, is_stopped, parent, peak_memory, with_variable,
+};
 use taskyard_tests::wait::{SOON, eventually, until};
 use tokio::sync::OnceCell;
 
@@ -77,6 +79,13 @@ impl Arena {
         self.deployment.with_worker(self.worker, ended)
     }
 
+    /// Kills the worker and starts it again.
+    pub async fn restart_worker(&mut self) {
+        self.deployment
+            .with_worker(self.worker, taskyard_tests::process::Process::kill);
+        self.deployment.restart_worker(self.worker).await;
+    }
+
     /// What the worker has logged.
     pub fn log(&self) -> String {
         self.deployment
@@ -102,6 +111,15 @@ impl Arena {
         let id = self.start(words).await;
         self.said(&id, "ready\n").await;
         id
+    }
+
+    /// Waits until a process below the worker is frozen, which is a shim if the work does not stop itself.
+    pub async fn frozen(&self) -> u32 {
+        let worker = self.worker();
+        eventually("the shim to be frozen", SOON, async || {
+            descendants(worker).into_iter().find(|pid| is_stopped(*pid))
+        })
+        .await
     }
 
     /// Waits until standard output begins with `start`.

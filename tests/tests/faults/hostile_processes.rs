@@ -1,11 +1,11 @@
 //! Children that multiply, leave, stop, will not end, or turn against those above them.
 
-use taskyard_proto::v1::TaskState;
-use taskyard_tests::client::{error_kind, exit_code, exit_signal, milliseconds, probe};
+use taskyard_proto::v1::{RetryPolicy, TaskDefinition, TaskState};
+use taskyard_tests::client::{error_kind, exit_code, exit_signal, milliseconds, probe, shell};
 use taskyard_tests::isolated::with_isolation;
-use taskyard_tests::process::{descendants, family, is_alive, is_stopped};
+use taskyard_tests::process::{descendants, family, is_alive};
 use taskyard_tests::skip::skipped;
-use taskyard_tests::wait::{SOON, until};
+use taskyard_tests::wait::{SOON, eventually, until};
 
 use crate::arena::Arena;
 
@@ -95,11 +95,7 @@ async fn who_freezes_or_kills_its_shim_ends_with_it() {
     let mut arena = Arena::open().await;
     // The shim does not answer any more, so the worker ends both by force.
     let id = arena.start("strike shim STOP").await;
-    let worker = arena.worker();
-    until("the shim to be frozen", SOON, async || {
-        descendants(worker).into_iter().any(is_stopped)
-    })
-    .await;
+    arena.frozen().await;
     arena.expect_lively(&id).await;
     arena.cancel_frozen(&id).await;
     arena.expect_nothing_left(&id).await;
@@ -129,6 +125,41 @@ async fn who_kills_its_worker_does_not_outlive_it() {
     .await;
     let task = arena.ended(&id).await;
     assert_eq!(error_kind(&task), "outcome_unknown", "{task:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_keeps_its_shim_frozen_does_not_outlive_its_workers_next_boot() {
+    let mut arena = Arena::open().await;
+    // The second half left the session and gave up the variables by which it would be known.
+    let script = "setsid env -i sleep 1000 & while :; do kill -STOP $PPID; sleep 0.01; done";
+    let retry = RetryPolicy {
+        max_runs: 2,
+        initial_backoff: Some(milliseconds(10)),
+        ..RetryPolicy::default()
+    };
+    let task = TaskDefinition {
+        retry: Some(retry),
+        ..shell(script)
+    };
+    let id = arena.create(task).await;
+    let shim = arena.frozen().await;
+    let of_first_run = eventually("the child that hides", SOON, async || {
+        let all = descendants(shim);
+        (all.len() >= 2).then_some(all)
+    })
+    .await;
+    arena.restart_worker().await;
+    // The hello has told by now that the run is over.
+    let left: Vec<u32> = of_first_run
+        .into_iter()
+        .chain([shim])
+        .filter(|pid| is_alive(*pid))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    arena.client.reached(&id, |task| task.run == 2).await;
+    arena.frozen().await;
+    arena.cancel_frozen(&id).await;
+    arena.expect_nothing_left(&id).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -254,6 +254,21 @@ async fn artifacts_come_along() {
     assert_eq!(bytes, b"chart");
 }
 
+#[tokio::test]
+async fn as_many_artifacts_as_a_run_may_leave_are_all_on_the_record() {
+    let mut client = Deployment::shared().await.client().await;
+    let session = new_session("end");
+    let script = "for i in $(seq 200); do echo $i >\"$TASKYARD_ARTIFACTS/f$i\"; done";
+    let task = client.run(&session, shell(script)).await;
+    let result = checked_result(&mut client, &task, "succeeded", None).await;
+    let told = result["artifacts"].as_array().map(Vec::len);
+    assert_eq!(told, Some(200), "{result}");
+    let mut names: Vec<&str> = task.artifacts.iter().map(|one| one.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 200, "{names:?}");
+}
+
 /// Checks what every result.json has, and that the file, the call and the record agree.
 async fn checked_result(
     client: &mut Client,

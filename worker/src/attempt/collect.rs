@@ -81,7 +81,7 @@ pub(super) async fn deliver_collection(
                     path: file.to.clone(),
                 };
                 let item_no = FinishedRecord::artifact_item_no(record.artifacts.len() + index);
-                reports.push(services.reporter.report(lease, item_no, artifact));
+                reports.push((item_no, artifact));
             }
             Err(FileFailure::Abandoned(abandoned)) => return Err(abandoned),
             Err(FileFailure::Failed { message }) => report.skip(file, message),
@@ -99,7 +99,7 @@ pub(super) async fn deliver_collection(
             tracing::warn!(lease = %lease, message, "collect.json cannot be stored");
         }
     }
-    announce(lease, reports, lost).await
+    announce(services, lease, reports, lost).await
 }
 
 fn read_beneath(directory: &Path, from: &Path) -> std::io::Result<Bytes> {

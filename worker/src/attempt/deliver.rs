@@ -5,7 +5,6 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -117,11 +116,7 @@ pub(super) async fn deliver_files(
                     name: name.clone(),
                     path,
                 };
-                reports.push(services.reporter.report(
-                    lease,
-                    FinishedRecord::artifact_item_no(index),
-                    report,
-                ));
+                reports.push((FinishedRecord::artifact_item_no(index), report));
             }
             Err(FileFailure::Abandoned(abandoned)) => return Err(abandoned),
             Err(FileFailure::Failed { message }) => {
@@ -129,18 +124,30 @@ pub(super) async fn deliver_files(
             }
         }
     }
-    announce(lease, reports, lost).await?;
+    announce(services, lease, reports, lost).await?;
     deliver_collection(services, lease, workspace, record, lost).await
 }
 
-/// Waits for the verdicts on reports of artifacts.
+/// Announces artifacts by reports with rising numbers, and waits for the verdicts. All are under way before the first
+/// verdict is awaited, and in order: to the control plane a number below one that it has seen is a repetition.
 pub(super) async fn announce(
+    services: &Services,
     lease: &Lease,
-    reports: Vec<impl Future<Output = Result<Verdict, ReportError>>>,
+    reports: Vec<(i64, Report)>,
     lost: &CancellationToken,
 ) -> Result<(), Abandoned> {
-    let verdicts = unless_lost(lost, join_all(reports)).await?;
-    for verdict in verdicts {
+    let mut pending = Vec::with_capacity(reports.len());
+    for (item_no, report) in reports {
+        let queued = services.reporter.enqueue(lease, item_no, report);
+        match unless_lost(lost, queued).await? {
+            Ok(queued) => pending.push(queued),
+            Err(ReportError::Refused { .. } | ReportError::Closed) => {
+                return Err(Abandoned::Undelivered);
+            }
+        }
+    }
+    for pending in pending {
+        let verdict = unless_lost(lost, pending.verdict()).await?;
         match verdict {
             Ok(Verdict::Applied | Verdict::AlreadyApplied) => {}
             Ok(Verdict::LeaseLost | Verdict::Terminal | Verdict::Canceled) => {

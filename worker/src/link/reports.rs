@@ -64,6 +64,12 @@ pub struct Reporter {
     queue: mpsc::Sender<Waiting>,
 }
 
+/// A report on its way. Dropped, it is not tried again.
+#[derive(Debug)]
+pub struct PendingReport {
+    verdict: oneshot::Receiver<Result<Verdict, ReportError>>,
+}
+
 /// The sending side; [`ReportSender::run`] is its life.
 #[derive(Debug)]
 pub struct ReportSender {
@@ -102,20 +108,38 @@ impl Reporter {
     }
 
     /// Reports and waits for the verdict, for as long as it takes: whoever does not want to wait drops this, and the
-    /// item is not tried again. Items of one lease keep their order.
+    /// item is not tried again. Items of one lease keep the order in which they are put into the queue; where one does
+    /// not wait for the verdict on the other, they are put there by [`Reporter::enqueue`].
     pub async fn report(
         &self,
         lease: &Lease,
         item_no: i64,
         report: Report,
     ) -> Result<Verdict, ReportError> {
+        self.enqueue(lease, item_no, report).await?.verdict().await
+    }
+
+    /// Puts the report into the queue, and waits for room in it, but not for the verdict.
+    pub async fn enqueue(
+        &self,
+        lease: &Lease,
+        item_no: i64,
+        report: Report,
+    ) -> Result<PendingReport, ReportError> {
         let (answer, verdict) = oneshot::channel();
         let item = report_to_wire(lease, item_no, report);
         self.queue
             .send(Waiting { item, answer })
             .await
             .map_err(|_| ReportError::Closed)?;
-        verdict.await.unwrap_or(Err(ReportError::Closed))
+        Ok(PendingReport { verdict })
+    }
+}
+
+impl PendingReport {
+    /// Waits for the verdict, for as long as it takes.
+    pub async fn verdict(self) -> Result<Verdict, ReportError> {
+        self.verdict.await.unwrap_or(Err(ReportError::Closed))
     }
 }
 

@@ -17,6 +17,7 @@ use super::error::{CommandError, ProcessError, StartError};
 use super::event::ProcessEvent;
 use super::keeping::Kept;
 use super::launch::{LAUNCH_BYTES_MAX, Launch, Stdin};
+use super::leftovers::shim_marks;
 use super::lost::{LostProcess, Remains};
 use super::shebang;
 use super::shim_handle::ShimHandle;
@@ -97,7 +98,7 @@ impl Process {
                 max: LAUNCH_BYTES_MAX,
             });
         }
-        let (shim, control) = start_shim(shim_program).await?;
+        let (shim, control) = start_shim(shim_program, shim_marks(&launch.env)).await?;
         let mut process = Process {
             control,
             inbox: Inbox::new(MESSAGE_BYTES_MAX),
@@ -346,6 +347,7 @@ pub(super) enum ReportError {
 /// the standard library uses `posix_spawn`, which is fast whatever the size of the worker.
 async fn start_shim(
     shim_program: &Path,
+    marks: Vec<String>,
 ) -> Result<(tokio::process::Child, UnixStream), StartError> {
     let program = shim_program.to_owned();
     let shim_error = |source| StartError::Shim {
@@ -359,6 +361,7 @@ async fn start_shim(
             let control = UnixStream::from_std(ours)?;
             let shim = tokio::process::Command::new(program)
                 .arg(crate::shim::ARGUMENT)
+                .args(marks)
                 .env_clear()
                 .process_group(0)
                 .stdin(Stdio::from(OwnedFd::from(theirs)))

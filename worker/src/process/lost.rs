@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::leftovers::{LEASE_EPOCH, TASK_ID};
 use crate::boot_time::BootTime;
 use crate::isolation::cgroup;
 use crate::shim::tree;
@@ -12,7 +13,7 @@ use crate::shim::tree;
 const SEARCH_BOUND: Duration = Duration::from_secs(5);
 const SEARCH_PAUSE: Duration = Duration::from_millis(5);
 /// Variables that every process of a task inherits and that no other task shares in full.
-const MARKER_NAMES: [&str; 2] = ["TASKYARD_TASK_ID", "TASKYARD_LEASE_EPOCH"];
+const MARKER_NAMES: [&str; 2] = [TASK_ID, LEASE_EPOCH];
 
 /// How the processes of a lost shim are recognised: by the session of the root, or by both markers in their environment.
 /// A process that left the session and replaced its environment escapes.

@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use crate::attempt::{Survivor, next_lease_id};
 use crate::lease::{Lease, LeaseId};
 use crate::ledger::{EarlierLease, EarlierStatus, Ledger, LedgerEntry, SurvivingRecord};
+use crate::process::{Leftovers, kill_leftovers};
 use crate::workspace::Workspaces;
 
 /// Shims that are asked at a time.
@@ -14,6 +15,30 @@ const ASKED_MAX: usize = 64;
 
 /// Runs in this boot's hands whose next leases are not known yet, by the lease that the ledger knows.
 pub(super) type Survivors = HashMap<LeaseId, Survivor>;
+
+/// Ends what is left of runs that must not outlive their worker: a shim that was frozen when it died could not. Nothing of
+/// them may go on once the control plane has heard that they are over. Within 5 s.
+pub(super) async fn end_leftovers(earlier: &[EarlierLease]) {
+    let is_lost = |earlier: &&EarlierLease| match earlier.status {
+        EarlierStatus::Unknown => true,
+        EarlierStatus::NotStarted | EarlierStatus::Surviving(_) | EarlierStatus::Finished(_) => {
+            false
+        }
+    };
+    let lost = earlier.iter().filter(is_lost);
+    let leases: Vec<(String, i64)> = lost
+        .map(|earlier| (earlier.lease.task_id.clone(), earlier.lease.epoch))
+        .collect();
+    let killing = tokio::task::spawn_blocking(move || kill_leftovers(leases));
+    let leftovers = killing.await.unwrap_or_default();
+    if leftovers != Leftovers::default() {
+        tracing::warn!(
+            killed = leftovers.killed,
+            survivors = leftovers.survivors,
+            "runs of an earlier boot were still there"
+        );
+    }
+}
 
 /// Asks the shims of all runs that may have survived. Those that are not found are unknown from then on.
 pub(super) async fn find_survivors(

@@ -17,7 +17,7 @@ use super::attempts::Attempts;
 use super::descriptors;
 use super::isolation::{labels_of, open_isolation};
 use super::standing::{WorkerProbe, measure_spools};
-use super::survivors::{Survivors, find_survivors};
+use super::survivors::{Survivors, end_leftovers, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{
     ENDING_GRACE, InheritPolicy, SecretPolicy, Services, StorageHealth, SurvivingAttempts,
@@ -91,6 +91,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     let ledger = Ledger::new(state.ledger());
     let workspaces = Workspaces::new(state.tasks());
     let earlier = ledger.earlier().map_err(unusable)?;
+    end_leftovers(&earlier).await;
     let kept: Vec<Lease> = earlier.iter().filter_map(home).collect();
     workspaces.remove_leftovers(&kept).map_err(unusable)?;
     let isolation = open_isolation(&config, &state, &sockets, &shim_program, &kept).await?;

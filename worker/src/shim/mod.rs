@@ -1,7 +1,8 @@
 //! The exec shim: one small program per task, between the worker and the task's process tree.
 //!
 //! It is the worker's own binary, run again with [`ARGUMENT`]. It has no runtime, no configuration and no environment; all
-//! that it knows comes over the control socket on its standard input. It
+//! that it knows comes over the control socket on its standard input. (Further arguments name the task and the lease, for
+//! a later boot that looks for it.) It
 //!
 //! - is the subreaper of the tree, so no descendant can leave it, whatever it forks or detaches;
 //! - owns the output pipes, or the terminal, and writes the spools, so the worker's memory does not depend on what a task prints;
