@@ -53,6 +53,7 @@ pub fn request(arguments: &LogsArguments) -> Result<Option<ReadOutputRequest>, F
         (None, None) => return Ok(None),
         (Some(ViewName::Tail), None) => OutputView::Tail,
         (Some(ViewName::Errors), None) => OutputView::Errors,
+        (Some(ViewName::Tests), None) => OutputView::Tests,
         (None | Some(ViewName::Grep), Some(_)) => OutputView::Grep,
         (Some(ViewName::Grep), None) => {
             return Err(Failure::Usage("--view grep needs --grep REGEX".to_owned()));
@@ -63,7 +64,10 @@ pub fn request(arguments: &LogsArguments) -> Result<Option<ReadOutputRequest>, F
             ));
         }
         (Some(ViewName::SinceLast), None) => OutputView::SinceLast,
-        (Some(ViewName::Tail | ViewName::Errors | ViewName::SinceLast), Some(_)) => {
+        (
+            Some(ViewName::Tail | ViewName::Errors | ViewName::Tests | ViewName::SinceLast),
+            Some(_),
+        ) => {
             return Err(Failure::Usage("--grep is for --view grep".to_owned()));
         }
     };

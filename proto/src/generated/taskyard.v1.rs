@@ -2594,7 +2594,8 @@ pub struct OutputGrep {
 /// Views of text look at all that is kept of the run. Escape sequences are taken out, what a carriage return overwrote
 /// is left out, what is no UTF-8 becomes `?`; so the text is never larger than the bytes behind it. Lines of more than
 /// 4 KiB are taken in pieces. Where lines are left out between others, a line in brackets says how many, if it is
-/// shorter than they are; it counts towards the budget.
+/// shorter than they are; it counts towards the budget. So does `\[... N bytes not kept ...\]`, which stands where so many
+/// bytes are missing between or behind lines that are shown, if it is shorter than they are.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadOutputRequest {
     /// Tenant; empty: `default`.
@@ -2644,8 +2645,8 @@ pub struct ReadOutputRequest {
     #[prost(message, optional, tag = "25")]
     pub lines: ::core::option::Option<OutputLines>,
     /// For views of text: begin each line with its number and `:`, or `-` where it is shown only because it is near one
-    /// that fits. Numbers count from where the view begins, the first line it looks at being 1. They count towards the budget,
-    /// and make the text larger than what is behind it.
+    /// that fits. Numbers count from where the view begins, the first line it looks at being 1; behind a missing piece of the
+    /// output a `?` stands for them. They count towards the budget, and make the text larger than what is behind it.
     #[prost(bool, tag = "26")]
     pub numbered: bool,
 }
@@ -2687,7 +2688,7 @@ pub struct ReadOutputResponse {
     /// In views of text: bytes from `offset` to `next_offset` that are not kept.
     #[prost(int64, tag = "24")]
     pub unavailable_bytes: i64,
-    /// In OUTPUT_VIEW_ERRORS and OUTPUT_VIEW_GREP: lines that fit, shown or not.
+    /// In OUTPUT_VIEW_ERRORS, OUTPUT_VIEW_TESTS and OUTPUT_VIEW_GREP: lines that fit, shown or not.
     #[prost(int64, tag = "25")]
     pub matched_lines: i64,
     /// In OUTPUT_VIEW_RECORDS: the records, in the order of capture. `cursor` goes on after them; `end_of_stream` says that
@@ -2697,6 +2698,14 @@ pub struct ReadOutputResponse {
     /// In OUTPUT_VIEW_LINES: the first of the asked lines that did not fit the budget any more, to go on with; 0: none.
     #[prost(int64, tag = "27")]
     pub next_line: i64,
+    /// In OUTPUT_VIEW_LINES, where all of the output was looked at: how many lines are kept, as they are counted there.
+    /// Absent where the asked ones ended before.
+    #[prost(int64, optional, tag = "28")]
+    pub kept_lines: ::core::option::Option<i64>,
+    /// In views of text, where bytes are missing between what was looked at: the last line before the first missing piece.
+    /// Numbers behind it count only what is kept. Absent: nothing is missing.
+    #[prost(int64, optional, tag = "29")]
+    pub last_exact_line: ::core::option::Option<i64>,
 }
 /// Request of WriteInput.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3057,6 +3066,9 @@ pub enum OutputView {
     /// Records: chunks of both streams, or of the one that is asked for, in the order in which the worker read them, each
     /// with stream, offset and time. Page after page by `cursor`.
     Records = 7,
+    /// Text: what a run of tests says of those that failed: their names, their reports, and the lines that count. Where
+    /// nothing looks like a run of tests, what OUTPUT_VIEW_ERRORS shows.
+    Tests = 8,
 }
 impl OutputView {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3073,6 +3085,7 @@ impl OutputView {
             Self::SinceLast => "OUTPUT_VIEW_SINCE_LAST",
             Self::Lines => "OUTPUT_VIEW_LINES",
             Self::Records => "OUTPUT_VIEW_RECORDS",
+            Self::Tests => "OUTPUT_VIEW_TESTS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3086,6 +3099,7 @@ impl OutputView {
             "OUTPUT_VIEW_SINCE_LAST" => Some(Self::SinceLast),
             "OUTPUT_VIEW_LINES" => Some(Self::Lines),
             "OUTPUT_VIEW_RECORDS" => Some(Self::Records),
+            "OUTPUT_VIEW_TESTS" => Some(Self::Tests),
             _ => None,
         }
     }

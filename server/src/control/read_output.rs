@@ -54,6 +54,7 @@ pub async fn read_output(
         OutputView::Unspecified | OutputView::Raw | OutputView::Records => None,
         OutputView::Tail
         | OutputView::Errors
+        | OutputView::Tests
         | OutputView::Grep
         | OutputView::SinceLast
         | OutputView::Lines => Some(TextRequest::read(view, &request, stream)?),

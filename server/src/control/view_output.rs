@@ -90,6 +90,7 @@ impl TextRequest {
             }
             (OutputView::Lines, None) => read_lines(request.lines.as_ref())?,
             (OutputView::Errors, None) => ViewKind::Errors,
+            (OutputView::Tests, None) => ViewKind::Tests,
             (
                 OutputView::Unspecified
                 | OutputView::Raw

@@ -47,6 +47,9 @@ const DENIALS: [&str; 3] = ["0", "no", "without"];
 /// Whether the line looks like an error.
 pub(super) fn is_error(line: &str) -> bool {
     let trimmed = line.trim_start();
+    if is_a_pass(trimmed) {
+        return false;
+    }
     if BEGINNINGS
         .iter()
         .any(|beginning| starts_with(trimmed, beginning))
@@ -54,19 +57,39 @@ pub(super) fn is_error(line: &str) -> bool {
         return true;
     }
     let mut before = "";
-    for word in trimmed.split(|character: char| !character.is_alphanumeric()) {
+    let mut at = 0;
+    for word in trimmed.split(|character: char| !character.is_alphanumeric() && character != '_') {
+        let end = at + word.len();
+        let is_in_a_path = is_in_a_path(trimmed, at, end);
+        at = end + trimmed[end..].chars().next().map_or(0, char::len_utf8);
         if word.is_empty() {
             continue;
         }
         let is_denied = DENIALS
             .iter()
             .any(|denial| before.eq_ignore_ascii_case(denial));
-        if !is_denied && is_bad(word) {
+        if !is_denied && is_bad(word, is_in_a_path) {
             return true;
         }
         before = word;
     }
     false
+}
+
+/// Whether a line, spaces before it aside, is the verdict of a test that passed. Its name may hold any word.
+pub(super) fn is_a_pass(line: &str) -> bool {
+    let is_numbered_ok = line
+        .strip_prefix("ok ")
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    let mut words = line.split(|character: char| !character.is_alphanumeric());
+    is_numbered_ok
+        || ["--- PASS", "ok \t", "ok  \t", "PASS "]
+            .iter()
+            .any(|beginning| line.starts_with(beginning))
+        || line.starts_with(['\u{2713}', '\u{2714}', '\u{221a}'])
+        || line.trim_end().ends_with(" ... ok")
+        || (words.clone().any(|word| word == "PASSED")
+            && !words.any(|word| matches!(word, "FAILED" | "FAIL" | "ERROR")))
 }
 
 /// Whether the line begins a report that goes on for as long as lines are indented.
@@ -81,8 +104,20 @@ pub(super) fn begins_a_report(line: &str) -> bool {
     .any(|beginning| line.trim_start().starts_with(beginning))
 }
 
-fn is_bad(word: &str) -> bool {
-    WORDS.iter().any(|bad| word.eq_ignore_ascii_case(bad))
+/// Whether the word between two places of a line touches a `/` or a `::`, as names of files and modules do.
+fn is_in_a_path(line: &str, from: usize, to: usize) -> bool {
+    ["/", "::"]
+        .iter()
+        .any(|joint| line[..from].ends_with(joint) || line[to..].starts_with(joint))
+}
+
+/// Of a name such as `test_error` or `ERR_REFUSED`, which is one word, only a constant tells what went wrong; of a path,
+/// only the name of a type.
+fn is_bad(word: &str, is_in_a_path: bool) -> bool {
+    let is_a_constant = !word.contains(|character: char| character.is_lowercase());
+    let is_listed = |word: &str| WORDS.iter().any(|bad| word.eq_ignore_ascii_case(bad));
+    (is_a_constant && word.split('_').any(is_listed))
+        || (!is_in_a_path && is_listed(word))
         // `ValueError` and `IOException`, not `terror`
         || (word.starts_with(|first: char| first.is_ascii_uppercase())
             && ENDINGS.iter().any(|ending| ends_with(word, ending)))
@@ -120,6 +155,13 @@ mod tests {
             "make: *** [all] Error 2",
             "sh: cannot open x: Permission denied",
             "level=error msg=x",
+            "tests/a.py::test_div FAILED      [ 50%]",
+            "--- FAIL: TestDiv (0.00s)",
+            "FAIL\tpkg/div\t0.1s",
+            "npm ERR_CONNECTION_REFUSED",
+            "std::io::Error: bad",
+            "src/main.c:3:1: error: no",
+            "=== 1 failed, 400 passed in 3s ===",
         ] {
             assert!(is_error(line), "{line}");
         }
@@ -136,6 +178,15 @@ mod tests {
             "no error",
             "a terror of mirrors",
             "compiling errorless v1.0",
+            "tests/a.py::test_error_handling_7 PASSED   [ 51%]",
+            "tests/test_error.py::test_it PASSED",
+            "test store::error::tests::failed_reads ... ok",
+            "--- PASS: TestError (0.00s)",
+            "ok 3 - an error is told",
+            "    \u{2713} fails with an error (3 ms)",
+            "ok  \tpkg/errors\t0.1s",
+            "reading src/error/mod.rs",
+            "running test_error_handling",
         ] {
             assert!(!is_error(line), "{line}");
         }

@@ -12,6 +12,14 @@ pub(super) enum Worth {
     Context,
     /// Shown, since what was wanted goes on in it.
     Continued,
+    /// Wanted, and one of the last lines where only chosen ones are.
+    Named,
+    /// Shown, since a named one goes on in it.
+    StillNamed,
+    /// One of the last lines where only chosen ones are.
+    Closing,
+    /// Not shown near a wanted one either, nor is what came before it.
+    Apart,
 }
 
 /// How much an extract shows.
@@ -29,6 +37,8 @@ pub(super) struct Limits {
     pub(super) most_wanted: usize,
     /// Most of the last lines.
     pub(super) last: usize,
+    /// Whether the last lines are those that are [named](Worth::Named) or [closing](Worth::Closing), not all.
+    pub(super) is_last_chosen: bool,
 }
 
 /// An extract in the making. It holds little more than its budget, whatever comes.
@@ -86,6 +96,15 @@ struct Piece {
     line: TextLine,
 }
 
+impl Worth {
+    fn is_chosen(self) -> bool {
+        match self {
+            Self::Named | Self::StillNamed | Self::Closing => true,
+            Self::Wanted | Self::Context | Self::Continued | Self::Apart => false,
+        }
+    }
+}
+
 impl Extract {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
@@ -114,9 +133,11 @@ impl Extract {
             to: self.seen,
             line,
         };
-        self.keep_last(&piece);
+        if !self.limits.is_last_chosen || worth.is_chosen() {
+            self.keep_last(&piece);
+        }
         match worth {
-            Worth::Wanted => {
+            Worth::Wanted | Worth::Named => {
                 self.n_wanted += 1;
                 if self.n_wanted <= self.limits.most_wanted {
                     self.after_left = self.limits.after;
@@ -126,10 +147,14 @@ impl Extract {
                     self.is_full = true;
                 }
             }
-            Worth::Continued => self.keep_wanted(piece),
+            Worth::Continued | Worth::StillNamed => self.keep_wanted(piece),
             Worth::Context if self.after_left > 0 => {
                 self.after_left -= 1;
                 self.keep_wanted(piece);
+            }
+            Worth::Apart | Worth::Closing => {
+                self.after_left = 0;
+                self.before.clear();
             }
             Worth::Context => {
                 self.before.push_back(piece);
@@ -143,7 +168,10 @@ impl Extract {
     /// The text and the counts; `unfinished` says that the last line has no end, and is a line all the same.
     pub(super) fn finish(mut self, unfinished: bool) -> Extracted {
         let mut last_from = self.choose_last();
-        while last_from == self.last.len() && !self.fits_to_the_end() {
+        while !self.wanted.is_empty()
+            && (self.misses_the_last_chosen(last_from)
+                || (last_from == self.last.len() && !self.fits_to_the_end()))
+        {
             self.wanted.pop();
             last_from = self.choose_last();
         }
@@ -154,10 +182,10 @@ impl Extract {
         let mut at = Position::default();
         let mut is_in_a_line = false;
         let (mut shown_raw, mut shown_lines) = (0, 0);
-        let has_wanted = !self.wanted.is_empty();
+        let is_marked = self.is_marked();
         let wanted = self.wanted.iter().map(|(piece, _)| piece);
         for piece in wanted.chain(self.last.range(last_from..)) {
-            if has_wanted {
+            if is_marked {
                 let marker = mark(at, piece.from, is_in_a_line, true);
                 is_in_a_line &= marker.is_empty();
                 out.text.push_str(&marker);
@@ -171,7 +199,7 @@ impl Extract {
             shown_lines += piece.to.lines - piece.from.lines;
             at = piece.to;
         }
-        if has_wanted {
+        if is_marked {
             out.text.push_str(&mark(at, self.seen, is_in_a_line, false));
         }
         let ends_in_it = at.pieces == self.seen.pieces;
@@ -180,25 +208,43 @@ impl Extract {
         out
     }
 
-    /// From which of the last lines on they fit behind what is wanted, with the marker between.
+    /// Whether what is left out is told of: of the last lines alone nobody expects what came before.
+    fn is_marked(&self) -> bool {
+        !self.wanted.is_empty() || self.limits.is_last_chosen
+    }
+
+    /// From which of the last lines on they fit behind what is wanted, with the markers before, between and behind them.
     fn choose_last(&self) -> usize {
         let (to, shape) = self.wanted_end();
         let room = self.limits.budget.saturating_sub(shape.bytes);
+        let marker = |from, to, is_in_a_line, follows| {
+            if self.is_marked() {
+                mark(from, to, is_in_a_line, follows).len()
+            } else {
+                0
+            }
+        };
         let mut chosen = self.last.len();
         let mut bytes = 0;
+        let mut behind = None;
         for (index, piece) in self.last.iter().enumerate().rev() {
-            bytes += piece.line.shown_len();
+            let next = behind.unwrap_or(self.seen);
+            let follows = behind.is_some();
+            // Whether the text stands within a line there depends on pieces that are not chosen yet.
+            let most = marker(piece.to, next, false, follows).max(marker(
+                piece.to,
+                next,
+                !piece.line.is_ended,
+                follows,
+            ));
+            bytes += piece.line.shown_len() + most;
             if piece.from.pieces < to.pieces || bytes > room {
                 break;
             }
-            let marker = if self.wanted.is_empty() {
-                0
-            } else {
-                mark(to, piece.from, shape.is_in_a_line, true).len()
-            };
-            if marker + bytes <= room {
+            if marker(to, piece.from, shape.is_in_a_line, true) + bytes <= room {
                 chosen = index;
             }
+            behind = Some(piece.from);
         }
         chosen
     }
@@ -209,6 +255,26 @@ impl Extract {
         self.wanted.is_empty()
             || shape.bytes + mark(to, self.seen, shape.is_in_a_line, false).len()
                 <= self.limits.budget
+    }
+
+    /// Whether the last chosen line, such as the one that counts, is behind the wanted ones and not shown, as where the
+    /// last lines begin at `last_from`. It is worth more than the last of those, unless it takes half of the budget.
+    fn misses_the_last_chosen(&self, last_from: usize) -> bool {
+        if !self.limits.is_last_chosen {
+            return false;
+        }
+        let (to, _) = self.wanted_end();
+        let mut from = self.last.len();
+        let mut bytes = 0;
+        for piece in self.last.iter().rev() {
+            bytes += piece.line.shown_len();
+            let is_of_the_line = from == self.last.len() || !piece.line.is_ended;
+            if !is_of_the_line || piece.from.pieces < to.pieces || bytes > self.limits.budget / 2 {
+                break;
+            }
+            from -= 1;
+        }
+        last_from > from
     }
 
     /// Where the wanted lines end, and what their text comes to.

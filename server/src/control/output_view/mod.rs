@@ -2,7 +2,7 @@
 //! within a budget and exact counts of what is not in it come out.
 //!
 //! Reading order: [`text_lines`] (from bytes to clean lines), [`error_lines`] (which lines look like errors),
-//! [`extract`] (which lines are shown), [`line_range`] (those that are named by their numbers), [`view`] (all together). [`line_search`] looks for one line among the same
+//! [`test_lines`] (what lines are to a run of tests), [`extract`] (which lines are shown), [`line_range`] (those that are named by their numbers), [`view`] (all together). [`line_search`] looks for one line among the same
 //! clean ones while they come; [`line_starts`] finds where the last ones begin, among the raw bytes.
 
 mod error_lines;
@@ -10,6 +10,7 @@ mod extract;
 mod line_range;
 mod line_search;
 mod line_starts;
+mod test_lines;
 mod text_lines;
 mod view;
 

@@ -4,6 +4,7 @@ use super::{
     error_lines,
     extract::{Extract, Extracted, Limits, Worth},
     line_range::{LineRange, Ranged},
+    test_lines::TestLines,
     text_lines::{TextLine, TextLines},
 };
 use regex::bytes::Regex;
@@ -18,6 +19,11 @@ const MOST_ERRORS: usize = 200;
 const LAST_BESIDE_ERRORS: usize = 20;
 /// Most lines of a report, such as a traceback, that are taken for one.
 const MOST_REPORT_LINES: usize = 60;
+/// Most lines that tell of failed tests, most of their names and counts at the end, and most lines of what a test printed
+/// before its name.
+const MOST_FAILURES: usize = 1_000;
+const LAST_NAMES: usize = 1_000;
+const BEFORE_FAILURE: usize = 8;
 
 /// Which lines a view shows.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub enum ViewKind {
     Tail,
     /// Those that look like errors, with a few around them, and the last ones.
     Errors,
+    /// What a run of tests says of those that failed, and its counts; where it is none, as [`ViewKind::Errors`].
+    Tests,
     /// Those that fit.
     Grep {
         /// What a line must hold.
@@ -58,18 +66,34 @@ pub struct View {
     number: u64,
     /// Whether lines are shown with their numbers.
     is_numbered: bool,
-    /// Lines that the report may still have.
-    report_left: usize,
+    /// What is known of reports of errors.
+    errors: ErrorReports,
     /// Whether the last line has no end.
     is_unfinished: bool,
     unavailable: u64,
+}
+
+/// Where in a report of an error the lines stand.
+#[derive(Clone, Copy, Debug, Default)]
+struct ErrorReports {
+    /// Lines that the report may still have.
+    report_left: usize,
 }
 
 /// How lines are chosen.
 #[derive(Clone, Debug)]
 enum Choice {
     Extract(Extract),
+    Tests(Box<TestChoice>),
     Range(LineRange),
+}
+
+/// Lines of a run of tests, and what is shown where there was none.
+#[derive(Clone, Debug)]
+struct TestChoice {
+    lines: TestLines,
+    tests: Extract,
+    otherwise: Extract,
 }
 
 /// What a view shows.
@@ -96,6 +120,15 @@ impl View {
     /// A view with a text of at most `budget` bytes, which should be 64 at least.
     #[must_use]
     pub fn new(kind: ViewKind, budget: usize) -> Self {
+        let errors = Limits {
+            budget,
+            wanted_budget: budget / 3 * 2,
+            before: BEFORE_ERROR,
+            after: AFTER_ERROR,
+            most_wanted: MOST_ERRORS,
+            last: LAST_BESIDE_ERRORS,
+            is_last_chosen: false,
+        };
         let limits = match &kind {
             ViewKind::Lines { first, last } => {
                 let range = LineRange::new(*first, *last, budget);
@@ -108,15 +141,24 @@ impl View {
                 after: 0,
                 most_wanted: 0,
                 last: usize::MAX,
+                is_last_chosen: false,
             },
-            ViewKind::Errors => Limits {
-                budget,
-                wanted_budget: budget / 3 * 2,
-                before: BEFORE_ERROR,
-                after: AFTER_ERROR,
-                most_wanted: MOST_ERRORS,
-                last: LAST_BESIDE_ERRORS,
-            },
+            ViewKind::Errors => errors,
+            ViewKind::Tests => {
+                let choice = TestChoice {
+                    lines: TestLines::new(budget),
+                    tests: Extract::new(Limits {
+                        before: BEFORE_FAILURE,
+                        after: 0,
+                        most_wanted: MOST_FAILURES,
+                        last: LAST_NAMES,
+                        is_last_chosen: true,
+                        ..errors
+                    }),
+                    otherwise: Extract::new(errors),
+                };
+                return Self::with(kind, budget, Choice::Tests(Box::new(choice)));
+            }
             ViewKind::Grep {
                 before,
                 after,
@@ -129,6 +171,7 @@ impl View {
                 after: *after,
                 most_wanted: *most,
                 last: 0,
+                is_last_chosen: false,
             },
         };
         let extract = Extract::new(limits);
@@ -143,7 +186,7 @@ impl View {
             choice,
             number: 1,
             is_numbered: false,
-            report_left: 0,
+            errors: ErrorReports::default(),
             is_unfinished: false,
             unavailable: 0,
         }
@@ -162,7 +205,7 @@ impl View {
     #[must_use]
     pub fn is_done(&self) -> bool {
         match &self.choice {
-            Choice::Extract(_) => false,
+            Choice::Extract(_) | Choice::Tests(_) => false,
             Choice::Range(range) => range.is_done(),
         }
     }
@@ -193,22 +236,10 @@ impl View {
             looked_at: self.lines.settled() + self.unavailable,
             ..Shown::default()
         };
-        match self.choice {
-            Choice::Extract(extract) => {
-                let Extracted {
-                    text,
-                    omitted_bytes,
-                    omitted_lines,
-                    n_wanted,
-                } = extract.finish(self.is_unfinished);
-                Shown {
-                    text,
-                    omitted_bytes,
-                    omitted_lines,
-                    matched_lines: n_wanted,
-                    ..shown
-                }
-            }
+        let extract = match self.choice {
+            Choice::Extract(extract) => extract,
+            Choice::Tests(choice) if choice.lines.is_test_run() => choice.tests,
+            Choice::Tests(choice) => choice.otherwise,
             Choice::Range(range) => {
                 let Ranged {
                     text,
@@ -216,84 +247,131 @@ impl View {
                     omitted_lines,
                     next_line,
                 } = range.finish(self.is_unfinished);
-                Shown {
+                return Shown {
                     text,
                     omitted_bytes,
                     omitted_lines,
                     next_line,
                     ..shown
-                }
+                };
             }
+        };
+        let Extracted {
+            text,
+            omitted_bytes,
+            omitted_lines,
+            n_wanted,
+        } = extract.finish(self.is_unfinished);
+        Shown {
+            text,
+            omitted_bytes,
+            omitted_lines,
+            matched_lines: n_wanted,
+            ..shown
         }
     }
 
     fn take(&mut self, lines: Vec<TextLine>) {
         for line in lines {
-            let worth = self.worth(&line.text);
-            let mut begins = !self.is_unfinished;
+            let begins = !self.is_unfinished;
             self.is_unfinished = !line.is_ended;
             let number = self.number;
             self.number += u64::from(line.is_ended);
-            let line = if self.is_numbered && begins {
-                let separator = self.separator(worth);
-                TextLine {
-                    text: format!("{number}{separator}{}", line.text),
-                    ..line
+            let numbering = (self.is_numbered && begins).then_some(number);
+            let longest = self.shown_piece;
+            match &mut self.choice {
+                Choice::Extract(extract) => {
+                    let worth = match &self.kind {
+                        ViewKind::Errors => self.errors.worth(&line.text),
+                        ViewKind::Grep { pattern, .. }
+                            if pattern.is_match(line.text.as_bytes()) =>
+                        {
+                            Worth::Wanted
+                        }
+                        ViewKind::Grep { .. }
+                        | ViewKind::Tail
+                        | ViewKind::Tests
+                        | ViewKind::Lines { .. } => Worth::Context,
+                    };
+                    let has_neighbours = !matches!(self.kind, ViewKind::Tail);
+                    let line = with_number(line, numbering, worth, has_neighbours);
+                    push(extract, line, worth, longest);
                 }
-            } else {
-                line
-            };
-            let mut worth_of_piece = worth;
-            for piece in split(line, self.shown_piece) {
-                match &mut self.choice {
-                    Choice::Extract(extract) => extract.push(piece, worth_of_piece),
-                    Choice::Range(range) => range.push(&piece, number, begins),
+                Choice::Tests(choice) => {
+                    let worth = self.errors.worth(&line.text);
+                    let otherwise = with_number(line.clone(), numbering, worth, true);
+                    push(&mut choice.otherwise, otherwise, worth, longest);
+                    let worth = choice.lines.worth(&line.text);
+                    let line = with_number(line, numbering, worth, true);
+                    push(&mut choice.tests, line, worth, longest);
                 }
-                begins = false;
-                if worth == Worth::Wanted {
-                    worth_of_piece = Worth::Continued;
+                Choice::Range(range) => {
+                    let line = with_number(line, numbering, Worth::Context, false);
+                    let mut begins = begins;
+                    for piece in split(line, longest) {
+                        range.push(&piece, number, begins);
+                        begins = false;
+                    }
                 }
             }
         }
     }
+}
 
-    /// What stands between a line's number and its text: another one where it is shown for its neighbours only.
-    fn separator(&self, worth: Worth) -> char {
-        match (&self.kind, worth) {
-            (ViewKind::Grep { .. } | ViewKind::Errors, Worth::Context) => '-',
-            (ViewKind::Grep { .. } | ViewKind::Errors, Worth::Wanted | Worth::Continued)
-            | (ViewKind::Tail | ViewKind::Lines { .. }, _) => ':',
-        }
-    }
-
+impl ErrorReports {
+    /// What the next line is worth to who looks for errors.
     fn worth(&mut self, text: &str) -> Worth {
-        match &self.kind {
-            ViewKind::Tail | ViewKind::Lines { .. } => Worth::Context,
-            ViewKind::Grep { pattern, .. } => {
-                if pattern.is_match(text.as_bytes()) {
-                    Worth::Wanted
-                } else {
-                    Worth::Context
-                }
-            }
-            ViewKind::Errors => {
-                if error_lines::begins_a_report(text) {
-                    self.report_left = MOST_REPORT_LINES;
-                    return Worth::Wanted;
-                }
-                if error_lines::is_error(text) {
-                    return Worth::Wanted;
-                }
-                // What is indented, or numbered, belongs to the report above.
-                let goes_on = text.starts_with([' ', '\t']);
-                if self.report_left > 0 && goes_on {
-                    self.report_left -= 1;
-                    return Worth::Continued;
-                }
-                self.report_left = 0;
-                Worth::Context
-            }
+        if error_lines::begins_a_report(text) {
+            self.report_left = MOST_REPORT_LINES;
+            return Worth::Wanted;
         }
+        if error_lines::is_error(text) {
+            return Worth::Wanted;
+        }
+        // What is indented, or numbered, belongs to the report above.
+        let goes_on = text.starts_with([' ', '\t']);
+        if self.report_left > 0 && goes_on {
+            self.report_left -= 1;
+            return Worth::Continued;
+        }
+        self.report_left = 0;
+        Worth::Context
+    }
+}
+
+/// Gives a line to an extract, in pieces of at most `longest` bytes.
+fn push(extract: &mut Extract, line: TextLine, worth: Worth, longest: usize) {
+    let mut worth_of_piece = worth;
+    for piece in split(line, longest) {
+        extract.push(piece, worth_of_piece);
+        worth_of_piece = match worth {
+            Worth::Wanted => Worth::Continued,
+            Worth::Named => Worth::StillNamed,
+            Worth::Context
+            | Worth::Continued
+            | Worth::StillNamed
+            | Worth::Closing
+            | Worth::Apart => worth,
+        };
+    }
+}
+
+/// The line with its number, if it has one, and what stands between them: something else where it is shown for its
+/// neighbours only.
+fn with_number(
+    line: TextLine,
+    number: Option<u64>,
+    worth: Worth,
+    has_neighbours: bool,
+) -> TextLine {
+    let Some(number) = number else {
+        return line;
+    };
+    let is_near = matches!(worth, Worth::Context | Worth::Apart) && has_neighbours;
+    let separator = if is_near { '-' } else { ':' };
+    TextLine {
+        text: format!("{number}{separator}{}", line.text),
+        ..line
     }
 }
 

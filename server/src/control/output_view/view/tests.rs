@@ -1,6 +1,9 @@
 use super::*;
 use proptest::prelude::*;
 
+#[path = "test_runs.rs"]
+mod test_runs;
+
 fn grep(pattern: &str, before: usize, after: usize, most: usize) -> ViewKind {
     ViewKind::Grep {
         pattern: Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")),
@@ -211,6 +214,11 @@ fn output() -> impl Strategy<Value = Vec<u8>> {
         4 => "[a-z ]{0,30}\n".prop_map(String::into_bytes),
         1 => Just(b"error: no\n".to_vec()),
         1 => Just(b"Traceback (most recent call last):\n  a\n  b\n".to_vec()),
+        1 => Just(b"test a ... FAILED\n".to_vec()),
+        1 => Just(b"---- a stdout ----\npanicked at\nE   no\n".to_vec()),
+        1 => Just(b"test result: FAILED. 0 passed; 1 failed\n".to_vec()),
+        1 => Just(b"=== RUN   TestA\n  a.go:1: b\n--- FAIL: TestA\n    c\n".to_vec()),
+        1 => Just(b"== 1 failed, 2 passed in 1s ==\nok  \tx\t1s\nfailures:\n    a\n".to_vec()),
         1 => Just(b"\r".to_vec()),
         1 => Just(b"\x1b[1m".to_vec()),
         1 => Just("\u{65e5}\u{672c}".as_bytes().to_vec()),
@@ -224,6 +232,7 @@ fn kinds() -> impl Strategy<Value = ViewKind> {
     prop_oneof![
         Just(ViewKind::Tail),
         Just(ViewKind::Errors),
+        Just(ViewKind::Tests),
         (0_usize..4, 0_usize..4, 1_usize..6)
             .prop_map(|(before, after, most)| grep("[ae]", before, after, most)),
         (1_u64..9, 0_u64..9).prop_map(|(first, more)| ViewKind::Lines {
