@@ -3,8 +3,8 @@
 mod process_support;
 
 use process_support::{
-    KILLED, LONG, Story, TERMED, TESTBED, World, next_event, parent_of, until_gone, until_ready,
-    wait_until,
+    KILLED, LONG, PATIENCE, Story, TERMED, TESTBED, World, next_event, parent_of, until_gone,
+    until_ready, wait_until,
 };
 use taskyard_worker::boot_time::BootTime;
 use taskyard_worker::process::{
@@ -100,28 +100,37 @@ async fn a_lost_shim_is_told_and_nothing_of_it_survives() {
     assert!(matches!(process.kill(), Err(CommandError::Gone)));
 }
 
-#[tokio::test]
-async fn a_frozen_shim_is_ended_by_force() {
-    let world = World::probe(&["ignore-term"]);
-    let mut process = world.spawn().await;
-    until_ready(&mut process).await;
-    let root = process.pid() as i32;
-    let shim = rustix::process::Pid::from_raw(parent_of(root)).expect("a process id");
-    rustix::process::kill_process(shim, rustix::process::Signal::STOP)
-        .expect("the shim is stopped");
-    // It takes no commands any more, and at some point that is said.
-    let refused = wait_until("a refusal", || {
-        process.extend(BootTime::now().plus(LONG)).err()
-    })
-    .await;
-    assert!(matches!(refused, CommandError::ShimFrozen));
-    process.force_end();
-    let lost = next_event(&mut process).await;
-    assert!(
-        matches!(lost, Err(ProcessError::ShimLost { survivors: 0, .. })),
-        "{lost:?}"
-    );
-    until_gone(root).await;
+/// A shim is woken when the thread that started it ends: in this runtime none does.
+fn lasting_runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let lasting = builder.enable_all().thread_keep_alive(PATIENCE * 10);
+    lasting.build().expect("a runtime")
+}
+
+#[test]
+fn a_frozen_shim_is_ended_by_force() {
+    lasting_runtime().block_on(async {
+        let world = World::probe(&["ignore-term"]);
+        let mut process = world.spawn().await;
+        until_ready(&mut process).await;
+        let root = process.pid() as i32;
+        let shim = rustix::process::Pid::from_raw(parent_of(root)).expect("a process id");
+        rustix::process::kill_process(shim, rustix::process::Signal::STOP)
+            .expect("the shim is stopped");
+        // It takes no commands any more, and at some point that is said.
+        let refused = wait_until("a refusal", || {
+            process.extend(BootTime::now().plus(LONG)).err()
+        })
+        .await;
+        assert!(matches!(refused, CommandError::ShimFrozen));
+        process.force_end();
+        let lost = next_event(&mut process).await;
+        assert!(
+            matches!(lost, Err(ProcessError::ShimLost { survivors: 0, .. })),
+            "{lost:?}"
+        );
+        until_gone(root).await;
+    });
 }
 
 #[tokio::test]

@@ -145,6 +145,32 @@ async fn what_was_never_asked_to_be_kept_ends_with_its_worker() {
     assert!(matches!(refused, AttachError::Gone { .. }), "{refused:?}");
 }
 
+/// A shim is woken when the thread that started it ends: in this runtime none does.
+fn lasting_runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let lasting = builder.enable_all().thread_keep_alive(PATIENCE * 10);
+    lasting.build().expect("a runtime")
+}
+
+#[test]
+fn a_frozen_shim_is_given_up_soon_and_killed() {
+    lasting_runtime().block_on(async {
+        let (world, survival) = surviving(&["hang"]);
+        let (pid, shim) = leave(&world, kept(None)).await;
+        let frozen = rustix::process::Pid::from_raw(shim).expect("a process id");
+        rustix::process::kill_process(frozen, rustix::process::Signal::STOP)
+            .expect("the shim is stopped");
+        let asked_at = std::time::Instant::now();
+        let refused = attach(&survival).await.expect_err("it says nothing");
+        let took = asked_at.elapsed();
+        assert!(matches!(refused, AttachError::Silent { .. }), "{refused:?}");
+        // A worker says no hello meanwhile, and has other leases.
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        until_gone(shim).await;
+        until_gone(pid).await;
+    });
+}
+
 #[tokio::test]
 async fn a_shim_leaves_the_session_of_its_worker() {
     let world = World::probe(&["hang"]);

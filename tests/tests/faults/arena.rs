@@ -79,10 +79,15 @@ impl Arena {
         self.deployment.with_worker(self.worker, ended)
     }
 
-    /// Kills the worker and starts it again.
-    pub async fn restart_worker(&mut self) {
+    /// Kills the worker.
+    pub fn kill_worker(&self) {
         self.deployment
             .with_worker(self.worker, taskyard_tests::process::Process::kill);
+    }
+
+    /// Kills the worker and starts it again.
+    pub async fn restart_worker(&mut self) {
+        self.kill_worker();
         self.deployment.restart_worker(self.worker).await;
     }
 

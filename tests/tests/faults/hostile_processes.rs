@@ -128,6 +128,21 @@ async fn who_kills_its_worker_does_not_outlive_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_froze_its_shim_ends_with_its_worker() {
+    let mut arena = Arena::open().await;
+    let id = arena.start("strike shim STOP").await;
+    let shim = arena.frozen().await;
+    arena.kill_worker();
+    let mark = format!("TASKYARD_TASK_ID={id}");
+    until(
+        "the shim to wake up and to end the rest",
+        SOON,
+        async || !is_alive(shim) && taskyard_tests::process::with_variable(&mark).is_empty(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_keeps_its_shim_frozen_does_not_outlive_its_workers_next_boot() {
     let mut arena = Arena::open().await;
     // The second half left the session and gave up the variables by which it would be known.

@@ -149,6 +149,8 @@ async fn a_run_goes_on_under_its_workers_next_boots() {
         (1, TaskState::Running),
         "{task:?}"
     );
+    let attempt = deployment.with_worker(0, Process::log);
+    assert!(!attempt.contains("session.id=\"\""), "{attempt}");
     counter.counts_on().await;
     // Only a boot that has noted its lease has begun an attempt of its own.
     let ledger = deployment.folder().join("w1").join("ledger");

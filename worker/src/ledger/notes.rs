@@ -163,6 +163,7 @@ mod tests {
         let note = |next: Option<Lease>| {
             LedgerEntry::Surviving(Box::new(SurvivingRecord {
                 home: lease(1),
+                session_id: "session".to_owned(),
                 token: "word".to_owned(),
                 next: next.map(|lease| lease.id),
                 run: 1,

@@ -16,6 +16,8 @@ use crate::lease::{
 pub struct SurvivingRecord {
     /// The lease under which it was started. The run's directory and socket bear its name for as long as it runs.
     pub home: Lease,
+    #[serde(default)]
+    pub session_id: String,
     /// What the shim asks for.
     pub token: String,
     /// The id that the next lease is to have; drawn and noted by a boot before its hello says it.
@@ -53,6 +55,7 @@ impl SurvivingRecord {
     ) -> SurvivingRecord {
         SurvivingRecord {
             home: offer.lease.clone(),
+            session_id: offer.session_id.clone(),
             token,
             next: None,
             run: offer.run,

@@ -20,10 +20,9 @@ use super::shim_handle::ShimHandle;
 use crate::boot_time::BootTime;
 use crate::shim::message::{AttachRequest, Attached, Inbox, MESSAGE_BYTES_MAX, Report, encode};
 
-/// How long a shim may take to hand its process over. One that sweeps its tree answers nobody for up to 5 s and more.
-const ATTACH_BOUND: Duration = Duration::from_secs(20);
-/// How long one try may take.
-const TRY_BOUND: Duration = Duration::from_secs(5);
+/// How long a shim may take to hand its process over. One that sweeps its tree answers nobody for up to 5 s. Until then
+/// the worker says no hello, and the leases of all the others run.
+const ATTACH_BOUND: Duration = Duration::from_secs(6);
 const PAUSE: Duration = Duration::from_millis(50);
 /// More than any last words have.
 const LAST_WORDS_BYTES_MAX: u64 = 64 * 1024;
@@ -50,8 +49,8 @@ enum Try {
     Attached(Box<Process>, Attached),
     /// Nobody listens.
     Gone,
-    /// It may go better in a moment; the shim's process id, where it is known.
-    Again(Option<i32>),
+    /// It may go better in a moment.
+    Again,
 }
 
 impl Process {
@@ -59,7 +58,7 @@ impl Process {
     /// remains are recognised, as they were launched; `group` is its cgroup.
     ///
     /// # Errors
-    /// [`AttachError`], at the latest after 20 s, and up to 5 s more for killing what is left.
+    /// [`AttachError`], at the latest after 6 s, and up to 5 s more for killing what is left.
     pub async fn attach(
         survival: &Survival,
         env: &[(String, String)],
@@ -69,8 +68,9 @@ impl Process {
         let until = Instant::now() + ATTACH_BOUND;
         let mut shim = None;
         loop {
-            let tried = tokio::time::timeout(TRY_BOUND, try_attach(survival, &lost)).await;
-            match tried.unwrap_or(Try::Again(None)) {
+            // One that is frozen takes the connection, and then says nothing.
+            let tried = tokio::time::timeout_at(until, try_attach(survival, &lost, &mut shim));
+            match tried.await.unwrap_or(Try::Again) {
                 Try::Attached(process, attached) => {
                     return Ok(Adopted {
                         process: *process,
@@ -86,7 +86,7 @@ impl Process {
                         }),
                     };
                 }
-                Try::Again(pid) => shim = pid.or(shim),
+                Try::Again => {}
             }
             if Instant::now() >= until {
                 if let Some(pid) = shim {
@@ -101,28 +101,29 @@ impl Process {
     }
 }
 
-async fn try_attach(survival: &Survival, lost: &LostProcess) -> Try {
+/// Notes the shim's process id as soon as it is known.
+async fn try_attach(survival: &Survival, lost: &LostProcess, shim: &mut Option<i32>) -> Try {
     let mut control = match connect(&survival.directory).await {
         Ok(control) => control,
         Err(error) => {
             return match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Try::Gone,
-                _ => Try::Again(None),
+                _ => Try::Again,
             };
         }
     };
-    let shim = control.peer_cred().ok().and_then(|peer| peer.pid());
-    let Some(pid) = shim else {
-        return Try::Again(None);
+    let Some(pid) = control.peer_cred().ok().and_then(|peer| peer.pid()) else {
+        return Try::Again;
     };
+    *shim = Some(pid);
     let request = AttachRequest {
         token: survival.token.clone(),
     };
     let Ok(frame) = encode(&request) else {
-        return Try::Again(shim);
+        return Try::Again;
     };
     if control.write_all(&frame).await.is_err() {
-        return Try::Again(shim);
+        return Try::Again;
     }
     let mut process = Process {
         control,
@@ -157,7 +158,7 @@ async fn try_attach(survival: &Survival, lost: &LostProcess) -> Try {
             | Report::Exited(_)
             | Report::Ended(_),
         )
-        | Err(ReportError::Gone | ReportError::Protocol(_)) => Try::Again(shim),
+        | Err(ReportError::Gone | ReportError::Protocol(_)) => Try::Again,
     }
 }
 

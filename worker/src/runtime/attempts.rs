@@ -68,7 +68,7 @@ impl Attempts {
         let record = &survivor.record;
         let offer = Offer {
             lease,
-            session_id: String::new(),
+            session_id: record.session_id.clone(),
             namespace: String::new(),
             attempt: 0,
             run: record.run,

@@ -10,8 +10,8 @@ use crate::ledger::{EarlierLease, EarlierStatus, Ledger, LedgerEntry, SurvivingR
 use crate::process::{Leftovers, kill_leftovers};
 use crate::workspace::Workspaces;
 
-/// Shims that are asked at a time.
-const ASKED_MAX: usize = 64;
+/// Shims that are asked at a time: all that a worker can have, so that several that do not answer cost no more than one.
+const ASKED_MAX: usize = 1_024;
 
 /// Runs in this boot's hands whose next leases are not known yet, by the lease that the ledger knows.
 pub(super) type Survivors = HashMap<LeaseId, Survivor>;

@@ -5,7 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, set_child_subreaper, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Signal, set_child_subreaper, set_dumpable_behavior,
+    set_parent_process_death_signal,
+};
 use rustix::time::Timespec;
 
 use super::capture::StreamCapture;
@@ -105,6 +108,9 @@ fn isolate() -> io::Result<OwnedFd> {
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
     leave_session();
+    // Its own work can freeze this process; the worker's end wakes it, so that it ends the work. The signal comes also
+    // when the thread that started it ends, and does nothing then; it stays set while another thread is the parent.
+    set_parent_process_death_signal(Some(Signal::CONT))?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
     // The launch holds secrets: no other process of this user may look into this one. It ends at the program's exec.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
