@@ -2,8 +2,8 @@
 
 use taskyard_proto::v1::text_pattern::Pattern;
 use taskyard_proto::v1::{
-    CancelTaskRequest, OutputGrep, OutputLimits, OutputStream, OutputView, ReadOutputRequest,
-    ReadOutputResponse, RetryPolicy, TaskDefinition, TaskState, TextPattern,
+    CancelTaskRequest, OutputGrep, OutputLimits, OutputLines, OutputStream, OutputView,
+    ReadOutputRequest, ReadOutputResponse, RetryPolicy, TaskDefinition, TaskState, TextPattern,
 };
 use taskyard_tests::client::{Client, milliseconds, new_session, shell};
 use taskyard_tests::deployment::Deployment;
