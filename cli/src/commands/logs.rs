@@ -52,7 +52,7 @@ pub struct LogsArguments {
     /// Begin each line with the time of its capture (UTC)
     #[arg(short, long, conflicts_with_all = ["view", "grep", "lines"])]
     pub timestamps: bool,
-    /// Show text: tail, errors (what looks like them), tests, grep, or since-last (see --cursor)
+    /// Show text: tail, errors, tests (those that failed), grep, or since-last (see --cursor)
     #[arg(long, hide_possible_values = true, conflicts_with_all = ["follow", "offset", "tail"])]
     pub view: Option<ViewName>,
     /// Lines that fit this regular expression; -i: any case, -c: only count them

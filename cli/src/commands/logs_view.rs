@@ -136,6 +136,13 @@ pub async fn print(
             if request.view() == OutputView::SinceLast {
                 console::note(&format!("go on with --cursor {}", answer.cursor));
             }
+            if let Some(note) = request
+                .lines
+                .as_ref()
+                .and_then(|lines| counted_note(lines, &answer))
+            {
+                console::note(&format!("{}: {note}", crate::view::words::stream(stream)));
+            }
             let Some(lines) = request.lines.as_mut().filter(|_| answer.next_line > 0) else {
                 break;
             };
@@ -152,6 +159,24 @@ pub async fn print(
         }
     }
     Ok(ExitCode::Success)
+}
+
+/// What is to be said of the numbers of asked lines: that there are not so many, or that some are not exact.
+fn counted_note(lines: &OutputLines, answer: &ReadOutputResponse) -> Option<String> {
+    let kept = answer
+        .kept_lines
+        .filter(|kept| lines.first.max(lines.last) > *kept);
+    let exact = answer
+        .last_exact_line
+        .filter(|exact| answer.next_line == 0 && (lines.last == 0 || lines.last > *exact));
+    let kept = kept.map(|kept| format!("there are {}", counted(kept, "line")));
+    let exact = exact.map(|exact| {
+        format!("output is missing behind line {exact}; numbers go on with what is kept")
+    });
+    match (kept, exact) {
+        (Some(kept), Some(exact)) => Some(format!("{kept}; {exact}")),
+        (kept, exact) => kept.or(exact),
+    }
 }
 
 /// How many lines fit; with the name of the stream where there are two.
@@ -198,4 +223,31 @@ fn print_view(
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_not_there_or_not_exact_are_told_of() {
+        let note = |first, last, kept_lines, last_exact_line| {
+            let answer = ReadOutputResponse {
+                kept_lines,
+                last_exact_line,
+                ..ReadOutputResponse::default()
+            };
+            counted_note(&OutputLines { first, last }, &answer)
+        };
+        let there_are = |lines: &str| Some(format!("there are {lines}"));
+        assert_eq!(note(90, 0, Some(50), None), there_are("50 lines"));
+        assert_eq!(note(40, 60, Some(50), None), there_are("50 lines"));
+        assert_eq!(note(2, 2, Some(1), None), there_are("1 line"));
+        assert_eq!(note(40, 0, Some(50), None), None);
+        assert_eq!(note(1, 3, None, Some(3)), None);
+        let missing = "output is missing behind line 3; numbers go on with what is kept";
+        assert_eq!(note(1, 4, None, Some(3)).as_deref(), Some(missing));
+        let both = format!("there are 50 lines; {missing}");
+        assert_eq!(note(90, 0, Some(50), Some(3)), Some(both));
+    }
 }

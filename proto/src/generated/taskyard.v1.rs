@@ -2702,8 +2702,8 @@ pub struct ReadOutputResponse {
     /// Absent where the asked ones ended before.
     #[prost(int64, optional, tag = "28")]
     pub kept_lines: ::core::option::Option<i64>,
-    /// In views of text, where bytes are missing between what was looked at: the last line before the first missing piece.
-    /// Numbers behind it count only what is kept. Absent: nothing is missing.
+    /// In views of text, where bytes are missing before lines that were looked at: the last line before the first missing
+    /// piece, 0 where there is none. Numbers behind it count only what is kept. Absent: nothing is missing.
     #[prost(int64, optional, tag = "29")]
     pub last_exact_line: ::core::option::Option<i64>,
 }

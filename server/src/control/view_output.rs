@@ -210,6 +210,8 @@ fn answer(
         unavailable_bytes: signed(shown.unavailable_bytes),
         matched_lines: signed(shown.matched_lines),
         next_line: signed(shown.next_line.unwrap_or(0)),
+        kept_lines: shown.kept_lines.map(signed),
+        last_exact_line: shown.last_exact_line.map(signed),
         ..ReadOutputResponse::default()
     }
 }

@@ -2,8 +2,8 @@
 
 use taskyard_proto::v1::text_pattern::Pattern;
 use taskyard_proto::v1::{
-    CancelTaskRequest, OutputGrep, OutputLimits, OutputStream, OutputView, ReadOutputRequest,
-    ReadOutputResponse, RetryPolicy, TaskDefinition, TaskState, TextPattern,
+    CancelTaskRequest, OutputGrep, OutputLimits, OutputLines, OutputStream, OutputView,
+    ReadOutputRequest, ReadOutputResponse, RetryPolicy, TaskDefinition, TaskState, TextPattern,
 };
 use taskyard_tests::client::{Client, milliseconds, new_session, shell};
 use taskyard_tests::deployment::Deployment;
@@ -200,6 +200,33 @@ async fn bytes_that_were_not_kept_are_told_apart() {
     assert!(shown.unavailable_bytes > 0 && shown.unavailable_bytes <= LOG_BYTES - 3_000);
     assert!(shown.text.starts_with("l 00000\n") && shown.text.ends_with("l 00999\n"));
     assert_eq!((shown.next_offset, shown.omitted_bytes), (LOG_BYTES, 0));
+    let gap = format!("\n[... {} bytes not kept ...]\n", shown.unavailable_bytes);
+    assert!(shown.text.contains(&gap), "{}", shown.text);
+    assert!(shown.last_exact_line.is_some_and(|line| line < 1_001));
+    let beyond = ReadOutputRequest {
+        lines: Some(OutputLines {
+            first: 5_000,
+            last: 0,
+        }),
+        ..ask(&task, OutputView::Lines, 0)
+    };
+    let beyond = read(&mut client, beyond).await.expect("shown");
+    let kept = i64::try_from(shown.text.lines().count() - 1).ok();
+    assert_eq!((beyond.text.as_str(), beyond.kept_lines), ("", kept));
+}
+
+#[tokio::test]
+async fn of_a_run_of_tests_what_failed_is_shown() {
+    let mut client = Deployment::shared().await.client().await;
+    let script = "i=0; while [ $i -lt 400 ]; do echo \"a.py::test_error_$i PASSED\"; i=$((i+1)); done; \
+        echo 'a.py::test_div FAILED'; echo '=== 1 failed, 400 passed in 1.00s ==='";
+    let task = client.run(&new_session("tests"), shell(script)).await.id;
+    let shown = view(&mut client, &task, OutputView::Tests, 1_000).await;
+    let expected =
+        "[400 lines left out]\na.py::test_div FAILED\n=== 1 failed, 400 passed in 1.00s ===\n";
+    assert_eq!(shown.text, expected);
+    assert_eq!((shown.matched_lines, shown.omitted_lines), (2, 400));
+    assert_adds_up(&shown, 22 + 38);
 }
 
 #[tokio::test]

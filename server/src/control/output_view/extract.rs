@@ -77,6 +77,8 @@ struct Position {
     pieces: u64,
     shown_bytes: u64,
     lines: u64,
+    /// Bytes that were missing.
+    missing: u64,
 }
 
 /// What a text comes to.
@@ -165,6 +167,13 @@ impl Extract {
         }
     }
 
+    /// Bytes are missing here; lines behind them are not near those before.
+    pub(super) fn skip(&mut self, bytes: u64) {
+        self.seen.missing += bytes;
+        self.after_left = 0;
+        self.before.clear();
+    }
+
     /// The text and the counts; `unfinished` says that the last line has no end, and is a line all the same.
     pub(super) fn finish(mut self, unfinished: bool) -> Extracted {
         let mut last_from = self.choose_last();
@@ -182,14 +191,11 @@ impl Extract {
         let mut at = Position::default();
         let mut is_in_a_line = false;
         let (mut shown_raw, mut shown_lines) = (0, 0);
-        let is_marked = self.is_marked();
         let wanted = self.wanted.iter().map(|(piece, _)| piece);
         for piece in wanted.chain(self.last.range(last_from..)) {
-            if is_marked {
-                let marker = mark(at, piece.from, is_in_a_line, true);
-                is_in_a_line &= marker.is_empty();
-                out.text.push_str(&marker);
-            }
+            let marker = self.mark(at, piece.from, is_in_a_line, true);
+            is_in_a_line &= marker.is_empty();
+            out.text.push_str(&marker);
             out.text.push_str(&piece.line.text);
             if piece.line.is_ended {
                 out.text.push('\n');
@@ -199,8 +205,9 @@ impl Extract {
             shown_lines += piece.to.lines - piece.from.lines;
             at = piece.to;
         }
-        if is_marked {
-            out.text.push_str(&mark(at, self.seen, is_in_a_line, false));
+        let marker = self.mark(at, self.seen, is_in_a_line, false);
+        if out.text.len() + marker.len() <= self.limits.budget {
+            out.text.push_str(&marker);
         }
         let ends_in_it = at.pieces == self.seen.pieces;
         out.omitted_bytes = self.raw - shown_raw;
@@ -208,22 +215,31 @@ impl Extract {
         out
     }
 
-    /// Whether what is left out is told of: of the last lines alone nobody expects what came before.
-    fn is_marked(&self) -> bool {
-        !self.wanted.is_empty() || self.limits.is_last_chosen
+    /// What stands between two places of the text: for what is left out, and for bytes that are missing. Of what came before
+    /// the last lines nobody expects to be told where they are all that is shown.
+    fn mark(&self, from: Position, to: Position, is_in_a_line: bool, follows: bool) -> String {
+        let is_marked = !self.wanted.is_empty() || self.limits.is_last_chosen;
+        let is_before_all = from.pieces == 0 && to.pieces > 0;
+        if !is_marked && (is_before_all || self.limits.last == 0) {
+            return String::new();
+        }
+        let missing = to.missing - from.missing;
+        let gap = super::gap_marker(missing);
+        let mut marker = if is_marked {
+            mark(from, to, is_in_a_line, follows || !gap.is_empty())
+        } else {
+            String::new()
+        };
+        marker.push_str(&gap);
+        marker
     }
 
     /// From which of the last lines on they fit behind what is wanted, with the markers before, between and behind them.
     fn choose_last(&self) -> usize {
         let (to, shape) = self.wanted_end();
         let room = self.limits.budget.saturating_sub(shape.bytes);
-        let marker = |from, to, is_in_a_line, follows| {
-            if self.is_marked() {
-                mark(from, to, is_in_a_line, follows).len()
-            } else {
-                0
-            }
-        };
+        let marker =
+            |from, to, is_in_a_line, follows| self.mark(from, to, is_in_a_line, follows).len();
         let mut chosen = self.last.len();
         let mut bytes = 0;
         let mut behind = None;
@@ -253,7 +269,7 @@ impl Extract {
     fn fits_to_the_end(&self) -> bool {
         let (to, shape) = self.wanted_end();
         self.wanted.is_empty()
-            || shape.bytes + mark(to, self.seen, shape.is_in_a_line, false).len()
+            || shape.bytes + self.mark(to, self.seen, shape.is_in_a_line, false).len()
                 <= self.limits.budget
     }
 
@@ -322,7 +338,9 @@ impl Extract {
     ) -> bool {
         let mut kept = Vec::new();
         for piece in pieces {
-            let marker = mark(to, piece.from, shape.is_in_a_line, true);
+            let gap = super::gap_marker(piece.from.missing - to.missing);
+            let left_out = mark(to, piece.from, shape.is_in_a_line, true);
+            let marker = left_out + &gap;
             let is_in_a_line = shape.is_in_a_line && marker.is_empty();
             shape = Shape {
                 bytes: shape.bytes + marker.len() + piece.line.shown_len(),

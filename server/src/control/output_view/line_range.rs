@@ -1,6 +1,6 @@
 //! Lines by their numbers: from the first one on, as many as fit a budget.
 
-use super::text_lines::TextLine;
+use super::{gap_marker, text_lines::TextLine};
 
 /// A range of lines in the making. It holds no more than its budget.
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub(super) struct LineRange {
     /// The line that did not fit.
     next_line: Option<u64>,
     is_past: bool,
+    /// Bytes that are missing before the line that comes.
+    missing: u64,
+    /// Number of the line that comes.
+    next: u64,
     omitted_bytes: u64,
     omitted_lines: u64,
 }
@@ -47,6 +51,8 @@ impl LineRange {
             is_full: false,
             next_line: None,
             is_past: false,
+            missing: 0,
+            next: 1,
             omitted_bytes: 0,
             omitted_lines: 0,
         }
@@ -57,6 +63,11 @@ impl LineRange {
         self.is_past || self.next_line.is_some()
     }
 
+    /// Bytes are missing here.
+    pub(super) fn skip(&mut self, bytes: u64) {
+        self.missing += bytes;
+    }
+
     /// Takes a piece of line `number`; `begins` says that it is the first one. A line that does not fit is not shown,
     /// but of one that is longer than the whole budget the beginning is.
     pub(super) fn push(&mut self, piece: &TextLine, number: u64, begins: bool) {
@@ -65,6 +76,12 @@ impl LineRange {
             self.line_raw = 0;
         }
         let is_wanted = (self.first..=self.last).contains(&number);
+        let missing = std::mem::take(&mut self.missing);
+        // It is cut off again with its line, so that a page that begins with the line begins with it.
+        if is_wanted && !self.is_full && !self.show_gap(missing) {
+            self.is_full = true;
+        }
+        self.next = number + u64::from(piece.is_ended);
         self.is_past |= number > self.last || (number == self.last && piece.is_ended);
         if is_wanted && self.is_full && begins {
             self.next_line.get_or_insert(number);
@@ -94,7 +111,11 @@ impl LineRange {
     }
 
     /// The text and the counts; `unfinished` says that the last line has no end, and is a line all the same.
-    pub(super) fn finish(self, unfinished: bool) -> Ranged {
+    pub(super) fn finish(mut self, unfinished: bool) -> Ranged {
+        let is_in_it = !self.text.is_empty() && (self.first..=self.last).contains(&self.next);
+        if is_in_it && !self.is_full {
+            self.show_gap(self.missing);
+        }
         let is_shown = self.line_raw > 0 && !self.is_full;
         Ranged {
             text: self.text,
@@ -102,6 +123,16 @@ impl LineRange {
             omitted_lines: self.omitted_lines + u64::from(unfinished && !is_shown),
             next_line: self.next_line,
         }
+    }
+
+    /// Says that bytes are missing, if there is room for it.
+    fn show_gap(&mut self, missing: u64) -> bool {
+        let marker = gap_marker(missing);
+        let has_room = self.text.len() + marker.len() <= self.budget;
+        if has_room {
+            self.text.push_str(&marker);
+        }
+        has_room
     }
 
     fn omit(&mut self, piece: &TextLine) {

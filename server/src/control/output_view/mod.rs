@@ -7,6 +7,7 @@
 
 mod error_lines;
 mod extract;
+mod gap;
 mod line_range;
 mod line_search;
 mod line_starts;
@@ -17,3 +18,5 @@ mod view;
 pub use line_search::{Found, LineSearch};
 pub use line_starts::LineStarts;
 pub use view::{Shown, View, ViewKind};
+
+use gap::gap_marker;

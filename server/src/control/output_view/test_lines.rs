@@ -205,8 +205,17 @@ fn counted_in(text: &str) -> Option<Told> {
             && number.bytes().all(|byte| byte.is_ascii_digit())
             && words.next().is_some_and(|word| {
                 [
-                    "failed", "passed", "error", "errors", "skipped", "xfailed", "xpassed",
-                    "warning", "warnings", "deselected", "rerun",
+                    "failed",
+                    "passed",
+                    "error",
+                    "errors",
+                    "skipped",
+                    "xfailed",
+                    "xpassed",
+                    "warning",
+                    "warnings",
+                    "deselected",
+                    "rerun",
                 ]
                 .contains(&word)
             })

@@ -71,6 +71,9 @@ pub struct View {
     /// Whether the last line has no end.
     is_unfinished: bool,
     unavailable: u64,
+    /// Whether some of it was before what comes, and the last line before the first of it, once a line came behind it.
+    has_gap: bool,
+    last_exact_line: Option<u64>,
 }
 
 /// Where in a report of an error the lines stand.
@@ -111,6 +114,10 @@ pub struct Shown {
     pub matched_lines: u64,
     /// The first of the lines that were asked for by number and did not fit.
     pub next_line: Option<u64>,
+    /// Lines that are kept, if they were asked for by number and all was looked at.
+    pub kept_lines: Option<u64>,
+    /// The last line before the first missing piece, if lines came behind it; their numbers count only what is kept.
+    pub last_exact_line: Option<u64>,
     /// Bytes from the beginning of the view to its end, missing ones included. Where more may come, a character or an
     /// escape sequence that is not finished is not in it.
     pub looked_at: u64,
@@ -189,6 +196,8 @@ impl View {
             errors: ErrorReports::default(),
             is_unfinished: false,
             unavailable: 0,
+            has_gap: false,
+            last_exact_line: None,
         }
     }
 
@@ -223,6 +232,15 @@ impl View {
         self.lines.gap(|line| came.push(line));
         self.take(came);
         self.unavailable += bytes;
+        self.has_gap |= bytes > 0;
+        match &mut self.choice {
+            Choice::Extract(extract) => extract.skip(bytes),
+            Choice::Tests(choice) => {
+                choice.tests.skip(bytes);
+                choice.otherwise.skip(bytes);
+            }
+            Choice::Range(range) => range.skip(bytes),
+        }
     }
 
     /// The text and its counts; `is_complete` says that nothing more will come.
@@ -234,6 +252,7 @@ impl View {
         let shown = Shown {
             unavailable_bytes: self.unavailable,
             looked_at: self.lines.settled() + self.unavailable,
+            last_exact_line: self.last_exact_line,
             ..Shown::default()
         };
         let extract = match self.choice {
@@ -241,6 +260,8 @@ impl View {
             Choice::Tests(choice) if choice.lines.is_test_run() => choice.tests,
             Choice::Tests(choice) => choice.otherwise,
             Choice::Range(range) => {
+                let kept_lines = self.number - 1 + u64::from(self.is_unfinished);
+                let kept_lines = (!range.is_done()).then_some(kept_lines);
                 let Ranged {
                     text,
                     omitted_bytes,
@@ -252,6 +273,7 @@ impl View {
                     omitted_bytes,
                     omitted_lines,
                     next_line,
+                    kept_lines,
                     ..shown
                 };
             }
@@ -277,7 +299,13 @@ impl View {
             self.is_unfinished = !line.is_ended;
             let number = self.number;
             self.number += u64::from(line.is_ended);
-            let numbering = (self.is_numbered && begins).then_some(number);
+            if self.has_gap && begins {
+                self.last_exact_line.get_or_insert(number - 1);
+            }
+            let numbering = (self.is_numbered && begins).then(|| match self.last_exact_line {
+                Some(_) => "?".to_owned(),
+                None => number.to_string(),
+            });
             let longest = self.shown_piece;
             match &mut self.choice {
                 Choice::Extract(extract) => {
@@ -294,19 +322,19 @@ impl View {
                         | ViewKind::Lines { .. } => Worth::Context,
                     };
                     let has_neighbours = !matches!(self.kind, ViewKind::Tail);
-                    let line = with_number(line, numbering, worth, has_neighbours);
+                    let line = with_number(line, numbering.as_deref(), worth, has_neighbours);
                     push(extract, line, worth, longest);
                 }
                 Choice::Tests(choice) => {
                     let worth = self.errors.worth(&line.text);
-                    let otherwise = with_number(line.clone(), numbering, worth, true);
+                    let otherwise = with_number(line.clone(), numbering.as_deref(), worth, true);
                     push(&mut choice.otherwise, otherwise, worth, longest);
                     let worth = choice.lines.worth(&line.text);
-                    let line = with_number(line, numbering, worth, true);
+                    let line = with_number(line, numbering.as_deref(), worth, true);
                     push(&mut choice.tests, line, worth, longest);
                 }
                 Choice::Range(range) => {
-                    let line = with_number(line, numbering, Worth::Context, false);
+                    let line = with_number(line, numbering.as_deref(), Worth::Context, false);
                     let mut begins = begins;
                     for piece in split(line, longest) {
                         range.push(&piece, number, begins);
@@ -360,7 +388,7 @@ fn push(extract: &mut Extract, line: TextLine, worth: Worth, longest: usize) {
 /// neighbours only.
 fn with_number(
     line: TextLine,
-    number: Option<u64>,
+    number: Option<&str>,
     worth: Worth,
     has_neighbours: bool,
 ) -> TextLine {

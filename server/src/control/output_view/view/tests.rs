@@ -116,16 +116,99 @@ fn errors_are_shown_with_their_report_and_the_last_lines() {
     assert_eq!(calm.text, numbered(30)[10 * 9..], "the last lines only");
 }
 
-#[test]
-fn missing_bytes_are_counted_apart() {
-    let mut view = View::new(ViewKind::Tail, 1_000);
-    view.feed(b"head\nha");
+/// A stream of which a piece is missing after the third line.
+fn with_a_gap(kind: ViewKind, budget: usize, is_numbered: bool) -> Shown {
+    let mut view = View::new(kind, budget);
+    if is_numbered {
+        view = view.numbered();
+    }
+    view.feed(b"head\none\nha");
     view.skip(500);
-    view.feed(b"lf\ntail\n");
+    view.feed(b"lf\none\ntail\n");
+    view.finish(true)
+}
+
+#[test]
+fn missing_bytes_are_counted_apart_and_a_line_stands_for_them() {
+    let shown = with_a_gap(ViewKind::Tail, 1_000, false);
+    let gap = "[... 500 bytes not kept ...]\n";
+    assert_eq!(shown.text, format!("head\none\nha\n{gap}lf\none\ntail\n"));
+    assert_eq!(
+        (
+            shown.unavailable_bytes,
+            shown.omitted_bytes,
+            shown.omitted_lines
+        ),
+        (500, 0, 0)
+    );
+    assert_eq!(shown.looked_at, 11 + 500 + 12);
+    let found = with_a_gap(grep("one", 0, 0, 10), 1_000, false);
+    assert_eq!(found.text, format!("one\n{gap}one\n"));
+    let near = with_a_gap(grep("ha", 0, 3, 10), 1_000, false);
+    assert_eq!(
+        near.text,
+        format!("ha\n{gap}"),
+        "what is behind a gap is not near"
+    );
+    let none = with_a_gap(grep("absent", 0, 0, 10), 1_000, false);
+    assert_eq!(none.text, "");
+    let few = show_gap_of(3);
+    assert_eq!(
+        few.text, "a\nb\n",
+        "not where it would be longer than they are"
+    );
+}
+
+fn show_gap_of(bytes: u64) -> Shown {
+    let mut view = View::new(ViewKind::Tail, 64);
+    view.feed(b"a\n");
+    view.skip(bytes);
+    view.feed(b"b\n");
+    view.finish(true)
+}
+
+#[test]
+fn a_missing_end_is_told_of() {
+    let mut view = View::new(ViewKind::Tail, 64);
+    view.feed(numbered(20).as_bytes());
+    view.skip(100);
     let shown = view.finish(true);
-    assert_eq!(shown.text, "head\nha\nlf\ntail\n");
-    assert_eq!((shown.unavailable_bytes, shown.omitted_bytes), (500, 0));
-    assert_eq!(shown.looked_at, 7 + 500 + 8);
+    assert_eq!(
+        shown.text,
+        "line 018\nline 019\nline 020\n[... 100 bytes not kept ...]\n"
+    );
+    assert_eq!((shown.omitted_lines, shown.last_exact_line), (17, None));
+}
+
+#[test]
+fn lines_behind_a_gap_have_no_exact_number() {
+    let gap = "[... 500 bytes not kept ...]\n";
+    let shown = with_a_gap(ViewKind::Tail, 1_000, true);
+    let expected = format!("1:head\n2:one\n3:ha\n{gap}?:lf\n?:one\n?:tail\n");
+    assert_eq!((shown.text, shown.last_exact_line), (expected, Some(3)));
+    let found = with_a_gap(grep("one", 1, 0, 10), 1_000, true);
+    assert_eq!(found.text, format!("1-head\n2:one\n{gap}?-lf\n?:one\n"));
+    let asked = with_a_gap(lines(3, 4), 1_000, false);
+    assert_eq!(
+        (asked.text, asked.kept_lines),
+        (format!("ha\n{gap}lf\n"), None)
+    );
+    assert_eq!(asked.last_exact_line, Some(3));
+    let before = with_a_gap(lines(1, 3), 1_000, false);
+    assert_eq!(before.text, "head\none\nha\n");
+    let beyond = with_a_gap(lines(7, 9), 1_000, false);
+    assert_eq!((beyond.text.as_str(), beyond.kept_lines), ("", Some(6)));
+    // Page by page the gap is told once, with the line behind it.
+    let log = numbered(6);
+    let page = |first: u64| {
+        let mut view = View::new(lines(first, u64::MAX), 64);
+        view.feed(log.as_bytes());
+        view.skip(500);
+        view.feed(b"tail\n");
+        view.finish(true)
+    };
+    assert_eq!((page(1).text, page(1).next_line), (log.clone(), Some(7)));
+    assert_eq!(page(7).text, format!("{gap}tail\n"));
 }
 
 fn lines(first: u64, last: u64) -> ViewKind {
@@ -146,6 +229,7 @@ fn lines_are_shown_by_their_numbers() {
     );
     let beyond = show(lines(51, 60), 64, text.as_bytes());
     assert_eq!((beyond.text.as_str(), beyond.next_line), ("", None));
+    assert_eq!((beyond.kept_lines, shown.kept_lines), (Some(50), None));
     let unfinished = show(lines(2, 2), 64, b"a\nb");
     assert_eq!(
         (unfinished.text.as_str(), unfinished.omitted_lines),
@@ -273,6 +357,31 @@ proptest! {
         }
         prop_assert_eq!(pieces.finish(is_complete), whole, "however the bytes come");
     }
+    #[test]
+    fn with_missing_pieces_a_view_keeps_its_budget_and_its_counts(
+        pieces in proptest::collection::vec((output(), 0_u64..300), 1..5),
+        kind in kinds(),
+        budget in 64_usize..600,
+        is_numbered in any::<bool>(),
+    ) {
+        let mut view = View::new(kind, budget);
+        if is_numbered {
+            view = view.numbered();
+        }
+        let (mut kept, mut missing) = (0, 0);
+        for (data, gap) in &pieces {
+            view.feed(data);
+            view.skip(*gap);
+            kept += data.len() as u64;
+            missing += gap;
+        }
+        let shown = view.finish(true);
+        prop_assert!(shown.text.len() <= budget, "{} bytes in {budget}", shown.text.len());
+        prop_assert!(is_numbered || shown.text.len() as u64 <= kept + missing);
+        prop_assert_eq!((shown.unavailable_bytes, shown.looked_at), (missing, kept + missing));
+        prop_assert!(shown.omitted_bytes <= kept);
+    }
+
     #[test]
     fn numbered_views_keep_their_budget_and_their_counts(
         data in output(),
