@@ -6,9 +6,8 @@ use super::{
 };
 use crate::{
     app::App,
-    store::{batch, claim, task_input},
+    store::{Connection, batch, claim, task_input},
 };
-use sqlx::PgConnection;
 use taskyard_core::{
     id::TaskId,
     input::{Input, MAX_PENDING, NotAdmitted, Write, is_repeat},
@@ -101,7 +100,7 @@ pub async fn write_input(
 
 /// What lies before the end of what was accepted must be the same.
 async fn ensure_is_repeat(
-    db: &mut PgConnection,
+    db: &mut Connection,
     task: TaskId,
     run: i32,
     input: Input,

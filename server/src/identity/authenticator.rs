@@ -119,6 +119,11 @@ impl Authenticator {
         let source = match settings.jwks.as_deref() {
             None => KeySource::None,
             Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                if is_open_to_forgery(url) {
+                    tracing::warn!(
+                        "the keys for signed tokens come over http: whoever is on the way can make tokens; use https"
+                    );
+                }
                 KeySource::Url(url.to_owned())
             }
             Some(path) => {
@@ -314,7 +319,7 @@ impl Authenticator {
                     if !std::mem::replace(&mut was_bad, true) {
                         tracing::warn!(
                             error = error.as_ref() as &dyn std::error::Error,
-                            url,
+                            url = without_credentials(url),
                             "the keys for signed tokens cannot be fetched; those of before are kept, and it is tried on"
                         );
                     }
@@ -339,6 +344,26 @@ impl Authenticator {
     fn keys(&self) -> Arc<KeySet> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A URL as a log may show it: without who we are to its host.
+fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return String::new();
+    };
+    let place = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+/// Whether it is fetched in the clear from another machine.
+fn is_open_to_forgery(url: &str) -> bool {
+    let shown = without_credentials(url);
+    let is_own = ["http://127.", "http://localhost", "http://[::1]"]
+        .iter()
+        .any(|own| shown.starts_with(own));
+    shown.starts_with("http://") && !is_own
 }
 
 async fn fetch_keys(url: &str) -> Result<KeySet, Box<dyn std::error::Error + Send + Sync>> {
@@ -403,4 +428,25 @@ pub fn unix_now() -> i64 {
 #[must_use]
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_shows_where_keys_come_from_and_not_as_whom() {
+        let url = "https://user:secret@keys.example:8443/jwks?token=secret";
+        assert_eq!(without_credentials(url), "https://keys.example:8443/jwks");
+        for own in [
+            "http://127.0.0.1:1/k",
+            "http://localhost/k",
+            "https://keys.example/k",
+        ] {
+            assert!(!is_open_to_forgery(own), "{own}");
+        }
+        for open in ["http://keys.example/k", "http://127.0.0.1@keys.example/k"] {
+            assert!(is_open_to_forgery(open), "{open}");
+        }
+    }
 }

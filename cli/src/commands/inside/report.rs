@@ -33,7 +33,7 @@ pub struct ResultArguments {
     pub json: String,
 }
 
-/// Report what the work used, such as tokens; without pairs, show what this task and all below it used
+/// Report what the work used, such as tokens; without pairs, show the sums of its tree
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   taskyard self usage input_tokens=1200 output_tokens=80
