@@ -190,7 +190,7 @@ pub async fn read_kept(
     // The lower bound is for the index: no chunk is longer than a call.
     let rows = sqlx::query!(
         "select start_offset, data from task_input_chunk
-         where task_id = $1 and run = $2 and start_offset > $3 - 65536 and start_offset < $4
+         where task_id = $1 and run = $2 and start_offset > $3::bigint - 65536 and start_offset < $4
            and start_offset + octet_length(data) > $3
          order by start_offset",
         Uuid::from_u128(task.0),
