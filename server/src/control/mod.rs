@@ -22,6 +22,7 @@ pub mod files;
 pub mod get_task;
 pub mod get_usage;
 pub mod heartbeat;
+mod holder_wait;
 pub mod isolation;
 pub mod lease_holders;
 pub mod lease_ref;

@@ -1,21 +1,14 @@
 //! `ReadInput`: the holder of a lease fetches the live input of its run.
 
-use super::{lease_ref::LeaseRef, refusal::Refusal, wire_time::duration_field};
+use super::{holder_wait::HolderWait, refusal::Refusal};
 use crate::{
     app::App,
-    events::Touched,
     store::{StoreError, task_input},
 };
 use bytes::BytesMut;
-use std::time::Duration;
-use taskyard_core::id::WorkerSessionId;
+use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{ReadInputRequest, ReadInputResponse};
-use tokio::time::{Instant, timeout};
 
-/// Longest wait.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-/// How often is looked where nothing was heard.
-const POLL: Duration = Duration::from_secs(1);
 /// Most bytes of one answer.
 const MAX_BYTES: usize = 64 << 10;
 /// Most chunks that are read for one answer.
@@ -29,59 +22,32 @@ pub async fn read_input(
     app: &App,
     request: &ReadInputRequest,
 ) -> Result<ReadInputResponse, Refusal> {
-    let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?
-        .unwrap_or_default();
-    let lease = request
-        .lease
-        .as_ref()
-        .ok_or_else(|| Refusal::invalid("lease", "is required"))?;
-    let lease = LeaseRef::try_from(lease)?;
+    let (lease, wait) = (request.lease.as_ref(), request.wait.as_ref());
+    let mut waiting = HolderWait::begin(app, lease, request.run, wait)?;
     let offset = u64::try_from(request.offset)
         .map_err(|_| Refusal::invalid("offset", "must not be negative"))?;
-    let until = Instant::now() + wait;
-    // before the first look, so that nothing is missed in between
-    let mut touches = app.events.subscribe_workers();
-    holder(app, lease, request.run).await?;
-    task_input::acknowledge(app.store.pool(), lease.task, request.run, offset).await?;
+    let task = waiting.lease.task;
+    waiting.holder().await?;
+    task_input::acknowledge(app.store.pool(), task, request.run, offset).await?;
     loop {
-        let worker = holder(app, lease, request.run).await?;
-        let found = look(app, lease, request.run, offset).await?;
-        if !found.data.is_empty() || found.eof || Instant::now() >= until {
+        let worker = waiting.holder().await?;
+        let found = look(app, task, request.run, offset).await?;
+        if !found.data.is_empty() || found.eof || waiting.is_over() {
             return Ok(found);
         }
-        let next_look = until.min(Instant::now() + POLL);
-        let touched = async {
-            loop {
-                match touches.touched().await {
-                    Touched::One(touched) if touched != worker => {}
-                    Touched::One(_) | Touched::All => return,
-                }
-            }
-        };
-        tokio::select! {
-            () = app.shutdown.cancelled() => return Err(Refusal::ShuttingDown),
-            // either way it is looked again
-            _ = timeout(next_look.saturating_duration_since(Instant::now()), touched) => {}
-        }
+        waiting.next_look(worker).await?;
     }
-}
-
-async fn holder(app: &App, lease: LeaseRef, run: i32) -> Result<WorkerSessionId, Refusal> {
-    let (task, epoch, lease_id) = (lease.task, lease.epoch, lease.lease_id);
-    task_input::find_holder(app.store.pool(), task, epoch, lease_id, run)
-        .await?
-        .ok_or(Refusal::LeaseLost)
 }
 
 async fn look(
     app: &App,
-    lease: LeaseRef,
+    task: TaskId,
     run: i32,
     offset: u64,
 ) -> Result<ReadInputResponse, Refusal> {
     let mut connection = app.store.pool().acquire().await.map_err(StoreError::from)?;
     let (input, chunks) =
-        task_input::read_input(&mut connection, lease.task, run, offset, MAX_CHUNKS).await?;
+        task_input::read_input(&mut connection, task, run, offset, MAX_CHUNKS).await?;
     let mut data = BytesMut::new();
     for (start, chunk) in chunks {
         let at = offset + data.len() as u64;

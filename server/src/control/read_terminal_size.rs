@@ -1,20 +1,8 @@
 //! `ReadTerminalSize`: the holder of a lease learns how large the terminal of its run is to be.
 
-use super::{lease_ref::LeaseRef, refusal::Refusal, wire_time::duration_field};
-use crate::{
-    app::App,
-    events::Touched,
-    store::{task_input, task_terminal},
-};
-use std::time::Duration;
-use taskyard_core::id::WorkerSessionId;
+use super::{holder_wait::HolderWait, refusal::Refusal};
+use crate::{app::App, store::task_terminal};
 use taskyard_proto::v1::{ReadTerminalSizeRequest, ReadTerminalSizeResponse};
-use tokio::time::{Instant, timeout};
-
-/// Longest wait.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-/// How often is looked where nothing was heard.
-const POLL: Duration = Duration::from_secs(1);
 
 /// The newest size, as soon as there is one that is newer than what the worker knows.
 ///
@@ -24,19 +12,12 @@ pub async fn read_terminal_size(
     app: &App,
     request: &ReadTerminalSizeRequest,
 ) -> Result<ReadTerminalSizeResponse, Refusal> {
-    let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?
-        .unwrap_or_default();
-    let lease = request
-        .lease
-        .as_ref()
-        .ok_or_else(|| Refusal::invalid("lease", "is required"))?;
-    let lease = LeaseRef::try_from(lease)?;
-    let until = Instant::now() + wait;
-    // before the first look, so that nothing is missed in between
-    let mut touches = app.events.subscribe_workers();
+    let (lease, wait) = (request.lease.as_ref(), request.wait.as_ref());
+    let mut waiting = HolderWait::begin(app, lease, request.run, wait)?;
+    let task = waiting.lease.task;
     loop {
-        let worker = holder(app, lease, request.run).await?;
-        let found = task_terminal::find_size(app.store.pool(), lease.task, request.after).await?;
+        let worker = waiting.holder().await?;
+        let found = task_terminal::find_size(app.store.pool(), task, request.after).await?;
         if let Some(size) = found {
             return Ok(ReadTerminalSizeResponse {
                 number: size.number,
@@ -44,29 +25,9 @@ pub async fn read_terminal_size(
                 columns: u32::from(size.columns.unsigned_abs()),
             });
         }
-        if Instant::now() >= until {
+        if waiting.is_over() {
             return Ok(ReadTerminalSizeResponse::default());
         }
-        let next_look = until.min(Instant::now() + POLL);
-        let touched = async {
-            loop {
-                match touches.touched().await {
-                    Touched::One(touched) if touched != worker => {}
-                    Touched::One(_) | Touched::All => return,
-                }
-            }
-        };
-        tokio::select! {
-            () = app.shutdown.cancelled() => return Err(Refusal::ShuttingDown),
-            // either way it is looked again
-            _ = timeout(next_look.saturating_duration_since(Instant::now()), touched) => {}
-        }
+        waiting.next_look(worker).await?;
     }
-}
-
-async fn holder(app: &App, lease: LeaseRef, run: i32) -> Result<WorkerSessionId, Refusal> {
-    let (task, epoch, lease_id) = (lease.task, lease.epoch, lease.lease_id);
-    task_input::find_holder(app.store.pool(), task, epoch, lease_id, run)
-        .await?
-        .ok_or(Refusal::LeaseLost)
 }
