@@ -243,7 +243,7 @@ impl Tail<'_> {
     }
 
     /// Sends what this server stores while it goes on from where the reader stands; ends when the store must be
-    /// looked at.
+    /// looked at, as when another server stored some.
     async fn send_live(&mut self, run: i32, course: &mut OutputCourse) -> Result<(), StreamEnd> {
         loop {
             let look_at = self.may_look_at + self.poll;

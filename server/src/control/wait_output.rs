@@ -34,7 +34,7 @@ struct TaskSearch {
     found: Option<OutputMatch>,
     /// The task has ended, and all of it was looked at; or it is gone.
     is_exhausted: bool,
-    /// Tells of output that this server stores.
+    /// Tells of new output.
     tap: Option<OutputTap>,
 }
 
@@ -132,7 +132,7 @@ impl OutputSearch {
         Ok(())
     }
 
-    /// Waits until this server stores output of a task that is still looked at. Safe to drop and call again.
+    /// Waits until output of a task that is still looked at is stored. Safe to drop and call again.
     pub(super) async fn hint(&mut self) {
         let taps: Vec<_> = self
             .tasks

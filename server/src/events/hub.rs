@@ -129,17 +129,17 @@ impl Events {
         at: DateTime<Utc>,
         order: i64,
     ) {
-        self.shared.taps.appended(
-            task,
-            &Appended {
-                run,
-                stream,
-                start: start_offset,
-                data,
-                at,
-                order,
-            },
-        );
+        let appended = Appended {
+            run,
+            stream,
+            start: start_offset,
+            data,
+            at,
+            order,
+        };
+        if self.shared.taps.appended(task, appended) {
+            self.shared.tell_others(|payload| payload.add_output(task));
+        }
     }
 
     /// Tells that there may be new work to claim.
@@ -203,9 +203,11 @@ impl Events {
         self.shared.sessions.subscribe(session)
     }
 
-    /// Hears of output of one task that this server stores, from now on.
+    /// Hears of output of one task from now on: the bytes that this server stores, and that another one stores some.
     #[must_use]
     pub fn subscribe_output(&self, task: TaskId) -> OutputTap {
+        self.shared
+            .tell_others(|payload| payload.add_followed(task));
         self.shared.taps.subscribe(task)
     }
 

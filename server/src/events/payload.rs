@@ -1,13 +1,16 @@
 //! What one server tells the others: `server|words`, where the words are `s7` (session 7), `p7` (progress in session
-//! 7), `w3` (worker session 3), `q` (the queue), or `*` alone (everything).
+//! 7), `w3` (worker session 3), `q` (the queue), `f` and a task's 32 digits (its output is followed here), `o` and those
+//! (output of it was stored here), or `*` alone (everything but output).
 
 use std::collections::HashSet;
-use taskyard_core::id::{SessionUid, WorkerSessionId};
+use taskyard_core::id::{SessionUid, TaskId, WorkerSessionId};
 
 /// Longest text that Postgres takes is 7,999 bytes; what would be longer is `*`.
 const MAX_BYTES: usize = 7_900;
 /// So many ids surely do not fit, and are not worth keeping apart.
 const MAX_IDS: usize = 3_000;
+/// Tasks, of 34 bytes each, in one text.
+const TASKS_PER_TEXT: usize = 200;
 
 /// What was touched since others were last told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub struct Payload {
     pub progress: HashSet<SessionUid>,
     /// Workers with orders.
     pub workers: HashSet<WorkerSessionId>,
+    /// Tasks whose output is followed.
+    pub followed: HashSet<TaskId>,
+    /// Tasks with new output.
+    pub output: HashSet<TaskId>,
     /// There may be new work.
     pub queue: bool,
     /// More than can be told.
@@ -32,6 +39,8 @@ impl Payload {
             && self.sessions.is_empty()
             && self.progress.is_empty()
             && self.workers.is_empty()
+            && self.followed.is_empty()
+            && self.output.is_empty()
     }
 
     pub fn add_session(&mut self, session: SessionUid) {
@@ -49,6 +58,20 @@ impl Payload {
         self.bound();
     }
 
+    /// Told as far as there is room: who follows output looks by itself, too.
+    pub fn add_followed(&mut self, task: TaskId) {
+        if self.followed.len() < MAX_IDS {
+            self.followed.insert(task);
+        }
+    }
+
+    /// Told as far as there is room, like [`Payload::add_followed`].
+    pub fn add_output(&mut self, task: TaskId) {
+        if self.output.len() < MAX_IDS {
+            self.output.insert(task);
+        }
+    }
+
     pub fn add_queue(&mut self) {
         self.queue = true;
     }
@@ -58,13 +81,42 @@ impl Payload {
         self.sessions.extend(other.sessions);
         self.progress.extend(other.progress);
         self.workers.extend(other.workers);
+        other
+            .followed
+            .into_iter()
+            .for_each(|task| self.add_followed(task));
+        other
+            .output
+            .into_iter()
+            .for_each(|task| self.add_output(task));
         self.queue |= other.queue;
         self.everything |= other.everything;
         self.bound();
     }
 
-    /// The text to send.
-    pub fn encode(&self, server: &str) -> String {
+    /// The texts to send: the first tells everything but output.
+    pub fn encode(&self, server: &str) -> Vec<String> {
+        let output = self.output.iter().map(|task| task_word('o', *task));
+        let followed = self.followed.iter().map(|task| task_word('f', *task));
+        let words: Vec<String> = output.chain(followed).collect();
+        let mut texts = Vec::new();
+        if self.everything || self.names_more_than_output() {
+            texts.push(self.encode_touches(server));
+        }
+        texts.extend(
+            words
+                .chunks(TASKS_PER_TEXT)
+                .map(|words| format!("{server}|{}", words.join(" "))),
+        );
+        texts
+    }
+
+    fn names_more_than_output(&self) -> bool {
+        self.queue
+            || !(self.sessions.is_empty() && self.progress.is_empty() && self.workers.is_empty())
+    }
+
+    fn encode_touches(&self, server: &str) -> String {
         let mut words: Vec<String> = Vec::new();
         if self.queue {
             words.push("q".to_owned());
@@ -96,6 +148,14 @@ impl Payload {
                 payload.queue = true;
                 continue;
             }
+            if let Some(digits) = word.strip_prefix(['f', 'o']) {
+                match format!("{}{digits}", TaskId::PREFIX).parse() {
+                    Ok(task) if word.starts_with('f') => payload.add_followed(task),
+                    Ok(task) => payload.add_output(task),
+                    Err(_) => payload.everything = true,
+                }
+                continue;
+            }
             let number = word.get(1..).and_then(|digits| digits.parse::<i64>().ok());
             match (word.as_bytes().first(), number) {
                 (Some(b's'), Some(uid)) => payload.add_session(SessionUid(uid)),
@@ -117,9 +177,20 @@ impl Payload {
     }
 }
 
+fn task_word(kind: char, task: TaskId) -> String {
+    let id = task.to_string();
+    format!("{kind}{}", id.strip_prefix(TaskId::PREFIX).unwrap_or(&id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn task(number: usize) -> TaskId {
+        format!("{}{number:032x}", TaskId::PREFIX)
+            .parse()
+            .expect("an id")
+    }
 
     #[test]
     fn what_one_server_says_another_understands() {
@@ -129,8 +200,36 @@ mod tests {
         payload.add_progress(SessionUid(9));
         payload.add_worker(WorkerSessionId(3));
         payload.add_queue();
-        let text = payload.encode("me");
+        let [text] = payload.encode("me").try_into().expect("one text");
         assert_eq!(Payload::decode(&text), ("me", payload));
+    }
+
+    #[test]
+    fn all_output_is_told_in_texts_that_fit() {
+        let mut payload = Payload::default();
+        payload.add_session(SessionUid(7));
+        for number in 0..450 {
+            payload.add_output(task(number));
+            payload.add_followed(task(number + 9_000));
+        }
+        let texts = payload.encode("me");
+        let mut heard = Payload::default();
+        for text in &texts {
+            assert!(text.len() <= MAX_BYTES, "{} bytes", text.len());
+            heard.merge(Payload::decode(text).1);
+        }
+        assert_eq!(texts.len(), 6);
+        assert_eq!(heard, payload);
+    }
+
+    #[test]
+    fn output_beyond_the_bound_is_left_to_those_who_look() {
+        let mut payload = Payload::default();
+        for number in 0..MAX_IDS + 10 {
+            payload.add_output(task(number));
+        }
+        assert_eq!(payload.output.len(), MAX_IDS);
+        assert!(!payload.everything);
     }
 
     #[test]
@@ -140,14 +239,24 @@ mod tests {
             for uid in 0..count {
                 payload.add_session(SessionUid(1_000_000 + uid));
             }
-            assert_eq!(payload.encode("me"), "me|*");
+            assert_eq!(payload.encode("me"), ["me|*"]);
         }
         assert!(Payload::decode("me|*").1.everything);
     }
 
     #[test]
     fn what_is_not_understood_is_everything() {
-        for text in ["", "me", "me|x9", "me|s", "me|sx", "me|q7", "me|s1 \u{fc}2"] {
+        for text in [
+            "",
+            "me",
+            "me|x9",
+            "me|o7",
+            "me|f",
+            "me|s",
+            "me|sx",
+            "me|q7",
+            "me|s1 \u{fc}2",
+        ] {
             assert!(Payload::decode(text).1.everything, "{text:?}");
         }
         assert!(Payload::decode("me|").1.is_empty());

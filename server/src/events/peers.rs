@@ -10,13 +10,15 @@ use crate::store::{
     listen::{Listener, Notifier},
 };
 use rand::Rng;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// What is touched within this time is told in one notification.
 const COALESCE: Duration = Duration::from_millis(5);
 /// Progress alone is told this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// What is followed here is told again this often: well within the time that others remember it for.
+const FOLLOWED_INTERVAL: Duration = Duration::from_secs(2);
 /// First and longest wait before another try to connect; each is varied by up to a half.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -80,6 +82,12 @@ fn touch(shared: &Shared, payload: Payload) {
     for session in payload.progress {
         shared.sessions.progress_elsewhere(session);
     }
+    for task in payload.followed {
+        shared.taps.followed_elsewhere(task);
+    }
+    for task in payload.output {
+        shared.taps.stored_elsewhere(task);
+    }
     for worker in payload.workers {
         shared.worker_touched(super::Touched::One(worker));
     }
@@ -89,11 +97,20 @@ fn touch(shared: &Shared, payload: Payload) {
 pub(super) async fn tell(shared: &Shared, shutdown: &CancellationToken) {
     let mut backoff = Backoff::default();
     let mut connection: Option<Notifier> = None;
+    let mut followed_told_at = Instant::now();
     while !shutdown.is_cancelled() {
         // A touch is told soon; progress, which wakes nobody, with the next touch or after its interval.
         let woken = tokio::time::timeout(PROGRESS_INTERVAL, shared.outgoing_ready.notified());
         if shutdown.run_until_cancelled(woken).await.is_none() {
             break;
+        }
+        if followed_told_at.elapsed() >= FOLLOWED_INTERVAL {
+            followed_told_at = Instant::now();
+            let followed = shared.taps.followed_here();
+            let mut outgoing = lock(&shared.outgoing);
+            followed
+                .into_iter()
+                .for_each(|task| outgoing.add_followed(task));
         }
         if lock(&shared.outgoing).is_empty() {
             continue;
@@ -133,7 +150,10 @@ async fn notify(
         Some(notifier) => notifier,
         None => connection.insert(Notifier::connect(&shared.store).await?),
     };
-    notifier.notify(&payload.encode(&shared.name)).await
+    for text in payload.encode(&shared.name) {
+        notifier.notify(&text).await?;
+    }
+    Ok(())
 }
 
 /// Waits between tries that double up to a cap, varied so that servers do not try in step.
