@@ -34,6 +34,13 @@ impl Refused {
         }
     }
 
+    async fn has(&self, reason: &str) {
+        until(reason, Duration::from_secs(60), async || {
+            self.of(reason) > 0
+        })
+        .await;
+    }
+
     fn of(&self, reason: &str) -> usize {
         let counts = self.0.lock().expect("nobody panicked");
         counts.get(reason).copied().unwrap_or(0)
@@ -93,33 +100,31 @@ async fn a_misbehaving_client_is_refused_and_another_one_is_served() {
         create(&client, BAD, &bad_session).await.is_ok()
     })
     .await;
-    for _ in 0..4 {
-        mischief.spawn(flood(client.clone(), bad_session.clone(), refused.clone()));
-    }
+    // One after the other, since a flood leaves its own maker little for other mischief.
+    mischief.spawn(send_what_is_too_large(
+        deployment.client().await,
+        bad_session.clone(),
+        refused.clone(),
+    ));
+    refused.has("MESSAGE_TOO_LARGE").await;
     mischief.spawn(watch_without_reading(
         deployment.client().await,
         bad_session.clone(),
         refused.clone(),
     ));
+    refused.has("TOO_MANY_WATCHERS").await;
     mischief.spawn(begin_files_and_send_nothing(
         deployment.client().await,
-        refused.clone(),
-    ));
-    mischief.spawn(send_what_is_too_large(
-        deployment.client().await,
-        bad_session.clone(),
         refused.clone(),
     ));
     mischief.spawn(open_and_cancel(
         deployment.client().await,
         bad_session.clone(),
     ));
-    for reason in ["RATE_LIMITED", "TOO_MANY_WATCHERS", "MESSAGE_TOO_LARGE"] {
-        until(reason, Duration::from_secs(60), async || {
-            refused.of(reason) > 0
-        })
-        .await;
+    for _ in 0..4 {
+        mischief.spawn(flood(client.clone(), bad_session.clone(), refused.clone()));
     }
+    refused.has("RATE_LIMITED").await;
 
     // All of this with not one refusal, while it goes on.
     let mut ids = Vec::new();
@@ -206,7 +211,9 @@ async fn begin_files_and_send_nothing(client: Client, refused: Refused) {
         let mut files = client.files.clone();
         let refused = refused.clone();
         begun.spawn(async move {
-            let written = files.write(with_token(BAD, ReceiverStream::new(stream))).await;
+            let written = files
+                .write(with_token(BAD, ReceiverStream::new(stream)))
+                .await;
             refused.note(&written);
             drop(parts);
         });
