@@ -28,8 +28,7 @@ TLS and authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-aut
 --auth-jwks, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention; docs/security.md
 Limits: --call-rate, --max-calls, --max-streams, --max-session-tasks and more; docs/limits.md
 
-Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs go to standard error
-at the level of TASKYARD_LOG.")]
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs: standard error, TASKYARD_LOG")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
