@@ -54,6 +54,8 @@ async fn measure(wanted: &[String], url: &str) -> anyhow::Result<Vec<Row>> {
     let worker = WorkerPlan::new("bench").flags(&["--slots=32", "--queues=default"]);
     let deployment = Deployment::builder()
         .database(Database::foreign(url))
+        // all that is measured comes from one address
+        .server_flags(&["--call-rate=off"])
         .workers(vec![worker])
         .start()
         .await;

@@ -19,9 +19,10 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
+use crate::console;
 use crate::failure::{
     CLOSED, Failure, connection_cause, is_lost_connection, is_transient, is_unknown_task,
-    unreachable_endpoint,
+    time_to_come_back, unreachable_endpoint,
 };
 
 /// Longest time to connect.
@@ -32,6 +33,8 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 /// The same inside a task: work should outlast a server that is being replaced.
 const RETRY_BUDGET_INSIDE: Duration = Duration::from_secs(300);
+/// How long a call is repeated that the server refuses for a limit, with a time to come back.
+const LIMIT_BUDGET: Duration = Duration::from_secs(300);
 /// How long a wait goes on while the server cannot be reached.
 const WAITING_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -224,7 +227,8 @@ impl Connection {
         self.socket.as_ref().is_some_and(|socket| !socket.exists())
     }
 
-    /// As `call`, with a limit for each try and a budget for trying.
+    /// As `call`, with a limit for each try and a budget for trying. A server that says when to come back, since there is
+    /// too much of something, is obeyed for five minutes more.
     pub async fn call_within<T, F>(
         &self,
         limit: Duration,
@@ -235,11 +239,24 @@ impl Connection {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut backoff = Backoff::within(budget);
+        let mut limited = Backoff::within(budget.max(LIMIT_BUDGET));
         loop {
             let status = match bounded(limit, make_call()).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
+            if time_to_come_back(&status).is_some() {
+                if !limited.is_failing() {
+                    console::note(&format!(
+                        "{}; trying again for up to 5 min",
+                        console::clean(status.message())
+                    ));
+                }
+                if self.is_over() || !limited.pause_after(&status).await {
+                    return Err(self.explain(&status));
+                }
+                continue;
+            }
             let is_said_by_server = status.code() == Code::Unavailable && status.source().is_none();
             let is_worth_a_try = is_said_by_server
                 || is_lost_connection(&status)

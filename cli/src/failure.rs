@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use taskyard_proto::v1::TaskState;
 use taskyard_server::ServeError;
@@ -192,6 +193,18 @@ pub fn is_transient(status: &Status) -> bool {
         | Code::DataLoss
         | Code::Unauthenticated => false,
     }
+}
+
+/// How long the server asks to wait with a call that it refused for a limit of which there will be less in a moment, before
+/// anything was done for it; none: it was not refused so.
+pub fn time_to_come_back(status: &Status) -> Option<Duration> {
+    if status.code() != Code::ResourceExhausted {
+        return None;
+    }
+    let details = status.get_error_details();
+    let reason = &details.error_info()?.reason;
+    let retry = details.retry_info()?.retry_delay?;
+    is_busy(reason).then_some(retry)
 }
 
 /// Whether the call named a task that is not there, or not to be seen from here.

@@ -5,7 +5,15 @@ use tonic_types::StatusExt;
 
 /// The reasons for which something may be asked for again in a moment, under a code that otherwise is for good: what is
 /// too large stays so.
-const BUSY: [&str; 3] = ["OVERLOADED", "TOO_MANY_CALLS", "TOO_MANY_CONNECTIONS"];
+const BUSY: [&str; 7] = [
+    "OVERLOADED",
+    "RATE_LIMITED",
+    "TOO_MANY_CALLS",
+    "TOO_MANY_CONNECTIONS",
+    "TOO_MANY_STREAMS",
+    "TOO_MANY_WATCHERS",
+    "TOO_MANY_LIVE_TASKS",
+];
 
 /// Digits of an id that a part of one has at least.
 const MIN_ID_DIGITS: usize = 8;

@@ -131,7 +131,7 @@ impl Follower<'_> {
                             .note("the connection broke; reconnecting")
                             .await;
                     }
-                    if !self.backoff.pause().await {
+                    if !self.backoff.pause_after(&status).await {
                         return Err(self.given_up(&status));
                     }
                     // The run that was being read must be read to its end, even if a later one has begun meanwhile.

@@ -9,6 +9,7 @@ use crate::{
         list_queues::QueueCounts,
         namespace::NameCache,
         namespace_counts::NamespaceCounts,
+        namespace_room::NamespaceRoom,
         task_sessions::TaskSessions,
         task_traits::TraitCache,
     },
@@ -16,6 +17,7 @@ use crate::{
     events::Events,
     identity::{Authenticator, tls::Tls},
     key_ring::KeyRing,
+    limits::{callers::Callers, connections::Connections},
     objects::ObjectStorage,
     output::OutputWriters,
     store::{Store, file_usage::FileQuotas},
@@ -55,6 +57,8 @@ pub struct App {
     pub queue_counts: QueueCounts,
     /// What the namespaces had a moment ago.
     pub namespace_counts: NamespaceCounts,
+    /// How much more namespaces may have.
+    pub namespace_room: NamespaceRoom,
     /// How much files may take.
     pub file_quotas: FileQuotas,
     /// Where large content is kept; none: in the database.
@@ -69,6 +73,10 @@ pub struct App {
     pub authenticator: Arc<Authenticator>,
     /// How connections are encrypted; none: they are not.
     pub tls: Option<Arc<Tls>>,
+    /// Who calls how often, and what each has open.
+    pub callers: Callers,
+    /// Connections that are open.
+    pub connections: Connections,
     /// Who did what.
     pub audit: AuditLog,
     /// For how long that is kept.

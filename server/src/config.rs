@@ -2,6 +2,10 @@
 
 pub use crate::{
     identity::{AuthSettings, ClientAuth, TlsSettings},
+    limits::{
+        settings::{CallLimits, ConnectionLimits, TaskLimits},
+        token_bucket::Rate,
+    },
     objects::ObjectLocation,
     store::file_usage::{FileQuota, FileQuotas},
 };
@@ -23,6 +27,8 @@ pub struct ServerConfig {
     pub min_monitor_interval: Option<Duration>,
     /// How large a tree of tasks may grow; servers of one database should agree.
     pub tree: TreeLimits,
+    /// What callers may take.
+    pub limits: ServerLimits,
     /// How much files may take.
     pub file_quotas: FileQuotas,
     /// Where content of more than 1 MiB is kept; none: in the database.
@@ -41,6 +47,26 @@ pub struct ServerConfig {
     pub auth: AuthSettings,
     /// For how long entries of the audit log are kept, 7 days to 10 years; servers of one database should agree.
     pub audit_retention: Duration,
+}
+
+/// What callers may take of a server, and how much may be stored for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Calls and streams of one caller.
+    pub calls: CallLimits,
+    /// Connections.
+    pub connections: ConnectionLimits,
+    /// Live tasks and sessions.
+    pub tasks: TaskLimits,
+}
+
+impl ServerLimits {
+    /// Where nobody says otherwise.
+    pub const DEFAULT: Self = Self {
+        calls: CallLimits::DEFAULT,
+        connections: ConnectionLimits::DEFAULT,
+        tasks: TaskLimits::DEFAULT,
+    };
 }
 
 /// Ages of the audit log that make sense; the database lets nobody delete younger entries.

@@ -16,6 +16,7 @@ pub mod events;
 pub mod grpc;
 pub mod identity;
 pub mod key_ring;
+pub mod limits;
 pub mod objects;
 pub mod output;
 mod probe;
@@ -24,8 +25,8 @@ mod server;
 pub mod store;
 
 pub use config::{
-    AuthSettings, ClientAuth, DEFAULT_AUDIT_RETENTION, FileQuota, FileQuotas, ObjectLocation,
-    ServerConfig, TlsSettings,
+    AuthSettings, CallLimits, ClientAuth, ConnectionLimits, DEFAULT_AUDIT_RETENTION, FileQuota,
+    FileQuotas, ObjectLocation, Rate, ServerConfig, ServerLimits, TaskLimits, TlsSettings,
 };
 pub use probe::ServerProbe;
 pub use serve_error::ServeError;

@@ -4,7 +4,7 @@ use crate::{
     app::App,
     audit::AuditLog,
     background,
-    commit::Commits,
+    commit::{Commits, CreationLimits},
     config::{AUDIT_RETENTION_RANGE, OBJECT_GRACE_RANGE, ServerConfig},
     control::{
         files::{FileSlots, GrepSlots},
@@ -12,6 +12,7 @@ use crate::{
         list_queues::QueueCounts,
         namespace::NameCache,
         namespace_counts::NamespaceCounts,
+        namespace_room::NamespaceRoom,
         task_sessions::TaskSessions,
         task_traits::TraitCache,
     },
@@ -20,6 +21,7 @@ use crate::{
     grpc::endpoint,
     identity::{Authenticator, authenticator::AuthFiles, tls::Tls, watched_files::WatchedFiles},
     key_ring::KeyRing,
+    limits::{callers::Callers, connections::Connections},
     objects::ObjectStorage,
     output::OutputWriters,
     probe::ServerProbe,
@@ -115,7 +117,11 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let events = Events::new(store.clone(), identity);
         let mut writers = JoinSet::new();
-        let commits = Commits::start(&store, &events, config.tree, &mut writers).await?;
+        let creation_limits = CreationLimits {
+            tree: config.tree,
+            session_tasks: config.limits.tasks.session,
+        };
+        let commits = Commits::start(&store, &events, creation_limits, &mut writers).await?;
         let outputs = OutputWriters::start(&store, &events, &mut writers).await?;
         let audit = AuditLog::start(&store, &mut writers);
         let app = Arc::new(App {
@@ -132,6 +138,7 @@ impl Server {
             names: NameCache::default(),
             queue_counts: QueueCounts::default(),
             namespace_counts: NamespaceCounts::default(),
+            namespace_room: NamespaceRoom::new(config.limits.tasks),
             file_slots: FileSlots::default(),
             grep_slots: GrepSlots::default(),
             file_quotas: config.file_quotas,
@@ -141,6 +148,8 @@ impl Server {
             allow_private_webhooks: config.allow_private_webhooks,
             authenticator,
             tls,
+            callers: Callers::new(config.limits.calls),
+            connections: Connections::new(config.limits.connections),
             audit,
             audit_retention: config.audit_retention,
             lease_holders: LeaseHolders::default(),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin_port::{self, AdminArguments, AdminPort};
 use crate::commands::server_identity::IdentityArguments;
+use crate::commands::server_limits::LimitArguments;
 use crate::console;
 use crate::dev::listen::ensure_free;
 use crate::dev::service::ServiceArguments;
@@ -25,9 +26,9 @@ use crate::quantity::parse_monitor_interval;
 
 TLS and authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-auth, --auth-file,
 --auth-jwks, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention; docs/security.md
+Limits: --call-rate, --max-calls, --max-streams, --max-session-tasks and more; docs/limits.md
 
-Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs go to standard error
-at the level of TASKYARD_LOG.")]
+Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs: standard error, TASKYARD_LOG")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
@@ -46,6 +47,8 @@ pub struct ServerArguments {
     pub max_children: u64,
     #[command(flatten)]
     pub identity: IdentityArguments,
+    #[command(flatten)]
+    pub limits: LimitArguments,
 }
 
 /// Serves until it is told to stop.
@@ -73,6 +76,7 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         lease: service.lease,
         min_monitor_interval: arguments.min_monitor_interval,
         tree,
+        limits: arguments.limits.limits(),
         file_quotas: storage.file_quotas,
         object_store: storage.object_store,
         object_grace: storage.object_grace,

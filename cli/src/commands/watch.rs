@@ -13,7 +13,7 @@ use crate::commands::get::read_task;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
-use crate::failure::{Failure, is_transient};
+use crate::failure::{Failure, is_transient, time_to_come_back};
 use crate::interrupt::Interrupts;
 use crate::quantity::to_wire;
 use crate::task_reference::{TaskReference, is_whole_id};
@@ -155,13 +155,14 @@ impl Watch {
                 Err(failure) => return failure,
             };
             // A wrong address should be told at once.
-            if !is_transient(&status) || !was_heard {
+            let is_to_come_back = time_to_come_back(&status).is_some();
+            if !is_transient(&status) || !(was_heard || is_to_come_back) {
                 return self.connection.explain(&status);
             }
-            if !backoff.is_failing() {
+            if !backoff.is_failing() && was_heard {
                 console::note("the connection broke; reconnecting");
             }
-            if !backoff.pause().await {
+            if !backoff.pause_after(&status).await {
                 return self.connection.explain(&status);
             }
         }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use taskyard_server::{
-    AuthSettings, DEFAULT_AUDIT_RETENTION, Server, ServerConfig, ServerProbe, TreeLimits,
+    AuthSettings, DEFAULT_AUDIT_RETENTION, Server, ServerConfig, ServerLimits, ServerProbe,
+    TreeLimits,
 };
 use taskyard_worker::WorkerConfig;
 use taskyard_worker::access::AccessSettings;
@@ -239,6 +240,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         lease: plan.lease,
         min_monitor_interval: plan.min_monitor_interval,
         tree: TreeLimits::DEFAULT,
+        limits: ServerLimits::DEFAULT,
         file_quotas: plan.storage.file_quotas,
         object_store: plan.storage.object_store.clone(),
         object_grace: plan.storage.object_grace,

@@ -978,7 +978,8 @@ pub struct Monitor {
     /// Firings so far; the newest has this number.
     #[prost(int64, tag = "4")]
     pub firings: i64,
-    /// Times that were due and left out, because an earlier firing had not ended.
+    /// Times that were due and left out, because an earlier firing had not ended or the firing was refused, as where the
+    /// session has as many live tasks as it may have.
     #[prost(int64, tag = "5")]
     pub skipped: i64,
     /// Firings that have not ended.

@@ -34,6 +34,15 @@ use taskyard_proto::{
     v1::{Exit, Progress},
 };
 
+/// How much may be created.
+#[derive(Clone, Copy, Debug)]
+pub struct CreationLimits {
+    /// How large a tree may grow.
+    pub tree: TreeLimits,
+    /// How many live tasks a session may have; none: any number.
+    pub session_tasks: Option<u64>,
+}
+
 /// One intent of a batch.
 pub(super) enum Item<'a> {
     /// A task to create.
@@ -85,12 +94,12 @@ pub(super) struct Aftermath {
 pub(super) async fn run(
     db: &mut Connection,
     items: &[Item<'_>],
-    tree: TreeLimits,
+    limits: CreationLimits,
     may_be_stored: bool,
 ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
     let mut transaction = batch::begin(db).await?;
     let db = &mut *transaction;
-    let mut work = Work::load(db, items, tree, may_be_stored).await?;
+    let mut work = Work::load(db, items, limits, may_be_stored).await?;
     let creations: Vec<&Creation> = items.iter().flat_map(Item::creations).collect();
     let mut known = Known::load(db, &creations, may_be_stored).await?;
     let mut answers = Vec::with_capacity(items.len());
@@ -127,8 +136,9 @@ pub(super) struct Work<'a> {
     pub(super) now: Timestamp,
     pub(super) rows: HashMap<TaskId, Working>,
     streams: Streams,
-    /// How large a tree may grow.
-    pub(super) tree: TreeLimits,
+    pub(super) limits: CreationLimits,
+    /// Live tasks of the sessions in which the batch creates, before it.
+    pub(super) open_tasks: HashMap<SessionUid, u64>,
     /// Children of the parents below which the batch creates.
     pub(super) children: HashMap<TaskId, u64>,
     pub(super) threads: Threads,
@@ -163,7 +173,7 @@ impl<'a> Work<'a> {
     async fn load(
         db: &mut Connection,
         items: &[Item<'_>],
-        tree: TreeLimits,
+        limits: CreationLimits,
         may_be_stored: bool,
     ) -> Result<Self, StoreError> {
         let mut ids: Vec<TaskId> = Vec::new();
@@ -184,11 +194,17 @@ impl<'a> Work<'a> {
         ids.extend(&parents);
         ids.sort_unstable();
         ids.dedup();
-        let (rows, now, has_webhooks) = if ids.is_empty() {
-            (Vec::new(), creates::now(&mut *db).await?, false)
-        } else {
-            let locked = task_lock::lock_tasks(db, &ids).await?;
-            (locked.rows, locked.now, locked.has_webhooks)
+        let (open_tasks, read_at) = match limits.session_tasks {
+            Some(_) => read_open_tasks(db, items).await?,
+            None => (HashMap::new(), None),
+        };
+        let (rows, now, has_webhooks) = match read_at {
+            Some(now) if ids.is_empty() => (Vec::new(), now, false),
+            None if ids.is_empty() => (Vec::new(), creates::now(&mut *db).await?, false),
+            Some(_) | None => {
+                let locked = task_lock::lock_tasks(db, &ids).await?;
+                (locked.rows, locked.now, locked.has_webhooks)
+            }
         };
         let streams = if runs_may_end {
             let runs: Vec<(TaskId, u32)> = rows
@@ -229,7 +245,8 @@ impl<'a> Work<'a> {
                 .map(|row| (row.task.id, working(row)))
                 .collect(),
             streams,
-            tree,
+            limits,
+            open_tasks,
             children,
             threads,
             monitors,
@@ -446,4 +463,20 @@ fn is_claimable(row: &TaskRow) -> bool {
             offer: None
         }
     )
+}
+
+/// How many live tasks the sessions have in which the batch creates, and when that was read; none: it creates nothing.
+async fn read_open_tasks(
+    db: &mut Connection,
+    items: &[Item<'_>],
+) -> Result<(HashMap<SessionUid, u64>, Option<Timestamp>), StoreError> {
+    let creations = items.iter().flat_map(Item::creations);
+    let mut sessions: Vec<SessionUid> = creations.map(|new| new.task.session).collect();
+    if sessions.is_empty() {
+        return Ok((HashMap::new(), None));
+    }
+    sessions.sort_unstable();
+    sessions.dedup();
+    let (open, now) = creates::count_open_tasks(db, &sessions).await?;
+    Ok((open.into_iter().collect(), Some(now)))
 }

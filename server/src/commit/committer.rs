@@ -1,7 +1,7 @@
 //! The loops that run the batches, and the door to them.
 
 use super::{
-    batch::{self, Aftermath, Answer, Item},
+    batch::{self, Aftermath, Answer, CreationLimits, Item},
     intent::{Change, Changed, CommitError, Created, Creation, RefusedCreation},
     measure,
 };
@@ -12,7 +12,7 @@ use crate::{
 };
 use rand::Rng;
 use std::time::{Duration, Instant};
-use taskyard_core::{id::SessionUid, task::TreeLimits};
+use taskyard_core::id::SessionUid;
 use taskyard_telemetry::metrics::table;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -58,7 +58,7 @@ impl Commits {
     pub async fn start(
         store: &Store,
         events: &Events,
-        tree: TreeLimits,
+        limits: CreationLimits,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, StoreError> {
         let mut queues = Vec::with_capacity(COMMITTERS);
@@ -67,7 +67,7 @@ impl Commits {
             let committer = Committer {
                 store: store.clone(),
                 events: events.clone(),
-                tree,
+                limits,
                 connection: Some(store.open().await?),
             };
             tasks.spawn(committer.run(intents));
@@ -170,7 +170,7 @@ impl Commits {
 struct Committer {
     store: Store,
     events: Events,
-    tree: TreeLimits,
+    limits: CreationLimits,
     connection: Option<Connection>,
 }
 
@@ -248,9 +248,9 @@ impl Committer {
         may_be_stored: bool,
     ) -> Result<(Vec<Answer>, Aftermath), StoreError> {
         let items: Vec<Item<'_>> = batch.iter().map(Intent::item).collect();
-        let tree = self.tree;
+        let limits = self.limits;
         let transaction =
-            async |db: &mut Connection| batch::run(db, &items, tree, may_be_stored).await;
+            async |db: &mut Connection| batch::run(db, &items, limits, may_be_stored).await;
         let committed = self.store.run(&mut self.connection, transaction).await?;
         measure::count(&items, &committed.0);
         Ok(committed)

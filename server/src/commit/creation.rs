@@ -183,10 +183,33 @@ fn decide(
     if let Some(answer) = known.answer(creation) {
         return answer.map(|created| (created, false));
     }
+    ensure_room(work, creation)?;
     admit(work, born, creation)?;
+    *work.open_tasks.entry(creation.task.session).or_default() += 1;
     known.note(creation);
     // its place is filled in when its session has numbered it
     Ok((Created::Earlier(creation.task.id), true))
+}
+
+/// Makes sure that namespace and session may have one more live task. What ends in the same batch, before it, makes room.
+fn ensure_room(work: &Work<'_>, creation: &Creation) -> Result<(), CommitError> {
+    let full = |scope, limit| Err(CommitError::TooManyLiveTasks { scope, limit });
+    if let Some(limit) = creation.full_namespace {
+        return full("namespace", limit);
+    }
+    let Some(limit) = work.limits.session_tasks else {
+        return Ok(());
+    };
+    let session = creation.task.session;
+    let open = work.open_tasks.get(&session).copied().unwrap_or(0);
+    let ended = work.sessions.get(&session).map_or(0, |session| {
+        let ended = session.ended;
+        (ended.succeeded + ended.failed + ended.canceled).unsigned_abs()
+    });
+    if open.saturating_sub(ended) >= limit {
+        return full("session", limit);
+    }
+    Ok(())
 }
 
 /// Counts a new child of its parent, if that may get one.
@@ -219,7 +242,7 @@ fn admit(
         siblings: *siblings,
         is_firing: firing.is_some(),
     };
-    may_spawn(parent, place, work.tree).map_err(CommitError::NoSpawn)?;
+    may_spawn(parent, place, work.limits.tree).map_err(CommitError::NoSpawn)?;
     if let Some(firing) = firing {
         work.monitors.fire(parent, creation.task.id, firing)?;
     }
@@ -246,8 +269,11 @@ fn newborn(task: &NewTask) -> Task {
     }
 }
 
-/// Takes back what [`admit`] counted.
+/// Takes back what [`decide`] counted.
 fn take_back(work: &mut Work<'_>, creation: &Creation) {
+    if let Some(open) = work.open_tasks.get_mut(&creation.task.session) {
+        *open -= 1;
+    }
     let siblings = creation
         .task
         .parent

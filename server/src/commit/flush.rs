@@ -114,7 +114,7 @@ async fn write_sessions(
     }
     let mut pages = Vec::with_capacity(changes.len());
     let mut new_tasks = Vec::new();
-    for numbers in batch::number(db, &changes).await? {
+    for numbers in batch::number(db, &changes, work.limits.session_tasks).await? {
         let Some(session) = work.sessions.remove(&numbers.session) else {
             continue;
         };

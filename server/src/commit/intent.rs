@@ -27,6 +27,8 @@ pub struct Creation {
     pub request: Option<(RequestKey, [u8; 32])>,
     /// The lease of what runs inside the parent, if that is who creates it.
     pub spawner: Option<Fence>,
+    /// How many live tasks its namespace may have, if it has them: then it is refused, unless it repeats an earlier one.
+    pub full_namespace: Option<u64>,
 }
 
 /// What became of a creation.
@@ -291,6 +293,14 @@ pub enum CommitError {
     TooManyMessages {
         /// The limit.
         limit: i64,
+    },
+    /// There are as many live tasks as there may be.
+    #[error("the {scope} has {limit} live tasks, which is the most")]
+    TooManyLiveTasks {
+        /// `session` or `namespace`.
+        scope: &'static str,
+        /// The limit.
+        limit: u64,
     },
     /// There are more artifacts than a task may have.
     #[error("a task has at most {limit} artifacts")]

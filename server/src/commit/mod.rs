@@ -25,6 +25,7 @@ pub mod usage;
 mod wakes;
 mod webhooks;
 
+pub use batch::CreationLimits;
 pub use committer::Commits;
 pub use intent::{
     Change, Changed, CommitError, Content, Created, Creation, FinishContent, Judged, Patch, Post,

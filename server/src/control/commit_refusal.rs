@@ -37,6 +37,9 @@ impl From<CommitError> for Refusal {
                 what: "messages of a task",
                 limit: limit.unsigned_abs(),
             },
+            CommitError::TooManyLiveTasks { scope, limit } => {
+                Self::TooManyLiveTasks { scope, limit }
+            }
             CommitError::TooManyArtifacts { limit } => {
                 Self::invalid("artifacts", format!("a task has at most {limit}"))
             }

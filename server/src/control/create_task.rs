@@ -270,12 +270,18 @@ pub(super) async fn prepare(
         trace: current::context(),
         monitor,
     };
+    let room = &app.namespace_room;
+    let full_namespace = match room.add_task(&app.store, owner.namespace_id).await? {
+        Ok(()) => None,
+        Err(no_room) => Some(no_room.limit),
+    };
     app.task_sessions.remember(id, owner.session);
     Ok(Prepared {
         creation: Creation {
             request,
             task,
             spawner: origin.spawner,
+            full_namespace,
         },
         labels: definition.labels,
         tags: definition.tags,

@@ -36,6 +36,7 @@ pub mod log_filter;
 pub mod monitors;
 pub mod namespace;
 pub mod namespace_counts;
+pub mod namespace_room;
 pub mod outage;
 pub mod outbox;
 pub mod output_course;

@@ -134,7 +134,7 @@ pub async fn look_up_session(
 /// The numbers of a namespace and of a session in it, both made on first use.
 ///
 /// # Errors
-/// [`Refusal::InvalidField`] for what can be no name, [`Refusal::Store`].
+/// [`Refusal::InvalidField`] for what can be no name, [`Refusal::TooManySessions`], [`Refusal::Store`].
 pub async fn ensure_session(
     app: &App,
     namespace: &str,
@@ -146,6 +146,12 @@ pub async fn ensure_session(
         Ok(uid) => return Ok((namespace_id, uid)),
         Err(Refusal::NotFound { .. }) => {}
         Err(refusal) => return Err(refusal),
+    }
+    let room = &app.namespace_room;
+    if let Err(no_room) = room.add_session(&app.store, namespace_id).await? {
+        return Err(Refusal::TooManySessions {
+            limit: no_room.limit,
+        });
     }
     let mut tries = 1;
     let uid = loop {

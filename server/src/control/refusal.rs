@@ -3,6 +3,7 @@
 
 pub use crate::{
     identity::{authenticator::NotAuthentic, decide::Denied},
+    limits::callers::Exceeded,
     objects::ObjectError,
     store::{StoreError, file_usage::QuotaExceeded},
 };
@@ -405,6 +406,27 @@ pub enum Refusal {
         field: &'static str,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The caller takes more of the server than it may.
+    #[error("{0}")]
+    CallLimit(Exceeded),
+    /// There are as many live tasks as there may be.
+    #[error(
+        "the {scope} has {limit} tasks that have not ended, which is the most; create more when some have ended"
+    )]
+    TooManyLiveTasks {
+        /// `session` or `namespace`.
+        scope: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// There are as many sessions as there may be.
+    #[error(
+        "the namespace has {limit} sessions, which is the most; delete some, or use one that is there"
+    )]
+    TooManySessions {
+        /// The limit.
+        limit: u64,
     },
     /// There is too much to do at the moment.
     #[error("too many {what} are waiting; try again in a moment")]

@@ -1,7 +1,9 @@
 //! The door: every call of every service goes through here. It finds out who calls, asks the rules, writes the audit
-//! log, and ends long answers with the credential that opened them.
+//! log, and ends long answers with the credential that opened them. A call beyond its caller's limits ends here, before
+//! anything is written down for it.
 
 use super::{
+    call_limits::{self, HeldBody},
     connection::Peer,
     ending_body::{EndingBody, Reader},
     inside::{self, LEASE},
@@ -17,6 +19,7 @@ use crate::{
         principal::Calling,
         rules::{self, Access, Audit, Rule},
     },
+    limits::measure::measure,
 };
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
@@ -95,14 +98,20 @@ where
         let path: String = request.uri().path().chars().take(200).collect();
         return Ok(Status::unimplemented(format!("there is no method {path}")).into_http());
     };
-    if rule.access == Access::Open {
-        return inner.call(request).await;
-    }
     let peer = request
         .extensions()
         .get::<Peer>()
         .cloned()
         .unwrap_or_default();
+    let measure = measure(rule.path);
+    if rule.access == Access::Open {
+        let underway = match call_limits::enter_unknown(app, measure, peer.address) {
+            Ok(underway) => underway,
+            Err(refusal) => return Ok(Status::from(refusal).into_http()),
+        };
+        let response = inner.call(request).await?;
+        return Ok(response.map(|body| Body::new(HeldBody::new(body, underway))));
+    }
     let subject = Subject::default();
     let mut known = None;
     let identity = match admit(app, rule, &peer, request.headers(), &mut known).await {
@@ -114,6 +123,11 @@ where
                 .record_denial(denied.with_code(&code_name(status.code())));
             return Ok(status.into_http());
         }
+    };
+    let entering = call_limits::enter(app, measure, &identity, peer.address, request.headers());
+    let underway = match entering.await {
+        Ok(underway) => underway,
+        Err(refusal) => return Ok(Status::from(refusal).into_http()),
     };
     let place = match rule.audit {
         Audit::Denials => None,
@@ -152,14 +166,17 @@ where
     };
     noted.happened(&app.audit, decision, code);
     if !app.authenticator.is_on() {
-        return Ok(response);
+        return Ok(response.map(|body| Body::new(HeldBody::new(body, underway))));
     }
     let reader = Reader {
         authenticator: Arc::clone(&app.authenticator),
         identity,
         certificate: peer.certificate,
     };
-    Ok(response.map(|body| Body::new(EndingBody::new(body, reader))))
+    Ok(response.map(|body| {
+        let ending = EndingBody::new(body, reader);
+        Body::new(HeldBody::new(Body::new(ending), underway))
+    }))
 }
 
 /// A call that is under way, for the audit log.

@@ -2,9 +2,12 @@
 //! fail, all at once, when the server's patience is at its end. Where TLS is spoken, hands were shaken before a
 //! connection is one.
 
-use crate::identity::{
-    certificate::PeerCertificate,
-    tls::{Tls, peer_certificate},
+use crate::{
+    identity::{
+        certificate::PeerCertificate,
+        tls::{Tls, peer_certificate},
+    },
+    limits::connections::{ConnectionPermit, Connections},
 };
 use futures::{Stream, stream};
 use std::{
@@ -36,6 +39,7 @@ pub struct Connection {
     stream: ByteStream,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _permit: ConnectionPermit,
 }
 
 enum ByteStream {
@@ -55,35 +59,40 @@ pub struct Peer {
 struct Accepting {
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
-    handshakes: JoinSet<Option<(ByteStream, Peer)>>,
+    connections: Connections,
+    handshakes: JoinSet<Option<(ByteStream, Peer, ConnectionPermit)>>,
     cut: CancellationToken,
 }
 
-/// Connections as they come, without an end. All of them fail once `cut` is cancelled.
+/// Connections as they come, without an end. All of them fail once `cut` is cancelled. Those that are too many are closed
+/// at once.
 pub fn accept(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
+    connections: Connections,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let accepting = Accepting {
         listener,
         tls,
+        connections,
         handshakes: JoinSet::new(),
         cut,
     };
     stream::unfold(accepting, |mut accepting| async move {
-        let (stream, peer) = accepting.next().await;
+        let (stream, peer, permit) = accepting.next().await;
         let connection = Connection {
             stream,
             peer,
             cut: Box::pin(accepting.cut.clone().cancelled_owned()),
+            _permit: permit,
         };
         Some((Ok(connection), accepting))
     })
 }
 
 impl Accepting {
-    async fn next(&mut self) -> (ByteStream, Peer) {
+    async fn next(&mut self) -> (ByteStream, Peer, ConnectionPermit) {
         loop {
             tokio::select! {
                 Some(shaken) = self.handshakes.join_next() => {
@@ -93,11 +102,14 @@ impl Accepting {
                     }
                 }
                 (stream, address) = accept_one(&self.listener), if self.handshakes.len() < MAX_HANDSHAKES => {
+                    let Some(permit) = self.connections.admit(address.ip()) else {
+                        continue;
+                    };
                     let peer = Peer { address: Some(address), certificate: None };
                     match &self.tls {
-                        None => return (ByteStream::Plain(stream), peer),
+                        None => return (ByteStream::Plain(stream), peer, permit),
                         Some(tls) => {
-                            self.handshakes.spawn(shake_hands(Arc::clone(tls), stream, peer));
+                            self.handshakes.spawn(shake_hands(Arc::clone(tls), stream, peer, permit));
                         }
                     }
                 }
@@ -106,7 +118,12 @@ impl Accepting {
     }
 }
 
-async fn shake_hands(tls: Arc<Tls>, stream: TcpStream, peer: Peer) -> Option<(ByteStream, Peer)> {
+async fn shake_hands(
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    peer: Peer,
+    permit: ConnectionPermit,
+) -> Option<(ByteStream, Peer, ConnectionPermit)> {
     match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificate = peer_certificate(&stream);
@@ -114,7 +131,7 @@ async fn shake_hands(tls: Arc<Tls>, stream: TcpStream, peer: Peer) -> Option<(By
                 certificate,
                 ..peer
             };
-            Some((ByteStream::Tls(Box::new(stream)), peer))
+            Some((ByteStream::Tls(Box::new(stream)), peer, permit))
         }
         Ok(Err(error)) => {
             // whoever knocks at the port can cause it
@@ -231,16 +248,24 @@ impl Connected for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::settings::ConnectionLimits;
     use futures::StreamExt;
     use std::pin::pin;
     use tokio::io::AsyncReadExt;
+
+    fn unlimited() -> Connections {
+        Connections::new(ConnectionLimits {
+            server: None,
+            address: None,
+        })
+    }
 
     #[tokio::test]
     async fn a_cut_ends_a_silent_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let cut = CancellationToken::new();
-        let mut accepting = pin!(accept(listener, None, cut.clone()));
+        let mut accepting = pin!(accept(listener, None, unlimited(), cut.clone()));
         let _client = TcpStream::connect(address).await.expect("connects");
         let mut connection = accepting.next().await.expect("endless").expect("accepted");
         let reading = tokio::spawn(async move { connection.read_u8().await });

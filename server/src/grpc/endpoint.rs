@@ -32,6 +32,11 @@ const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Calls that one connection may have open.
 const MAX_CONCURRENT_STREAMS: u32 = 4_096;
+/// Most bytes of the headers of a call, names included; and how many streams of a connection may have been reset before
+/// they were looked at, and for errors of the client: beyond that the connection is ended.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+const MAX_PENDING_RESETS: usize = 64;
+const MAX_ERROR_RESETS: usize = 1_024;
 /// A peer that is silent for this long is asked whether it is there, and then has this long to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +97,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let door = AuthenticationLayer::new(app.clone());
     let tls = app.tls.clone();
+    let connections = app.connections.clone();
     let admin = AdminServiceServer::new(OperatorService::new(app))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let router = Server::builder()
@@ -99,6 +105,9 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GrpcWebLayer::new())
@@ -117,7 +126,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(scaler)
         .add_service(admin);
     let mut serving = pin!(router.serve_with_incoming_shutdown(
-        connection::accept(listener, tls, cut.clone()),
+        connection::accept(listener, tls, connections, cut.clone()),
         shutdown.cancelled(),
     ));
     tokio::select! {

@@ -3,6 +3,7 @@
 mod admin_service;
 mod authentication;
 mod bad_message;
+mod call_limits;
 mod call_telemetry;
 mod connection;
 mod deadline;

@@ -1,8 +1,9 @@
 //! From a refusal to a status: the code, a stable reason, and the details that help a program to go on.
 
-use crate::control::refusal::{Denied, ObjectError, Refusal, Resource, StoreError};
+use crate::control::refusal::{Denied, Exceeded, ObjectError, Refusal, Resource, StoreError};
 use std::{collections::HashMap, error::Error, time::Duration};
 use taskyard_core::task::{NoSpawn, summary};
+use taskyard_telemetry::metrics::table;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -15,6 +16,8 @@ const MAX_DETAIL_BYTES: usize = 512;
 /// When to try again where the server or its store is away, and where it is busy.
 const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
 const RETRY_BUSY: Duration = Duration::from_millis(200);
+/// When to try again where streams must be closed or tasks must end first.
+const RETRY_FULL: Duration = Duration::from_secs(1);
 
 /// What a program is told beside code and reason.
 enum Detail {
@@ -23,6 +26,7 @@ enum Detail {
     Resource { kind: &'static str, name: String },
     Precondition { kind: &'static str, subject: String },
     Retry(Duration),
+    RetryFacts(Duration, Vec<(&'static str, String)>),
     Facts(Vec<(&'static str, String)>),
 }
 
@@ -31,6 +35,9 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let (code, reason, detail) = describe(&refusal);
         log(&refusal, code, reason);
+        if code == Code::ResourceExhausted {
+            table::LIMIT_REFUSALS.add(1, &[reason]);
+        }
         let mut details = ErrorDetails::new();
         let mut facts: HashMap<String, String> = HashMap::new();
         match detail {
@@ -51,17 +58,20 @@ impl From<Refusal> for Status {
             Detail::Retry(after) => {
                 details.set_retry_info(Some(after));
             }
-            Detail::Facts(pairs) => {
-                facts.extend(
-                    pairs
-                        .into_iter()
-                        .map(|(name, value)| (name.to_owned(), clip(&value))),
-                );
+            Detail::RetryFacts(after, pairs) => {
+                details.set_retry_info(Some(after));
+                facts.extend(clipped(pairs));
             }
+            Detail::Facts(pairs) => facts.extend(clipped(pairs)),
         }
         details.set_error_info(reason, DOMAIN, facts);
         Status::with_error_details(code, message(&refusal), details)
     }
+}
+
+fn clipped(pairs: Vec<(&'static str, String)>) -> impl Iterator<Item = (String, String)> {
+    let clipped = |(name, value): (&str, String)| (name.to_owned(), clip(&value));
+    pairs.into_iter().map(clipped)
 }
 
 fn describe_denied(denied: &Denied) -> (Code, &'static str, Detail) {
@@ -380,6 +390,20 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         Refusal::WorkerSessionLost => (Code::Aborted, "WORKER_SESSION_LOST", Detail::Nothing),
         Refusal::ReaderStalled => (Code::Aborted, "READER_STALLED", Detail::Nothing),
         Refusal::TooSlow { .. } => (Code::DeadlineExceeded, "TOO_SLOW", Detail::Nothing),
+        Refusal::CallLimit(exceeded) => describe_exceeded(*exceeded),
+        Refusal::TooManyLiveTasks { scope, limit } => (
+            Code::ResourceExhausted,
+            "TOO_MANY_LIVE_TASKS",
+            Detail::RetryFacts(
+                RETRY_FULL,
+                vec![("scope", (*scope).to_owned()), ("limit", limit.to_string())],
+            ),
+        ),
+        Refusal::TooManySessions { limit } => (
+            Code::ResourceExhausted,
+            "TOO_MANY_SESSIONS",
+            Detail::Facts(vec![("limit", limit.to_string())]),
+        ),
         Refusal::Overloaded { .. } => (
             Code::ResourceExhausted,
             "OVERLOADED",
@@ -397,6 +421,21 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         ),
         Refusal::Store(error) => describe_store(error),
     }
+}
+
+/// What a caller has too much of; all of it will be less in a moment, so each says when to come back.
+fn describe_exceeded(exceeded: Exceeded) -> (Code, &'static str, Detail) {
+    let (reason, after, limit) = match exceeded {
+        Exceeded::Rate {
+            per_second,
+            retry_after,
+        } => ("RATE_LIMITED", retry_after, per_second.to_string()),
+        Exceeded::Calls { limit } => ("TOO_MANY_CALLS", RETRY_BUSY, limit.to_string()),
+        Exceeded::Streams { limit } => ("TOO_MANY_STREAMS", RETRY_FULL, limit.to_string()),
+        Exceeded::Watchers { limit } => ("TOO_MANY_WATCHERS", RETRY_FULL, limit.to_string()),
+    };
+    let detail = Detail::RetryFacts(after, vec![("limit", limit)]);
+    (Code::ResourceExhausted, reason, detail)
 }
 
 fn describe_no_spawn(no_spawn: NoSpawn) -> (Code, &'static str, Detail) {

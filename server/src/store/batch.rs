@@ -226,13 +226,16 @@ pub async fn insert_attempt(
     Ok(())
 }
 
-/// Takes the sessions' locks, in order and last of all locks, and numbers what the batch adds to them.
+/// Takes the sessions' locks, in order and last of all locks, and numbers what the batch adds to them. None that gets new
+/// tasks has more than `most_open` live ones then; none: any number.
 ///
 /// # Errors
-/// Any [`StoreError`]; [`StoreError::SessionDeleted`] if a session that gets new tasks is being deleted or gone.
+/// Any [`StoreError`]; [`StoreError::SessionDeleted`] if a session that gets new tasks is being deleted or gone;
+/// [`StoreError::Conflict`] if one would have too many, since others created some after the batch had looked.
 pub async fn number(
     db: &mut PgConnection,
     changes: &[SessionChange],
+    most_open: Option<u64>,
 ) -> Result<Vec<SessionNumbers>, StoreError> {
     let rows = sqlx::query!(
         r#"with wanted as (
@@ -254,7 +257,8 @@ pub async fn number(
            from wanted w join locked on locked.uid = w.uid where s.uid = w.uid
            returning s.uid, s.next_seq - w.events as "first_seq!", s.next_ordinal - w.creates as "first_ordinal!",
              s.fair_last - w.creates as "fair_base!", s.updated_at as "at!",
-             s.deleted_at is not null and w.creates > 0 as "creates_in_deleted!""#,
+             s.deleted_at is not null and w.creates > 0 as "creates_in_deleted!",
+             s.open_tasks > $14 and w.creates > 0 as "is_overfull!""#,
         &changes.iter().map(|change| change.session.0).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.events).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.creates).collect::<Vec<_>>(),
@@ -267,12 +271,16 @@ pub async fn number(
         &changes.iter().map(|change| change.used.tasks).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.used.runs).collect::<Vec<_>>(),
         &changes.iter().map(|change| change.used.cpu_ms).collect::<Vec<_>>(),
-        &changes.iter().map(|change| change.used.max_rss_bytes).collect::<Vec<_>>()
+        &changes.iter().map(|change| change.used.max_rss_bytes).collect::<Vec<_>>(),
+        most_open.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX))
     )
     .fetch_all(db)
     .await?;
     if rows.iter().any(|row| row.creates_in_deleted) {
         return Err(StoreError::SessionDeleted);
+    }
+    if rows.iter().any(|row| row.is_overfull) {
+        return Err(StoreError::Conflict(sqlx::Error::RowNotFound));
     }
     if rows.len() != changes.len() {
         // a session whose last task ends is removed later, so a missing one has new tasks

@@ -261,6 +261,31 @@ pub async fn ensure_route(
     id.ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))
 }
 
+/// How many live tasks these sessions have, those that are gone left out; and the time by the database's clock.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn count_open_tasks(
+    db: impl PgExecutor<'_>,
+    sessions: &[SessionUid],
+) -> Result<(Vec<(SessionUid, u64)>, taskyard_core::Timestamp), StoreError> {
+    // one row at least, for the time
+    let rows = sqlx::query!(
+        r#"select clock_timestamp() as "now!", s.uid as "uid?", s.open_tasks as "open_tasks?"
+           from (values (1)) as always (one) left join session s on s.uid = any($1)"#,
+        &sessions.iter().map(|session| session.0).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    let now = rows.first().map(|row| times::to_core(row.now));
+    let now = now.ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))?;
+    let open = rows.into_iter().filter_map(|row| {
+        let open = u64::try_from(row.open_tasks?).unwrap_or(0);
+        Some((SessionUid(row.uid?), open))
+    });
+    Ok((open.collect(), now))
+}
+
 /// The database's clock.
 ///
 /// # Errors

@@ -76,6 +76,8 @@ metrics! {
     STREAMS: Gauge = "taskyard_open_streams", Kind::Gauge, "{stream}", ["stream"];
     /// Time from the commit of an event to its way to those who watch, by the clocks of database and server.
     EVENT_LAG: Histogram = "taskyard_event_lag_seconds", Kind::Histogram(CALLS), "s", [];
+    /// Calls and connections that were refused because of a limit, by the reason that the caller was told.
+    LIMIT_REFUSALS: Counter = "taskyard_limit_refusals_total", Kind::Counter, "{refusal}", ["reason"];
     /// Leases that were ended, and worker sessions that were given up, because nothing was heard of them.
     REAPED: Counter = "taskyard_reaper_actions_total", Kind::Counter, "{action}", ["action"];
     /// Calls of webhooks, by what came of them.

@@ -104,6 +104,14 @@ pub static ALERTS: &[Alert] = &[
         summary: "One of a hundred events reaches those who watch only after {{ $value | humanizeDuration }}.",
     },
     Alert {
+        name: "TaskyardLimitRefusals",
+        expression: "sum by (reason) (rate({}{reason!=\"INPUT_FULL\"}[5m])) > 10",
+        metrics: &[&t::LIMIT_REFUSALS],
+        lasting: "10m",
+        severity: "warning",
+        summary: "{{ $value | humanize }} calls or connections a second are refused: {{ $labels.reason }}.",
+    },
+    Alert {
         name: "TaskyardWebhooksPending",
         expression: "max({}) > 1000",
         metrics: &[&t::WEBHOOKS_PENDING],

@@ -66,6 +66,7 @@ static ROWS: &[Row] = &[
             panel("Changes that wait", &t::COMMIT_QUEUE, &["instance"]),
             panel("Commits that failed", &t::COMMIT_FAILURES, &[]),
             panel("Open streams", &t::STREAMS, &["stream"]),
+            panel("Refused for a limit", &t::LIMIT_REFUSALS, &["reason"]),
             panel("Delay of events", &t::EVENT_LAG, &[]),
             panel("Database answers", &t::DATABASE_UP, &["instance"]),
             panel(

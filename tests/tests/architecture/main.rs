@@ -101,6 +101,19 @@ const RULES: &[Rule] = &[
         reason: "who calls is known before anything is looked up",
     },
     Rule {
+        folder: "server/src/limits",
+        except: &[],
+        forbidden: &[
+            "crate::control",
+            "crate::grpc",
+            "crate::background",
+            "crate::store",
+            "tonic",
+            "tonic_types",
+        ],
+        reason: "who calls too often is told so before anything is looked up",
+    },
+    Rule {
         folder: "server/src/objects",
         except: &[],
         forbidden: &[

@@ -17,6 +17,7 @@ mod isolated_survival;
 mod journal;
 mod list_plan;
 mod lone_worker;
+mod misbehaving_client;
 mod monitor_fires;
 mod odd_reports;
 mod postgres_stall;

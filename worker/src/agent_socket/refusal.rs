@@ -1,6 +1,7 @@
 //! The answers that the worker gives itself, in the control plane's form.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -8,6 +9,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 const DOMAIN: &str = "taskyard.dev";
 const LEASE_LOST: &str = "LEASE_LOST";
+/// When to try again where the work itself has too much open.
+const RETRY_BUSY: Duration = Duration::from_millis(200);
 
 /// The lease is gone: whatever is asked, nobody would act on it.
 pub(super) fn lease_lost() -> Status {
@@ -27,16 +30,14 @@ pub(super) fn stranger() -> Status {
 }
 
 pub(super) fn too_many_connections(limit: usize) -> Status {
-    refused(
-        Code::ResourceExhausted,
+    busy(
         "TOO_MANY_CONNECTIONS",
         &format!("the task has {limit} connections open to its socket; close some"),
     )
 }
 
 pub(super) fn too_many_calls(limit: usize) -> Status {
-    refused(
-        Code::ResourceExhausted,
+    busy(
         "TOO_MANY_CALLS",
         &format!("the task has {limit} calls under way on its socket; wait for some to end"),
     )
@@ -93,6 +94,12 @@ pub(super) fn says_lease_lost(headers: &HeaderMap) -> bool {
         .filter(|status| status.code() == Code::Aborted)
         .and_then(|status| status.get_error_details().error_info().cloned())
         .is_some_and(|info| info.reason == LEASE_LOST && info.domain == DOMAIN)
+}
+
+fn busy(reason: &str, message: &str) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(RETRY_BUSY));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 fn refused(code: Code, reason: &str, message: &str) -> Status {

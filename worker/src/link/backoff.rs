@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tonic::Status;
+use tonic_types::StatusExt;
+
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,14 @@ impl Backoff {
         wait
     }
 
+    /// The same after a refusal: not before the time that the control plane asked for, if it did, and at most 5 s after it.
+    pub fn wait_after(&mut self, status: &Status) -> Duration {
+        let asked = status
+            .get_details_retry_info()
+            .and_then(|retry| retry.retry_delay);
+        asked.unwrap_or_default().min(self.longest) + self.next_wait()
+    }
+
     pub fn reset(&mut self) {
         self.ceiling = FIRST.min(self.longest);
     }
@@ -47,6 +58,7 @@ impl Default for Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic_types::ErrorDetails;
 
     #[test]
     fn waits_grow_to_a_cap_and_start_again() {
@@ -58,6 +70,21 @@ mod tests {
         assert_eq!(backoff.ceiling, LONGEST);
         backoff.reset();
         assert!(backoff.next_wait() <= FIRST);
+    }
+
+    #[test]
+    fn the_time_to_come_back_is_waited_for_and_bounded() {
+        let refused = |after| {
+            let details = ErrorDetails::with_retry_info(Some(after));
+            Status::with_error_details(tonic::Code::ResourceExhausted, "busy", details)
+        };
+        let mut backoff = Backoff::new();
+        let asked = Duration::from_secs(2);
+        let wait = backoff.wait_after(&refused(asked));
+        assert!(wait > asked && wait <= asked + FIRST, "{wait:?}");
+        let wait = backoff.wait_after(&refused(Duration::from_secs(3_600)));
+        assert!(wait <= 2 * LONGEST, "{wait:?}");
+        assert!(backoff.wait_after(&Status::unavailable("gone")) <= LONGEST);
     }
 
     #[test]

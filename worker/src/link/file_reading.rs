@@ -77,9 +77,11 @@ impl FileReading {
                         data: part.data,
                     }));
                 }
-                Err(status) => self.judge(&status)?,
+                Err(status) => {
+                    self.judge(&status)?;
+                    tokio::time::sleep(self.backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(self.backoff.next_wait()).await;
         }
     }
 

@@ -76,9 +76,11 @@ impl LeaseFiles {
                         reason: "the spec is empty".to_owned(),
                     });
                 }
-                Err(status) => judge(status)?,
+                Err(status) => {
+                    judge(&status)?;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
@@ -99,9 +101,11 @@ impl LeaseFiles {
                         message: format!("this worker does not know where {name} comes from"),
                     });
                 }
-                Err(status) => judge(status)?,
+                Err(status) => {
+                    judge(&status)?;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
@@ -123,9 +127,11 @@ impl LeaseFiles {
             let mut client = self.control.clone();
             match in_time(LIST_TIMEOUT, client.list_files(request.clone())).await {
                 Ok(answer) => return Ok(to_list(answer.into_inner())),
-                Err(status) => judge(status)?,
+                Err(status) => {
+                    judge(&status)?;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
@@ -143,9 +149,11 @@ impl LeaseFiles {
             let pieces = tokio_stream::iter(pieces(lease, name, content.clone()));
             match in_time(WRITE_TIMEOUT, client.write_file(pieces)).await {
                 Ok(_) => return Ok(()),
-                Err(status) => judge(status)?,
+                Err(status) => {
+                    judge(&status)?;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 }
@@ -193,11 +201,11 @@ pub(super) async fn in_time<T>(
 }
 
 /// `Ok` where another try may help.
-fn judge(status: Status) -> Result<(), FileError> {
+fn judge(status: &Status) -> Result<(), FileError> {
     match status.code() {
         Code::Aborted => Err(FileError::LeaseLost),
         // no overload that passes, but a verdict on the file
-        Code::ResourceExhausted if is_too_much(&status) => Err(FileError::Refused {
+        Code::ResourceExhausted if is_too_much(status) => Err(FileError::Refused {
             message: status.message().to_owned(),
         }),
         code if is_worth_another_try(code) => Ok(()),

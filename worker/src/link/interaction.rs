@@ -76,9 +76,11 @@ impl Interaction {
                         ends: answer.eof,
                     });
                 }
-                Err(status) => judge(&status)?,
+                Err(status) => {
+                    judge(&status)?;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
@@ -107,9 +109,11 @@ impl Interaction {
                     let size = terminal_size(answer.rows, answer.columns);
                     return Ok((answer.number > after).then_some((answer.number, size)));
                 }
-                Err(status) => judge(&status)?,
+                Err(status) => {
+                    judge(&status)?;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
+                }
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
@@ -133,9 +137,8 @@ impl Interaction {
                 match in_time(ANSWER_TIMEOUT, confirmed).await {
                     Ok(_) => return,
                     Err(status) if judge(&status).is_err() => return,
-                    Err(_) => {}
+                    Err(status) => tokio::time::sleep(backoff.wait_after(&status)).await,
                 }
-                tokio::time::sleep(backoff.next_wait()).await;
             }
         };
         if tokio::time::timeout(CONFIRM_BOUND, confirming)

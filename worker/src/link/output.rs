@@ -239,7 +239,7 @@ impl OutputConnection {
                 backoff.reset();
             }
             tracing::debug!(code = ?end.code(), message = end.message(), "the output stream ended");
-            tokio::time::sleep(backoff.next_wait()).await;
+            tokio::time::sleep(backoff.wait_after(&end)).await;
         }
     }
 

@@ -159,7 +159,7 @@ impl ReportSender {
                     if std::mem::take(&mut reachable) {
                         tracing::warn!(code = ?status.code(), message = status.message(), "reports cannot be delivered; trying on");
                     }
-                    tokio::time::sleep(backoff.next_wait()).await;
+                    tokio::time::sleep(backoff.wait_after(&status)).await;
                 }
             }
         }

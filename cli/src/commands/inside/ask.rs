@@ -126,7 +126,7 @@ async fn ask(connection: &Connection, request: &AskRequest) -> Result<AskRespons
             Ok(Err(status)) => status,
             Err(_) => Status::deadline_exceeded("no answer in time"),
         };
-        if !is_transient(&status) || connection.is_over() || !backoff.pause().await {
+        if !is_transient(&status) || connection.is_over() || !backoff.pause_after(&status).await {
             return Err(connection.explain(&status));
         }
     }
