@@ -24,8 +24,8 @@ mod server;
 pub mod store;
 
 pub use config::{
-    AuthSettings, ClientAuth, DEFAULT_AUDIT_RETENTION, FileQuota, FileQuotas, ObjectLocation,
-    ServerConfig, TlsSettings,
+    AuthSettings, ClientAuth, DEFAULT_AUDIT_RETENTION, DEFAULT_CONNECTION_AGE, FileQuota,
+    FileQuotas, ObjectLocation, ServerConfig, TlsSettings,
 };
 pub use probe::ServerProbe;
 pub use serve_error::ServeError;
