@@ -5,6 +5,7 @@ mod arena;
 mod batch_races;
 mod claim_plan;
 mod collected_paths;
+mod connection_age;
 mod fairness;
 mod fencing;
 mod firehose;
