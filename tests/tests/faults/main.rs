@@ -3,7 +3,9 @@
 
 mod arena;
 mod batch_races;
+mod certificate_rotation;
 mod claim_plan;
+mod cli_restart;
 mod collected_paths;
 mod connection_age;
 mod fairness;

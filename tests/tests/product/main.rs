@@ -6,7 +6,6 @@ mod bad_input;
 mod batch_create;
 mod batch_families;
 mod cancel;
-mod certificate_rotation;
 mod cli_logs;
 mod cli_options;
 mod cli_refusals;
