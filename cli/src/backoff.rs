@@ -41,6 +41,11 @@ impl Backoff {
         self.failing_since.is_some()
     }
 
+    /// Waits a moment before a call that is to be made again though nothing failed, each caller another one.
+    pub async fn breathe(&self) {
+        tokio::time::sleep(FIRST_DELAY.mul_f64(rand::random_range(0.1..1.0))).await;
+    }
+
     /// A try failed: waits before the next one. False: the budget is spent and there is no next one.
     pub async fn pause(&mut self) -> bool {
         self.pause_at_least(Duration::ZERO).await

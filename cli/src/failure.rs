@@ -76,6 +76,7 @@ impl Failure {
             | ServeError::Tls(_)
             | ServeError::Auth(_)
             | ServeError::AuditRetentionOutOfRange { .. }
+            | ServeError::ConnectionAgeOutOfRange { .. }
             | ServeError::Endpoint(_)
             | ServeError::LoopEnded => Failure::own(error),
         }
@@ -167,6 +168,15 @@ pub fn unreachable_endpoint(endpoint: &str, cause: &str) -> Failure {
     Failure::Own(format!(
         "cannot reach {endpoint}: {cause}; start one with `taskyard dev`, or set --endpoint"
     ))
+}
+
+/// Whether a stream ended only because its connection has reached its age: it goes on upon the next one, without a word.
+pub fn is_aged_connection(status: &Status) -> bool {
+    let details = status.get_error_details();
+    status.code() == Code::Unavailable
+        && details
+            .error_info()
+            .is_some_and(|info| info.reason == "CONNECTION_AGED")
 }
 
 /// Whether the same call may well succeed in a moment.

@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::failure::{Failure, is_gone, is_terminal, is_transient};
+use crate::failure::{Failure, is_aged_connection, is_gone, is_terminal, is_transient};
 use crate::output_printer::OutputPrinter;
 use crate::quantity::counted;
 use crate::task_reference::TaskReference;
@@ -122,6 +122,11 @@ impl Follower<'_> {
                 Left::Broken(status) => {
                     if is_gone(&status) {
                         return Err(self.deleted());
+                    }
+                    if is_aged_connection(&status) {
+                        self.backoff.breathe().await;
+                        self.asked_run = self.current_run;
+                        continue;
                     }
                     if !is_transient(&status) {
                         return Err(self.connection.explain(&status));

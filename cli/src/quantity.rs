@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::commands::server_lifetime::ConnectionAge;
+
 /// `1 task`, `2 tasks`.
 pub fn counted(count: i64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
@@ -93,6 +95,29 @@ pub fn parse_monitor_interval(text: &str) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("the shortest interval of monitors is 100ms to 24h".to_owned())
+    }
+}
+
+/// How old a connection becomes: 1 s to 24 h, or `off`.
+pub fn parse_connection_age(text: &str) -> Result<ConnectionAge, String> {
+    if text == "off" {
+        return Ok(ConnectionAge::Any);
+    }
+    let age = parse_duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60)).contains(&age) {
+        Ok(ConnectionAge::About(age))
+    } else {
+        Err("connections become 1s to 24h old; off lets them live on".to_owned())
+    }
+}
+
+/// How long to serve on after the word to stop, at most 10 min.
+pub fn parse_shutdown_delay(text: &str) -> Result<Duration, String> {
+    let delay = parse_duration(text)?;
+    if delay <= Duration::from_secs(10 * 60) {
+        Ok(delay)
+    } else {
+        Err("the longest delay of a shutdown is 10m".to_owned())
     }
 }
 

@@ -83,6 +83,10 @@ pub struct App {
     pub audit_retention: Duration,
     /// Whose leases are whose.
     pub lease_holders: LeaseHolders,
+    /// How old connections become, on average; none: as old as their clients please.
+    pub max_connection_age: Option<Duration>,
+    /// Cancelled when the server is told to stop: it is not ready any more, and serves on until `shutdown`.
+    pub leaving: CancellationToken,
     /// Cancelled when the server begins to shut down; every long stream ends then.
     pub shutdown: CancellationToken,
 }

@@ -47,6 +47,11 @@ pub struct ServerConfig {
     pub auth: AuthSettings,
     /// For how long entries of the audit log are kept, 7 days to 10 years; servers of one database should agree.
     pub audit_retention: Duration,
+    /// How old connections become on average, 1 s to 24 h; none: as old as their clients please. At its age a connection
+    /// takes no new calls, and its streams are asked to go on upon another one.
+    pub max_connection_age: Option<Duration>,
+    /// How long the server serves on after it was told to stop, while its health says that it leaves; at most 10 min.
+    pub shutdown_delay: Duration,
 }
 
 /// What callers may take of a server, and how much may be stored for them.
@@ -68,6 +73,17 @@ impl ServerLimits {
         tasks: TaskLimits::DEFAULT,
     };
 }
+
+/// How old connections become where nobody says otherwise. New servers and new certificates are in use by all within that
+/// time, and a client opens two connections an hour.
+pub const DEFAULT_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
+
+/// Ages of connections that make sense: younger ones are mostly handshakes.
+pub(crate) const CONNECTION_AGE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// Longest delay between the word to stop and the stop.
+pub(crate) const MAX_SHUTDOWN_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// Ages of the audit log that make sense; the database lets nobody delete younger entries.
 pub(crate) const AUDIT_RETENTION_RANGE: RangeInclusive<Duration> =

@@ -25,8 +25,9 @@ mod server;
 pub mod store;
 
 pub use config::{
-    AuthSettings, CallLimits, ClientAuth, ConnectionLimits, DEFAULT_AUDIT_RETENTION, FileQuota,
-    FileQuotas, ObjectLocation, Rate, ServerConfig, ServerLimits, TaskLimits, TlsSettings,
+    AuthSettings, CallLimits, ClientAuth, ConnectionLimits, DEFAULT_AUDIT_RETENTION,
+    DEFAULT_CONNECTION_AGE, FileQuota, FileQuotas, ObjectLocation, Rate, ServerConfig,
+    ServerLimits, TaskLimits, TlsSettings,
 };
 pub use probe::ServerProbe;
 pub use serve_error::ServeError;

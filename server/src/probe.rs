@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub struct ServerProbe {
     pub(crate) store: Store,
-    pub(crate) shutdown: CancellationToken,
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Probe for ServerProbe {
     fn ready(&self) -> Readiness<'_> {
         Box::pin(async {
-            if self.shutdown.is_cancelled() {
+            if self.leaving.is_cancelled() {
                 return Err("the server is shutting down".to_owned());
             }
             match migrate::is_current(&self.store).await {

@@ -68,6 +68,12 @@ pub enum ServeError {
         /// The age.
         age: Duration,
     },
+    /// The age of connections is out of range.
+    #[error("an age of {age:?} for connections makes no sense; it must be 1 s to 24 h, or none")]
+    ConnectionAgeOutOfRange {
+        /// The age.
+        age: Duration,
+    },
     /// The grace for unused objects is out of range.
     #[error(
         "a grace of {grace:?} for unused objects makes no sense; it must be {:?} to {:?}",

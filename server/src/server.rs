@@ -5,7 +5,10 @@ use crate::{
     audit::AuditLog,
     background,
     commit::{Commits, CreationLimits},
-    config::{AUDIT_RETENTION_RANGE, OBJECT_GRACE_RANGE, ServerConfig},
+    config::{
+        AUDIT_RETENTION_RANGE, CONNECTION_AGE_RANGE, MAX_SHUTDOWN_DELAY, OBJECT_GRACE_RANGE,
+        ServerConfig,
+    },
     control::{
         files::{FileSlots, GrepSlots},
         lease_holders::LeaseHolders,
@@ -29,7 +32,11 @@ use crate::{
     store::{self, Store, migrate::MigrateReport},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long the loops may take to end once nothing is served any more.
@@ -48,6 +55,7 @@ pub struct Server {
     writers: JoinSet<()>,
     tls_files: Option<WatchedFiles>,
     auth_files: AuthFiles,
+    shutdown_delay: Duration,
 }
 
 /// Brings a database to this version's schema. What is there already stays. One that `is_restored` from a copy is
@@ -98,6 +106,11 @@ impl Server {
             return Err(ServeError::AuditRetentionOutOfRange {
                 age: config.audit_retention,
             });
+        }
+        if let Some(age) = config.max_connection_age
+            && !CONNECTION_AGE_RANGE.contains(&age)
+        {
+            return Err(ServeError::ConnectionAgeOutOfRange { age });
         }
         let (tls, tls_files) = match config.tls.clone().map(Tls::open).transpose()? {
             Some((tls, files)) => (Some(tls), Some(files)),
@@ -153,10 +166,13 @@ impl Server {
             audit,
             audit_retention: config.audit_retention,
             lease_holders: LeaseHolders::default(),
+            max_connection_age: config.max_connection_age,
+            leaving: CancellationToken::new(),
             shutdown: CancellationToken::new(),
         });
         Ok(Self {
             app,
+            shutdown_delay: config.shutdown_delay.min(MAX_SHUTDOWN_DELAY),
             listener,
             local_addr,
             writers,
@@ -176,12 +192,13 @@ impl Server {
     pub fn probe(&self) -> ServerProbe {
         ServerProbe {
             store: self.app.store.clone(),
-            shutdown: self.app.shutdown.clone(),
+            leaving: self.app.leaving.clone(),
         }
     }
 
-    /// Serves until `shutdown`, then ends within 15 seconds: the health turns bad, long streams end, other calls have
-    /// five seconds, the loops stop, what was accepted is committed, the database connections close.
+    /// Serves until `shutdown`, then its health turns bad, and it goes on for the delay that it was told. Then it ends within
+    /// 15 seconds: connections take no new calls, long streams end, other calls have five seconds, the loops stop, what was
+    /// accepted is committed, the database connections close.
     ///
     /// # Errors
     /// [`ServeError::Endpoint`] and [`ServeError::LoopEnded`]; the server has ended all the same.
@@ -193,22 +210,31 @@ impl Server {
             mut writers,
             tls_files,
             auth_files,
+            shutdown_delay,
         } = self;
         tracing::info!(%local_addr, "serving");
         let mut loops = start_loops(&app);
         watch_credentials(&app, tls_files, auth_files, &mut loops);
         let serving = async {
             let served = endpoint::serve(app.clone(), listener).await;
+            app.leaving.cancel();
             app.shutdown.cancel();
             served
         };
         let watching = async {
+            let told = async {
+                shutdown.cancelled().await;
+                app.leaving.cancel();
+                // whoever balances the load learns of it meanwhile, and brings nobody new
+                sleep(shutdown_delay).await;
+            };
             let ended_itself = tokio::select! {
-                () = shutdown.cancelled() => false,
+                () = told => false,
                 () = app.shutdown.cancelled() => false,
                 Some(_) = loops.join_next() => true,
                 Some(_) = writers.join_next() => true,
             };
+            app.leaving.cancel();
             app.shutdown.cancel();
             ended_itself
         };

@@ -233,8 +233,13 @@ impl Deployment {
 
     /// Starts another server on a port of its own; answers with its index.
     pub async fn add_server(&self) -> usize {
+        self.add_server_with(&[]).await
+    }
+
+    /// Starts another server with more flags than the others; answers with its index. A restart forgets them.
+    pub async fn add_server_with(&self, flags: &[&str]) -> usize {
         let index = self.servers().len();
-        let started = self.start_server(index, "127.0.0.1:0").await;
+        let started = self.start_server(index, "127.0.0.1:0", flags).await;
         self.servers().push(started);
         index
     }
@@ -243,7 +248,7 @@ impl Deployment {
     pub async fn restart_server(&self, server: usize) {
         let endpoint = self.endpoint_of(server);
         let listen = endpoint.trim_start_matches("http://");
-        let started = self.start_server(server, listen).await;
+        let started = self.start_server(server, listen, &[]).await;
         self.servers()[server] = started;
     }
 
@@ -274,7 +279,7 @@ impl Deployment {
         self.database.remove().await;
     }
 
-    async fn start_server(&self, index: usize, listen: &str) -> (Process, String) {
+    async fn start_server(&self, index: usize, listen: &str, flags: &[&str]) -> (Process, String) {
         let name = format!("server-{index}");
         let mut command = Command::new(binaries::taskyard());
         command
@@ -283,6 +288,7 @@ impl Deployment {
             .arg("--lease")
             .arg(format!("{}ms", self.lease.as_millis()))
             .args(&self.server_flags)
+            .args(flags)
             .env("TASKYARD_ADMIN_LISTEN", "off")
             .envs(self.server_env.iter().cloned())
             .env("TASKYARD_LOG", log_level());

@@ -16,6 +16,7 @@
 //! - [`command_line`]: the command line as a person or a script uses it
 //! - [`s3_server`]: a real S3 server, which can be away
 //! - [`secrets`]: tasks with secrets, and what must not show them
+//! - [`handshake`]: one TLS connection by hand
 //! - [`secured`]: tokens, keys and certificates for a server that asks who one is
 //! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
@@ -37,6 +38,7 @@ pub mod command_line;
 pub mod database;
 pub mod deployment;
 pub mod hand_worker;
+pub mod handshake;
 pub mod inside;
 pub mod isolated;
 pub mod meeting;

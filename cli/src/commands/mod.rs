@@ -32,6 +32,7 @@ pub mod retry;
 pub mod run;
 pub mod server;
 pub mod server_identity;
+pub mod server_lifetime;
 pub mod server_limits;
 pub mod sessions;
 pub mod signal;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin_port::{self, AdminArguments, AdminPort};
 use crate::commands::server_identity::IdentityArguments;
+use crate::commands::server_lifetime::LifetimeArguments;
 use crate::commands::server_limits::LimitArguments;
 use crate::console;
 use crate::dev::listen::ensure_free;
@@ -27,6 +28,7 @@ use crate::quantity::parse_monitor_interval;
 TLS and authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-auth, --auth-file,
 --auth-jwks, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention; docs/security.md
 Limits: --call-rate, --max-calls, --max-streams, --max-session-tasks and more; docs/limits.md
+Ends of connections, and of the server: --max-connection-age, --shutdown-delay; docs/operations.md
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs: standard error, TASKYARD_LOG")]
 pub struct ServerArguments {
@@ -49,6 +51,8 @@ pub struct ServerArguments {
     pub identity: IdentityArguments,
     #[command(flatten)]
     pub limits: LimitArguments,
+    #[command(flatten)]
+    pub lifetime: LifetimeArguments,
 }
 
 /// Serves until it is told to stop.
@@ -85,6 +89,8 @@ pub async fn execute(arguments: ServerArguments) -> Result<ExitCode, Failure> {
         tls: identity.tls,
         auth: identity.auth,
         audit_retention: identity.audit_retention,
+        max_connection_age: arguments.lifetime.connection_age(),
+        shutdown_delay: arguments.lifetime.shutdown_delay.unwrap_or_default(),
     };
     let ended = serve(config, scheme, &admin, &mut interrupts).await;
     let stopped = database.close().await;

@@ -13,7 +13,7 @@ use crate::commands::get::read_task;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
-use crate::failure::{Failure, is_transient, time_to_come_back};
+use crate::failure::{Failure, is_aged_connection, is_transient, time_to_come_back};
 use crate::interrupt::Interrupts;
 use crate::quantity::to_wire;
 use crate::task_reference::{TaskReference, is_whole_id};
@@ -154,6 +154,10 @@ impl Watch {
                 Ok(status) => status,
                 Err(failure) => return failure,
             };
+            if is_aged_connection(&status) {
+                backoff.breathe().await;
+                continue;
+            }
             // A wrong address should be told at once.
             let is_to_come_back = time_to_come_back(&status).is_some();
             if !is_transient(&status) || !(was_heard || is_to_come_back) {

@@ -249,6 +249,9 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         tls: None,
         auth: AuthSettings::default(),
         audit_retention: DEFAULT_AUDIT_RETENTION,
+        // one server, nothing to move to
+        max_connection_age: None,
+        shutdown_delay: Duration::ZERO,
     };
     let server = match Server::bind(server_config).await {
         Ok(server) => server,

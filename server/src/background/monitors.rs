@@ -115,6 +115,7 @@ async fn fire(app: &App, due: DueMonitor) -> Result<(), Refusal> {
         // the next look tries again
         Refusal::Unreachable
         | Refusal::ShuttingDown
+        | Refusal::ConnectionAged
         | Refusal::Overloaded { .. }
         | Refusal::Store(_) => Err(refusal),
         refused => {

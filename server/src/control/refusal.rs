@@ -448,6 +448,11 @@ pub enum Refusal {
         "the server is shutting down; call again, it or another one will answer; a stream goes on from its last cursor"
     )]
     ShuttingDown,
+    /// The connection under a stream is older than connections may become.
+    #[error(
+        "the connection has reached its age; call again on a new one; a stream goes on from its last cursor"
+    )]
+    ConnectionAged,
     /// The store could not do it.
     #[error("the store could not do it")]
     Store(#[from] StoreError),

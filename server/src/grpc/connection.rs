@@ -1,6 +1,6 @@
 //! Connections that can be cut. The transport closes politely, and so waits for as long as a client pleases; these
-//! fail, all at once, when the server's patience is at its end. Where TLS is spoken, hands were shaken before a
-//! connection is one.
+//! fail when the server's patience is at its end, all at once or one by itself. Where TLS is spoken, hands were shaken before
+//! a connection is one.
 
 use crate::{
     identity::{
@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 /// Pause after a failed accept: what fails for want of file descriptors fails again at once.
@@ -39,7 +39,20 @@ pub struct Connection {
     stream: ByteStream,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    farewell: Farewell,
+    _closed: DropGuard,
     _permit: ConnectionPermit,
+}
+
+/// What is said between a connection and whoever looks after its end.
+#[derive(Clone, Debug)]
+pub(super) struct Farewell {
+    /// Cancelled when its long streams shall end.
+    pub(super) streams_end: CancellationToken,
+    /// Cancelled when it shall fail.
+    pub(super) cut: CancellationToken,
+    /// Cancelled when it is no more.
+    pub(super) closed: CancellationToken,
 }
 
 enum ByteStream {
@@ -54,6 +67,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The certificate that it showed, verified.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// Cancelled when the long streams of the connection shall end.
+    pub streams_end: CancellationToken,
 }
 
 struct Accepting {
@@ -71,7 +86,7 @@ pub fn accept(
     tls: Option<Arc<Tls>>,
     connections: Connections,
     cut: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = Connection> {
     let accepting = Accepting {
         listener,
         tls,
@@ -81,13 +96,8 @@ pub fn accept(
     };
     stream::unfold(accepting, |mut accepting| async move {
         let (stream, peer, permit) = accepting.next().await;
-        let connection = Connection {
-            stream,
-            peer,
-            cut: Box::pin(accepting.cut.clone().cancelled_owned()),
-            _permit: permit,
-        };
-        Some((Ok(connection), accepting))
+        let connection = Connection::new(stream, peer, permit, accepting.cut.child_token());
+        Some((connection, accepting))
     })
 }
 
@@ -105,7 +115,7 @@ impl Accepting {
                     let Some(permit) = self.connections.admit(address.ip()) else {
                         continue;
                     };
-                    let peer = Peer { address: Some(address), certificate: None };
+                    let peer = Peer { address: Some(address), ..Peer::default() };
                     match &self.tls {
                         None => return (ByteStream::Plain(stream), peer, permit),
                         Some(tls) => {
@@ -167,6 +177,32 @@ fn prepared((stream, address): (TcpStream, SocketAddr)) -> io::Result<(TcpStream
 }
 
 impl Connection {
+    fn new(
+        stream: ByteStream,
+        peer: Peer,
+        permit: ConnectionPermit,
+        cut: CancellationToken,
+    ) -> Self {
+        let closed = CancellationToken::new();
+        Self {
+            stream,
+            cut: Box::pin(cut.clone().cancelled_owned()),
+            _closed: closed.clone().drop_guard(),
+            _permit: permit,
+            farewell: Farewell {
+                streams_end: peer.streams_end.clone(),
+                cut,
+                closed,
+            },
+            peer,
+        }
+    }
+
+    /// What its end is said by.
+    pub(super) fn farewell(&self) -> Farewell {
+        self.farewell.clone()
+    }
+
     fn check_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.cut.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -248,26 +284,18 @@ impl Connected for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::settings::ConnectionLimits;
     use futures::StreamExt;
     use std::pin::pin;
     use tokio::io::AsyncReadExt;
-
-    fn unlimited() -> Connections {
-        Connections::new(ConnectionLimits {
-            server: None,
-            address: None,
-        })
-    }
 
     #[tokio::test]
     async fn a_cut_ends_a_silent_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let cut = CancellationToken::new();
-        let mut accepting = pin!(accept(listener, None, unlimited(), cut.clone()));
+        let mut accepting = pin!(accept(listener, None, Connections::unlimited(), cut.clone()));
         let _client = TcpStream::connect(address).await.expect("connects");
-        let mut connection = accepting.next().await.expect("endless").expect("accepted");
+        let mut connection = accepting.next().await.expect("endless");
         let reading = tokio::spawn(async move { connection.read_u8().await });
         tokio::task::yield_now().await;
         cut.cancel();

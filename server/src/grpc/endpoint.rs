@@ -3,9 +3,9 @@
 use super::{
     admin_service::OperatorService, authentication::AuthenticationLayer,
     bad_message::BadMessageLayer, call_telemetry::CallTelemetryLayer, connection,
-    external_scaler::Scaler, panic_guard::PanicGuardLayer, session_file_service::FileService,
-    session_task_service::TaskService, task_agent_service::AgentService,
-    webhook_service::HookService, worker_service,
+    external_scaler::Scaler, panic_guard::PanicGuardLayer, parting_body::PartingLayer, serving,
+    session_file_service::FileService, session_task_service::TaskService,
+    task_agent_service::AgentService, webhook_service::HookService, worker_service,
 };
 use crate::app::App;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -23,7 +23,7 @@ use taskyard_proto::{
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
 
@@ -42,9 +42,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest message that is taken; a larger one is answered with RESOURCE_EXHAUSTED and this limit.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// How long calls may take to end once the server shuts down, and how long their connections to notice the cut.
+/// How long calls may take to end once the server shuts down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The services whose health is told, beside that of the whole server, whose name is empty.
 const SERVICES: [&str; 8] = [
@@ -64,13 +63,10 @@ pub enum EndpointError {
     /// The built-in descriptors cannot be read.
     #[error("the descriptors of the services cannot be read")]
     Descriptors(#[from] tonic_reflection::server::Error),
-    /// The transport failed.
-    #[error("the transport failed")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves until `app.shutdown`, then closes the port and gives the calls that are under way five seconds; whatever is
-/// still open then is cut.
+/// still open then is cut. From `app.leaving` on its health says that it is not serving.
 ///
 /// # Errors
 /// Any [`EndpointError`].
@@ -81,7 +77,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
             .set_service_status(service, ServingStatus::Serving)
             .await;
     }
-    let shutdown = app.shutdown.clone();
+    let (leaving, shutdown) = (app.leaving.clone(), app.shutdown.clone());
+    let max_age = app.max_connection_age;
     let cut = CancellationToken::new();
     let tasks = SessionTaskServiceServer::new(TaskService::new(app.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -100,7 +97,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
     let connections = app.connections.clone();
     let admin = AdminServiceServer::new(OperatorService::new(app))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let router = Server::builder()
+    let transport = Server::builder()
         .accept_http1(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -114,8 +111,9 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .layer(CallTelemetryLayer)
         .layer(PanicGuardLayer)
         .layer(door)
-        .layer(BadMessageLayer)
-        .add_service(health_service)
+        .layer(PartingLayer)
+        .layer(BadMessageLayer);
+    let services = Routes::new(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(tasks)
@@ -124,35 +122,57 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .add_service(agents)
         .add_service(webhooks)
         .add_service(scaler)
-        .add_service(admin);
-    let mut serving = pin!(router.serve_with_incoming_shutdown(
+        .add_service(admin)
+        .prepare();
+    let serve_one = |connection: serving::OneConnection, goodbye: CancellationToken| {
+        let (transport, services) = (transport.clone(), services.clone());
+        async move {
+            let goodbye = goodbye.cancelled_owned();
+            // it fails only by making a service, which cannot fail
+            let _ = transport
+                .serve_with_incoming_shutdown(services, connection, goodbye)
+                .await;
+        }
+    };
+    let mut serving = pin!(serving::serve(
         connection::accept(listener, tls, connections, cut.clone()),
-        shutdown.cancelled(),
+        serve_one,
+        max_age,
+        &shutdown,
     ));
     tokio::select! {
-        served = &mut serving => return Ok(served?),
+        () = &mut serving => return Ok(()),
+        () = leaving.cancelled() => {}
+    }
+    tell_the_leave(&health).await;
+    tokio::select! {
+        () = &mut serving => return Ok(()),
         () = shutdown.cancelled() => {}
     }
-    tell_the_end(&health).await;
-    if let Ok(served) = timeout(DRAIN_TIMEOUT, &mut serving).await {
-        return Ok(served?);
+    let_watchers_go(&health).await;
+    if timeout(DRAIN_TIMEOUT, &mut serving).await.is_ok() {
+        return Ok(());
     }
     tracing::warn!("calls are still open {DRAIN_TIMEOUT:?} after the shutdown began; they are cut");
     cut.cancel();
-    match timeout(CUT_TIMEOUT, serving).await {
-        Ok(served) => Ok(served?),
-        // no connection can be used any more; what is left is on its way out
-        Err(_) => Ok(()),
-    }
+    // no connection can be used any more; what is left after that is on its way out
+    let _ = timeout(serving::CUT_TIMEOUT, serving).await;
+    Ok(())
 }
 
-/// Tells those who watch the health that it is over, then lets go of them: their calls would hold up the end.
-async fn tell_the_end(health: &HealthReporter) {
-    let mut health = health.clone();
+/// Tells those who ask and those who watch that it is over.
+async fn tell_the_leave(health: &HealthReporter) {
     for service in SERVICES {
         health
             .set_service_status(service, ServingStatus::NotServing)
             .await;
+    }
+}
+
+/// Lets go of those who watch the health: their calls would hold up the end.
+async fn let_watchers_go(health: &HealthReporter) {
+    let mut health = health.clone();
+    for service in SERVICES {
         health.clear_service_status(service).await;
     }
 }

@@ -419,6 +419,12 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
             "SHUTTING_DOWN",
             Detail::Retry(RETRY_UNAVAILABLE),
         ),
+        // another connection takes the call at once
+        Refusal::ConnectionAged => (
+            Code::Unavailable,
+            "CONNECTION_AGED",
+            Detail::Retry(Duration::ZERO),
+        ),
         Refusal::Store(error) => describe_store(error),
     }
 }

@@ -20,6 +20,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
@@ -34,6 +35,8 @@ pub(super) struct WorkerLink {
     stream: Attachment,
     downlink: Downlink,
     reader: Reader,
+    /// Cancelled when the connection has its age.
+    aged: CancellationToken,
     is_leaving: bool,
     beats: Beats,
 }
@@ -53,12 +56,14 @@ impl WorkerLink {
         stream: Attachment,
         downlink: Downlink,
         reader: Reader,
+        aged: CancellationToken,
     ) -> Self {
         Self {
             app: Arc::clone(app),
             stream,
             downlink,
             reader,
+            aged,
             is_leaving: false,
             beats: Beats::default(),
         }
@@ -77,7 +82,9 @@ impl WorkerLink {
         if self.send(attach_response::Message::Welcome(welcome)).await {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
-                warn!(session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
+                if !matches!(refusal, Refusal::ConnectionAged) {
+                    warn!(session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
+                }
                 // one place, and nobody else sends
                 let _ = closing.try_send(refusal.into());
             }
@@ -95,6 +102,7 @@ impl WorkerLink {
         let mut ping_number = 0;
         let mut heard_at = Instant::now();
         let shutdown = self.app.shutdown.clone();
+        let aged = self.aged.clone();
         let downlink = self.downlink.clone();
         loop {
             tokio::select! {
@@ -104,6 +112,11 @@ impl WorkerLink {
                     let reason = "the server is shutting down".to_owned();
                     self.send(attach_response::Message::Drain(Drain { reason })).await;
                     return Err(Refusal::ShuttingDown);
+                }
+                () = aged.cancelled() => {
+                    let reason = "the connection has reached its age".to_owned();
+                    self.send(attach_response::Message::Drain(Drain { reason })).await;
+                    return Err(Refusal::ConnectionAged);
                 }
                 message = messages.message() => {
                     heard_at = Instant::now();

@@ -31,7 +31,8 @@ use taskyard_proto::v1::{
 use taskyard_telemetry::metrics::table;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tokio_util::sync::CancellationToken;
+use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::info;
 
 /// Longest wait for a stream's first message.
@@ -84,7 +85,8 @@ impl WorkerService for WorkerServiceServer {
                 .get::<Peer>()
                 .and_then(|peer| peer.certificate.clone()),
         };
-        let link = WorkerLink::new(&self.app, admitted.stream, downlink, reader);
+        let aged = aged(&extensions);
+        let link = WorkerLink::new(&self.app, admitted.stream, downlink, reader, aged);
         let open = table::STREAMS.hold(&["attach"]);
         tokio::spawn(async move {
             let _open = open;
@@ -129,6 +131,7 @@ impl WorkerService for WorkerServiceServer {
         let app = Arc::clone(&self.app);
         let shutdown = app.shutdown.clone();
         let (_, extensions, frames) = request.into_parts();
+        let aged = aged(&extensions);
         let identity = inside::caller_identity(&extensions)?;
         let answers = frames
             .then(move |frame| {
@@ -141,9 +144,8 @@ impl WorkerService for WorkerServiceServer {
                 }
             })
             .map(|pushed| async move { Ok(pushed?.answer().await?) })
-            .buffered(PUSHES_UNDER_WAY)
-            .take_until(async move { shutdown.cancelled().await });
-        Ok(Response::new(answers.boxed()))
+            .buffered(PUSHES_UNDER_WAY);
+        Ok(Response::new(until_told(answers, shutdown, aged).boxed()))
     }
 
     async fn get_lease_spec(
@@ -257,6 +259,35 @@ impl WorkerService for WorkerServiceServer {
         let file = worker_files::write_lease_file(&self.app, lease, &first.name, parts).await?;
         Ok(Response::new(WriteFileResponse { file: Some(file) }))
     }
+}
+
+/// Cancelled when the streams of a call's connection shall end.
+fn aged(extensions: &Extensions) -> CancellationToken {
+    let peer = extensions.get::<Peer>();
+    peer.map(|peer| peer.streams_end.clone())
+        .unwrap_or_default()
+}
+
+/// Answers until the server or the connection ends; then why. What is not answered was not taken, and is sent again.
+fn until_told(
+    answers: impl Stream<Item = Result<PushOutputResponse, Status>> + Send + 'static,
+    shutdown: CancellationToken,
+    aged: CancellationToken,
+) -> impl Stream<Item = Result<PushOutputResponse, Status>> + Send + 'static {
+    let told = async move {
+        tokio::select! {
+            () = shutdown.cancelled() => Refusal::ShuttingDown,
+            () = aged.cancelled() => Refusal::ConnectionAged,
+        }
+    };
+    let both = (Box::pin(answers), Box::pin(told));
+    stream::unfold(Some(both), |both| async {
+        let (mut answers, mut told) = both?;
+        tokio::select! {
+            refusal = &mut told => Some((Err(refusal.into()), None)),
+            answer = answers.next() => answer.map(|answer| (answer, Some((answers, told)))),
+        }
+    })
 }
 
 fn lease_missing() -> Status {

@@ -43,6 +43,15 @@ impl Connections {
         }
     }
 
+    /// As many as want to.
+    #[cfg(test)]
+    pub(crate) fn unlimited() -> Self {
+        Self::new(ConnectionLimits {
+            server: None,
+            address: None,
+        })
+    }
+
     /// Counts a connection; none: it must be closed, since there are as many as there may be. That is counted, and told in
     /// the log when it begins.
     #[must_use]

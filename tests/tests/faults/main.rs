@@ -3,8 +3,11 @@
 
 mod arena;
 mod batch_races;
+mod certificate_rotation;
 mod claim_plan;
+mod cli_restart;
 mod collected_paths;
+mod connection_age;
 mod fairness;
 mod fencing;
 mod firehose;

@@ -1,24 +1,15 @@
 //! TLS: who is served, with which certificate, and a whole task over it.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
 use taskyard_tests::command_line::CommandLine;
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::process::Process;
 use taskyard_tests::secured::{Authority, entry, replace, text, write_tokens};
 use taskyard_tests::wait::{SOON, eventually, until, within};
-use taskyard_tests::{binaries, client::new_session};
+use taskyard_tests::{binaries, client::new_session, handshake};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A folder with an authority, the server's certificate and a list of tokens.
 struct Yard {
@@ -68,49 +59,8 @@ impl Yard {
         deployment: &Deployment,
         client: Option<&(PathBuf, PathBuf)>,
     ) -> std::io::Result<Vec<u8>> {
-        let address = deployment.endpoint();
-        let address: SocketAddr = address
-            .trim_start_matches("https://")
-            .parse()
-            .expect("an address");
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_file(self.authority.path()).expect("PEM");
-        roots.add(authority).expect("an authority");
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let mut config = match client {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_file(certificate).expect("PEM")],
-                    PrivateKeyDer::from_pem_file(key).expect("PEM"),
-                )
-                .expect("a pair"),
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("localhost").expect("a name");
-        let mut stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?;
-        // with TLS 1.3 a client learns only now whether its certificate was taken
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            .await?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await?;
-        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        Ok(chain
-            .first()
-            .map(|first| first.to_vec())
-            .unwrap_or_default())
+        handshake::shown(&deployment.endpoint(), &self.authority.path(), client).await
     }
-}
-
-fn der(path: &Path) -> Vec<u8> {
-    CertificateDer::from_pem_file(path).expect("PEM").to_vec()
 }
 
 #[tokio::test]
@@ -205,7 +155,7 @@ async fn a_whole_task_runs_over_tls_with_tokens() {
 async fn a_rotated_certificate_is_served_to_new_connections_and_cuts_no_old_one() {
     let yard = Yard::new(&[("owner", "role: client")]);
     let deployment = yard.serve(&[]).await;
-    let first = der(&yard.certificate.0);
+    let first = handshake::certificate(&yard.certificate.0);
     assert_eq!(
         yard.shown(&deployment, None).await.expect("a handshake"),
         first
@@ -239,7 +189,7 @@ async fn a_rotated_certificate_is_served_to_new_connections_and_cuts_no_old_one(
         first
     );
     yard.authority.issue("server", "server");
-    let second = der(&yard.certificate.0);
+    let second = handshake::certificate(&yard.certificate.0);
     until("the new certificate", SOON, async || {
         yard.shown(&deployment, None)
             .await

@@ -2,12 +2,13 @@
 //! take it, too.
 //!
 //! - [`settings`] is what is said about it, in the environment;
-//! - [`bearer`] is the token, [`channel`] a connection that shows it;
+//! - [`bearer`] is the token, [`channel`] a connection that shows it, and sends what it could not send once more;
 //! - [`dial`] makes TLS connections, each with what the files hold at that moment.
 
 pub mod bearer;
 pub mod channel;
 pub mod dial;
+mod lent_body;
 pub mod settings;
 
 pub use bearer::Bearer;

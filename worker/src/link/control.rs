@@ -142,7 +142,13 @@ impl ControlLink {
                 backoff.reset();
                 trouble_was_told = false;
             }
-            if !std::mem::replace(&mut trouble_was_told, true) {
+            if let StreamEnd::Drained { reason } = &end {
+                tracing::info!(
+                    worker.name = self.identity.name,
+                    reason,
+                    "the control plane asks to attach again"
+                );
+            } else if !std::mem::replace(&mut trouble_was_told, true) {
                 tracing::warn!(worker.name = self.identity.name, reason = %end, "not attached to the control plane; trying on");
             }
             tokio::select! {

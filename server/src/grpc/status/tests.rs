@@ -81,6 +81,7 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::Overloaded { what: "calls" },
         Refusal::ReaderStalled,
         Refusal::ShuttingDown,
+        Refusal::ConnectionAged,
         Refusal::Unreachable,
         Refusal::Store(StoreError::away()),
         Refusal::Store(StoreError::corrupt("page", "relation \"secret\"")),
@@ -145,6 +146,7 @@ fn what_can_be_tried_again_says_when() {
             refusal,
             Refusal::Overloaded { .. }
                 | Refusal::ShuttingDown
+                | Refusal::ConnectionAged
                 | Refusal::Unreachable
                 | Refusal::ObjectStoreUnavailable(_)
                 | Refusal::Store(StoreError::Unavailable(_) | StoreError::Refused { .. })
