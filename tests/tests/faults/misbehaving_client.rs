@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use taskyard_proto::v1::{
-    CreateTaskRequest, GetTaskRequest, ListTasksRequest, TailOutputRequest, TaskDefinition,
-    TaskState, WatchRequest, WatchedSession, WriteRequest,
+    CreateTaskRequest, GetTaskRequest, ListTasksRequest, TailOutputRequest, TaskState,
+    WatchRequest, WatchedSession, WriteRequest,
 };
 use taskyard_tests::admin_page::AdminPage;
 use taskyard_tests::binaries;
@@ -164,7 +164,7 @@ async fn a_misbehaving_client_is_refused_and_another_one_is_served() {
 async fn create(client: &Client, token: &str, session: &str) -> Result<String, Status> {
     let request = CreateTaskRequest {
         session_id: session.to_owned(),
-        task: Some(TaskDefinition { ..shell("true") }),
+        task: Some(shell("true")),
         ..CreateTaskRequest::default()
     };
     let mut tasks = client.tasks.clone();
