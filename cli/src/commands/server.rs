@@ -25,10 +25,9 @@ use crate::quantity::parse_monitor_interval;
   taskyard server --data-dir /var/lib/taskyard --listen 127.0.0.1:9000
   TASKYARD_LOG=debug taskyard server --database-url postgres:///taskyard --lease 10s
 
-TLS and authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-auth, --auth-file,
---auth-jwks, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention; docs/security.md
-Limits: --call-rate, --max-calls, --max-streams, --max-session-tasks and more; docs/limits.md
-Ends of connections, and of the server: --max-connection-age, --shutdown-delay; docs/operations.md
+TLS, authentication (docs/security.md): --tls-{cert,key,client-ca,client-auth}, --plaintext-listen,
+--auth-{file,jwks,jwks-ca,issuer,audience}, --audit-retention. Limits (docs/limits.md): --call-rate,
+--max-{calls,streams,session-tasks} and more. Ends (docs/operations.md): --max-connection-age and more
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs: standard error, TASKYARD_LOG")]
 pub struct ServerArguments {

@@ -23,7 +23,7 @@ use crate::journal::Journal;
 /// Clients that call one time after the other, each over a connection of its own.
 const CALLERS: usize = 4;
 /// Calls of all of them together.
-const CALLS: usize = 4_000;
+const CALLS: usize = 1_000;
 /// Tasks that print all the time.
 const TASKS: usize = 4;
 /// Streams that a watch takes at least: connections grow old under it.

@@ -96,7 +96,7 @@ async fn whatever_is_open_ends_with_a_word_and_goes_on_at_another_server() {
     let (parts, upload) = mpsc::channel(4);
     let header = WriteHeader {
         session_id: session.clone(),
-        path: "half".to_owned(),
+        path: "/half".to_owned(),
         ..WriteHeader::default()
     };
     let first = WriteRequest {

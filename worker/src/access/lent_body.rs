@@ -67,9 +67,7 @@ impl http_body::Body for LentBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.taken
-            .as_ref()
-            .map_or_else(|| self.size.clone(), Body::size_hint)
+        self.taken.as_ref().map_or(self.size, Body::size_hint)
     }
 }
 
