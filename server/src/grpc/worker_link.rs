@@ -16,7 +16,7 @@ use taskyard_proto::v1::{
     attach_response,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
@@ -34,6 +34,8 @@ pub(super) struct WorkerLink {
     stream: Attachment,
     downlink: Downlink,
     reader: Reader,
+    /// As the welcome tells it.
+    store_id: String,
     is_leaving: bool,
     beats: Beats,
 }
@@ -59,6 +61,7 @@ impl WorkerLink {
             stream,
             downlink,
             reader,
+            store_id: String::new(),
             is_leaving: false,
             beats: Beats::default(),
         }
@@ -74,6 +77,7 @@ impl WorkerLink {
         let Admitted {
             welcome, worker, ..
         } = admitted;
+        self.store_id.clone_from(&welcome.store_id);
         if self.send(attach_response::Message::Welcome(welcome)).await {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
@@ -96,6 +100,8 @@ impl WorkerLink {
         let mut heard_at = Instant::now();
         let shutdown = self.app.shutdown.clone();
         let downlink = self.downlink.clone();
+        let mut identity = self.app.events.identity();
+        let welcomed_to = self.store_id.clone();
         loop {
             tokio::select! {
                 // nobody reads the answer any more, or its reader's credential has ended
@@ -104,6 +110,11 @@ impl WorkerLink {
                     let reason = "the server is shutting down".to_owned();
                     self.send(attach_response::Message::Drain(Drain { reason })).await;
                     return Err(Refusal::ShuttingDown);
+                }
+                () = another_store(&mut identity, &welcomed_to) => {
+                    let reason = "the store is another one; attach again to be told which".to_owned();
+                    self.send(attach_response::Message::Drain(Drain { reason })).await;
+                    return Ok(());
                 }
                 message = messages.message() => {
                     heard_at = Instant::now();
@@ -178,8 +189,9 @@ impl WorkerLink {
         if let Some(beat) = self.beats.waiting.take() {
             let (app, stream) = (Arc::clone(&self.app), self.stream);
             let mut unnamed = std::mem::take(&mut self.beats.unnamed);
+            let store_id = self.store_id.clone();
             self.beats.under_way.spawn(async move {
-                let ack = heartbeat::heartbeat(&app, stream, beat, &mut unnamed).await;
+                let ack = heartbeat::heartbeat(&app, stream, beat, &store_id, &mut unnamed).await;
                 (ack, unnamed)
             });
         }
@@ -212,5 +224,14 @@ impl WorkerLink {
             timeout(DEAF_AFTER, self.downlink.send(response)).await,
             Ok(Ok(()))
         )
+    }
+}
+
+/// Waits until the store is another one than `known`.
+async fn another_store(identity: &mut watch::Receiver<String>, known: &str) {
+    let changed = identity.wait_for(|store| store != known).await.is_ok();
+    if !changed {
+        // nobody looks any more: the server ends
+        std::future::pending::<()>().await;
     }
 }
