@@ -143,8 +143,8 @@ async fn after_a_restore_watchers_begin_anew_and_what_was_lost_is_gone() {
         "{ended:?}"
     );
     let mut files = SessionFiles::new(&client, &session);
-    let printed = files.read(&format!("/.tasks/{}/stdout.log", running.id));
-    let printed = printed.await.expect("it can be read");
+    let path = format!("/.tasks/{}/stdout.log", running.id);
+    let printed = files.read(&path).await.expect("it can be read");
     let whole = format!("before\n{}\n{}\n", go_early.display(), go.display());
     assert_eq!(String::from_utf8_lossy(&printed), whole);
     let result = client.result(&running.id).await;
