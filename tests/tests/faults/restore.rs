@@ -8,9 +8,11 @@ use taskyard_proto::v1::{
     GetTaskRequest, RetryPolicy, SessionTask, TakeWakesRequest, TaskDefinition, TaskState,
     WakePolicy,
 };
-use taskyard_tests::client::{Client, exit_code, is_terminal, milliseconds, new_session, shell};
+use taskyard_tests::client::{
+    Client, error_kind, exit_code, is_terminal, milliseconds, new_session, shell,
+};
 use taskyard_tests::database::Database;
-use taskyard_tests::deployment::Deployment;
+use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::refusal::expect_refused;
 use taskyard_tests::session_files::SessionFiles;
 use taskyard_tests::spare_postgres::SparePostgres;
@@ -324,6 +326,32 @@ async fn a_worker_that_was_restarted_since_tells_what_its_boot_before_ran() {
         Code::NotFound,
         "TASK_NOT_FOUND",
     );
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_result_that_is_not_kept_nobody_claims_to_know() {
+    let mut postgres = SparePostgres::start().await;
+    let forgetful = WorkerPlan::new("forgetful").flags(&["--keep-results=0s"]);
+    let deployment = Deployment::builder()
+        .database(Database::foreign(&postgres.url()))
+        .lease(LEASE)
+        .workers(vec![forgetful])
+        .start()
+        .await;
+    let mut client = deployment.client().await;
+    let session = new_session("forgotten");
+    let go = deployment.folder().join("go");
+    let task = with_first_line(&mut client, &session, two_parts(&go, "echo after")).await;
+    postgres.back_up("first", "backup").await;
+    std::fs::write(&go, b"").expect("it is let go");
+    client.ended(&task.id).await;
+    postgres.lose();
+    postgres.restore("backup").await;
+    runs_again(&mut client, &session).await;
+    let unknown = client.ended(&task.id).await;
+    assert_eq!(error_kind(&unknown), "outcome_unknown", "{unknown:?}");
+    assert_eq!(unknown.run, 1, "{unknown:?}");
     deployment.remove().await;
 }
 

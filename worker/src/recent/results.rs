@@ -232,13 +232,18 @@ impl RecentResults {
 
     /// Lets results age while the store is heard. It ends only by being dropped.
     pub async fn age(self, renewed: watch::Receiver<Option<BootTime>>) {
-        let mut heard_before = *renewed.borrow();
+        let mut before = *renewed.borrow();
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let heard = *renewed.borrow();
-            if heard != std::mem::replace(&mut heard_before, heard) {
-                self.pass(LOOK_INTERVAL).await;
-            }
+            self.look(&mut before, heard).await;
+        }
+    }
+
+    /// However long nothing was heard before, it counts no more than one look.
+    async fn look(&self, before: &mut Option<BootTime>, heard: Option<BootTime>) {
+        if heard != std::mem::replace(before, heard) {
+            self.pass(LOOK_INTERVAL).await;
         }
     }
 
