@@ -40,7 +40,7 @@ pub(super) async fn run(app: &App) {
             () = tokio::time::sleep(pause) => {}
         }
         let looked = async {
-            let store = identity::store_identity(&app.store).await?;
+            let store = app.events.identity().borrow().clone();
             let now = creates::now(app.store.pool()).await?;
             let since = watch.look(&store, now, tolerated_gap);
             reap(app, since, tolerated_gap, &store).await
@@ -97,8 +97,10 @@ async fn reap(
             return Ok(());
         }
         let Some(last) = page.last() else { break };
-        if identity::store_identity(&app.store).await? != store {
-            // the page may be of the new one; the next look will count from now
+        let present = identity::store_identity(&app.store).await?;
+        if present != store {
+            // the next look counts from then on
+            app.events.notice_store(present);
             return Ok(());
         }
         after = last.lease.task;

@@ -72,11 +72,15 @@ pub async fn heartbeat(
             .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id));
         let (lost, in_doubt): (Vec<&HeldLease>, Vec<&HeldLease>) =
             missing.partition(|lease| unnamed.contains(&lease.lease_id));
-        if !lost.is_empty() && identity::store_identity(&app.store).await? != store_id {
-            // The worker has told these ends to a store that was replaced by a copy. It does not know of it yet; it tells
-            // them again when it does, which is soon, for its stream ends then.
-            ack.send_held = true;
-            return Ok(ack);
+        if !lost.is_empty() {
+            let present = identity::store_identity(&app.store).await?;
+            if present != store_id {
+                // The worker has told these ends to a store that was replaced by a copy, and does not know of it yet: its
+                // stream ends now, and when it is back it tells them again.
+                app.events.notice_store(present);
+                ack.send_held = true;
+                return Ok(ack);
+            }
         }
         let lost: Vec<_> = lost.into_iter().map(|lease| (*lease, Loss::Gone)).collect();
         attach::lose(app, &lost).await?;

@@ -230,14 +230,44 @@ impl RecentResults {
             .await;
     }
 
-    /// Lets results age while the store is heard. It ends only by being dropped.
-    pub async fn age(self, renewed: watch::Receiver<Option<BootTime>>) {
+    /// Lets results age while the store is heard, and gives their files up as soon as the disk is in trouble. It ends only
+    /// by being dropped.
+    pub async fn age(
+        self,
+        renewed: watch::Receiver<Option<BootTime>>,
+        mut storage_is_good: watch::Receiver<bool>,
+    ) {
         let mut before = *renewed.borrow();
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            let heard = *renewed.borrow();
-            self.look(&mut before, heard).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_INTERVAL) => {
+                    let heard = *renewed.borrow();
+                    self.look(&mut before, heard).await;
+                }
+                () = turned(&mut storage_is_good, false) => {
+                    self.make_room().await;
+                    turned(&mut storage_is_good, true).await;
+                }
+            }
         }
+    }
+
+    /// Work that needs the disk comes first.
+    async fn make_room(&self) {
+        let removals = {
+            let mut index = self.lock();
+            let with_files = index
+                .entries
+                .iter_mut()
+                .filter(|entry| entry.bytes > 0 && !entry.is_offered);
+            with_files
+                .map(|entry| {
+                    entry.bytes = 0;
+                    Removal::Files(entry.store.clone(), entry.lease.clone())
+                })
+                .collect()
+        };
+        self.carry_out(removals).await;
     }
 
     /// However long nothing was heard before, it counts no more than one look.
@@ -289,6 +319,14 @@ impl RecentResults {
             .index
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn turned(state: &mut watch::Receiver<bool>, to: bool) {
+    let is_there = state.wait_for(|now| *now == to).await.is_ok();
+    if !is_there {
+        // nobody looks at the disk any more: the worker ends
+        std::future::pending::<()>().await;
     }
 }
 

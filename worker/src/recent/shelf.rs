@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
 
 use crate::lease::{Lease, StructuredOutput};
@@ -15,6 +16,8 @@ use crate::ledger::{FinishedRecord, LedgerEntry};
 use crate::workspace::{Workspace, Workspaces, move_beneath};
 
 const KEY_BYTES: usize = 16;
+/// Files are kept only while so much of the disk, or an eighth of it, is free.
+const ROOM_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// A store, by what its identity hashes to: safe as a file name, whatever the identity looks like.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -96,7 +99,7 @@ impl Shelf {
         make_private(&folder)?;
         let to = self.workspace(store, lease);
         let mut bytes = 0;
-        if has_files(record) {
+        if has_files(record) && has_room(&folder) {
             match move_files(record, from, &to) {
                 Ok(moved) => bytes = moved,
                 Err(error) => {
@@ -110,7 +113,7 @@ impl Shelf {
             bytes = 0;
         }
         // last, so that there is no note on files that are still elsewhere
-        fs::rename(note, folder.join(lease.file_name()))?;
+        fs::rename(note, folder.join(lease.file_name())).inspect_err(|_| remove(to.root()))?;
         Ok(bytes)
     }
 
@@ -275,6 +278,15 @@ fn taken_below(directory: &Path) -> u64 {
         }
     }
     bytes
+}
+
+/// The work of others needs the disk more. One that does not say counts as full.
+fn has_room(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|disk| {
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let whole = disk.f_blocks.saturating_mul(disk.f_frsize);
+        free >= ROOM_BYTES.min(whole / 8)
+    })
 }
 
 fn make_private(path: &Path) -> io::Result<()> {

@@ -326,7 +326,10 @@ impl Runtime {
         parts.spawn(named("control link", link.run()));
         parts.spawn(named("reports", report_sender.run()));
         parts.spawn(named("output link", output_connection.run()));
-        let aging = disk.recents.clone().age(services.renewed.clone());
+        let aging = disk
+            .recents
+            .clone()
+            .age(services.renewed.clone(), storage.subscribe());
         parts.spawn(named("recent results", aging));
         parts.spawn(named("spools", measure_spools(disk.workspaces.clone())));
         parts.spawn(named(

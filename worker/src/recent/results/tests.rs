@@ -246,6 +246,19 @@ async fn results_age_while_the_store_is_heard_and_never_while_they_are_offered()
 }
 
 #[tokio::test]
+async fn files_go_when_the_disk_is_in_trouble_and_results_stay() {
+    let place = Place::new();
+    let recents = place.open(LIMITS);
+    recents.learn_store("first");
+    place.keep(&recents, "first", &lease(1), 5).await;
+    let kept = recents.workspace(&lease(1)).expect("it is kept");
+    assert!(kept.root().exists());
+    recents.make_room().await;
+    assert!(!kept.root().exists());
+    assert!(recents.record(&lease(1)).await.is_some());
+}
+
+#[tokio::test]
 async fn an_outage_counts_no_more_than_one_look() {
     let place = Place::new();
     let recents = place.open(LIMITS);
