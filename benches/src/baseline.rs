@@ -43,6 +43,27 @@ pub async fn inserts(url: &str, clients: usize, time: Duration) -> anyhow::Resul
     Ok(stored)
 }
 
+/// How long each of some inserts of one row takes, one after the other.
+pub async fn insert_times(url: &str, rows: usize) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::raw_sql("create table bench_time (id uuid primary key, body bytea not null)")
+        .execute(&mut connection)
+        .await?;
+    let mut times = Vec::with_capacity(rows);
+    for _ in 0..rows {
+        let begun = Instant::now();
+        sqlx::query("insert into bench_time values (gen_random_uuid(), $1)")
+            .bind([7_u8; 600].as_slice())
+            .execute(&mut connection)
+            .await?;
+        times.push(begun.elapsed());
+    }
+    sqlx::raw_sql("drop table bench_time")
+        .execute(&mut connection)
+        .await?;
+    Ok(times)
+}
+
 /// Processes that threads start and wait for.
 pub fn spawns(threads: usize, time: Duration) -> anyhow::Result<usize> {
     let ends_at = Instant::now() + time;

@@ -22,6 +22,8 @@ pub enum Figure {
     PerSecond(f64),
     /// Mebibytes in a second; more is better.
     MibPerSecond(f64),
+    /// Bytes; less is better.
+    Bytes(f64),
     /// Half of all took at most the first, 99 of 100 at most the second; less is better.
     Took {
         /// The median.
@@ -54,6 +56,9 @@ impl Figure {
         match self {
             Figure::PerSecond(rate) => format!("{rate:.0}/s"),
             Figure::MibPerSecond(rate) => format!("{rate:.0} MiB/s"),
+            Figure::Bytes(bytes) if bytes < 10_240.0 => format!("{bytes:.0} B"),
+            Figure::Bytes(bytes) if bytes < 10_485_760.0 => format!("{:.0} KiB", bytes / 1024.0),
+            Figure::Bytes(bytes) => format!("{:.0} MiB", bytes / 1_048_576.0),
             Figure::Took { median, p99 } => {
                 format!(
                     "{:.1} ms (p99 {:.1} ms)",
@@ -66,14 +71,31 @@ impl Figure {
 
     fn value(self) -> f64 {
         match self {
-            Figure::PerSecond(rate) | Figure::MibPerSecond(rate) => rate,
+            Figure::PerSecond(number) | Figure::MibPerSecond(number) | Figure::Bytes(number) => {
+                number
+            }
             Figure::Took { median, .. } => milliseconds(median),
         }
     }
 }
 
-/// Prints a table in Markdown.
+/// Prints a line for each row.
 pub fn print(rows: &[Row]) {
+    for row in rows {
+        println!(
+            "{}: {}\n  {}: {}, ratio {:.2}",
+            row.what,
+            row.ours.text(),
+            row.baseline_is,
+            row.baseline.text(),
+            row.ours.value() / row.baseline.value()
+        );
+    }
+}
+
+/// Prints what the figures were measured with, and a table of them, in Markdown, to be pasted into a document.
+pub fn print_markdown(rows: &[Row], measured_with: &str) {
+    println!("{measured_with}\n");
     println!("| what | Taskyard | baseline | | ratio |\n| --- | --- | --- | --- | --- |");
     for row in rows {
         println!(

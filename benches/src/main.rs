@@ -1,14 +1,19 @@
 //! How fast Taskyard is, each figure beside a baseline of the same run on the same machine.
 //!
-//! `make bench` builds with optimisation and runs all; `make bench ARGS="run latency"` runs some. The Postgres is a
-//! durable one: every commit is on disk before it is acknowledged, for the baseline too.
+//! `make bench` builds with optimisation and runs all, in some minutes; `make bench ARGS="run latency"` runs some, and
+//! `ARGS=--markdown` prints the table of docs/operations.md. The Postgres is a durable one: every commit is on disk before
+//! it is acknowledged, for the baseline too. All of it is on one machine: servers, worker, Postgres and clients share it.
 
 mod baseline;
 mod create;
 mod figures;
 mod latency;
+mod machine;
+mod memory;
 mod output;
 mod run;
+mod start;
+mod storage;
 
 use anyhow::{Context, bail};
 use figures::Row;
@@ -18,14 +23,20 @@ use taskyard_tests::{
     deployment::{Deployment, WorkerPlan},
 };
 
-const NAMES: [&str; 4] = ["create", "run", "latency", "output"];
+const NAMES: [&str; 7] = [
+    "create", "run", "latency", "start", "output", "storage", "memory",
+];
+const MARKDOWN: &str = "--markdown";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    let all = wanted.len();
+    wanted.retain(|word| word != MARKDOWN);
+    let is_markdown = wanted.len() < all;
     if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
         bail!(
-            "there is no benchmark {unknown}; there are {}",
+            "there is no benchmark {unknown}; there are {}, and {MARKDOWN} for a table",
             NAMES.join(", ")
         );
     }
@@ -45,8 +56,14 @@ async fn main() -> anyhow::Result<()> {
     cluster.create_database("taskyard").await?;
     let url = cluster.url("taskyard");
     let measured = measure(&wanted, &url).await;
+    let postgres = machine::postgres_version(&url).await;
     cluster.stop().await?;
-    figures::print(&measured?);
+    let measured = measured?;
+    if is_markdown {
+        figures::print_markdown(&measured, &machine::words(&postgres?));
+    } else {
+        figures::print(&measured);
+    }
     Ok(())
 }
 
@@ -66,6 +83,9 @@ async fn measure(wanted: &[String], url: &str) -> anyhow::Result<Vec<Row>> {
             "create" => rows.push(create::measure(&deployment, url).await?),
             "run" => rows.push(run::measure(&deployment).await?),
             "latency" => rows.push(latency::measure(&deployment).await?),
+            "start" => rows.push(start::measure(&deployment, url).await?),
+            "storage" => rows.extend(storage::measure(&deployment, url).await?),
+            "memory" => rows.extend(memory::measure(&deployment, url).await?),
             _ => rows.push(output::measure(&deployment).await?),
         }
     }

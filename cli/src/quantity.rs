@@ -67,6 +67,16 @@ pub fn parse_drain_grace(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a worker keeps results that were acknowledged.
+pub fn parse_keep_results(text: &str) -> Result<Duration, String> {
+    let age = parse_duration(text)?;
+    if age <= Duration::from_secs(7 * 24 * 60 * 60) {
+        Ok(age)
+    } else {
+        Err("results are kept for at most 7d".to_owned())
+    }
+}
+
 /// How long it is kept who did what: a duration that the server takes for one.
 pub fn parse_audit_retention(text: &str) -> Result<Duration, String> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);

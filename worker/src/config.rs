@@ -11,6 +11,9 @@ use crate::isolation::{IsolationConfig, RESERVED_LABELS};
 /// How long running work may go on after a shutdown was asked for, where nothing else is said.
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
 
+/// How long acknowledged results are kept, where nothing else is said.
+pub const DEFAULT_KEEP_RESULTS: Duration = Duration::from_secs(15 * 60);
+
 const NAME_BYTES_MAX: usize = 64;
 const SLOTS_MAX: u32 = 10_000;
 
@@ -46,6 +49,9 @@ pub struct WorkerConfig {
     pub shim_program: PathBuf,
     /// How long running work may go on after a shutdown was asked for; [`DEFAULT_DRAIN`] suits most.
     pub drain: Duration,
+    /// How long results are kept after they were acknowledged, to be told again to a store that was restored from an older
+    /// copy; [`DEFAULT_KEEP_RESULTS`] suits most. Zero: not at all.
+    pub keep_results: Duration,
     /// What tasks may reach and use.
     pub isolation: IsolationConfig,
 }

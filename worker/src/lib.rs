@@ -9,7 +9,8 @@
 //! - `agent_socket` is where the work itself speaks to the control plane, by way of `link`;
 //! - [`output`] is what the shim writes and the worker reads and sends on;
 //! - [`isolation`] is what a task may reach and use;
-//! - `workspace` is the directory of a run, `ledger` what survives the worker's own end;
+//! - `workspace` is the directory of a run, `ledger` what survives the worker's own end, `recent` what is kept of it
+//!   for the case that the store is restored from a copy;
 //! - `lease` holds the words that all of them share.
 //!
 //! Invariants: nothing is launched before its start was applied and noted; no process outlives its lease, its worker or
@@ -28,10 +29,11 @@ mod link;
 pub mod mask;
 pub mod output;
 pub mod process;
+mod recent;
 mod runtime;
 pub mod shim;
 mod workspace;
 
-pub use config::{DEFAULT_DRAIN, WorkerConfig};
+pub use config::{DEFAULT_DRAIN, DEFAULT_KEEP_RESULTS, WorkerConfig};
 pub use error::WorkerError;
 pub use runtime::{PreparedWorker, WorkerProbe, prepare, run};

@@ -18,7 +18,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::machine::{default_slots, host_name, shim_program};
-use crate::quantity::parse_drain_grace;
+use crate::quantity::{parse_drain_grace, parse_keep_results};
 
 /// A stop that takes longer is explained.
 pub const SHORT_STOP: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub fn still_running(drain: Duration) -> String {
   taskyard worker --kinds command,background_tool --data-dir /var/lib/taskyard/worker-1
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. A server out of reach is awaited.
-Also --pool NAME; TLS and tokens: docs/security.md; logs: TASKYARD_LOG")]
+Also --pool NAME, --keep-results D; TLS and tokens: docs/security.md; logs: TASKYARD_LOG")]
 pub struct WorkerArguments {
     /// Name, 1 to 64 of A-Z a-z 0-9 . _ - [default: the host's]
     #[arg(long)]
@@ -66,6 +66,9 @@ pub struct WorkerArguments {
     /// Pool that it is of; tasks ask for it by the label taskyard.dev/pool
     #[arg(long, value_name = "NAME", env = "TASKYARD_WORKER_POOL", hide_env = true, hide = true, value_parser = parse_filled)]
     pub pool: Option<String>,
+    /// How long acknowledged results are kept for the case that the database is restored from a copy [default: 15m]
+    #[arg(long, value_name = "D", hide = true, value_parser = parse_keep_results)]
+    pub keep_results: Option<Duration>,
     #[command(flatten)]
     pub isolation: IsolationArguments,
     #[command(flatten)]
@@ -162,6 +165,9 @@ pub async fn execute(
         data_dir,
         shim_program: shim_program(),
         drain,
+        keep_results: arguments
+            .keep_results
+            .unwrap_or(taskyard_worker::DEFAULT_KEEP_RESULTS),
         isolation,
     };
     let mut interrupts = Interrupts::listen(true)?;

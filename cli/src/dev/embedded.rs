@@ -286,6 +286,7 @@ async fn start_all(plan: EmbeddedPlan) -> Result<Embedded, Failure> {
         data_dir: plan.data_dir().join("worker"),
         shim_program,
         drain: taskyard_worker::DEFAULT_DRAIN,
+        keep_results: taskyard_worker::DEFAULT_KEEP_RESULTS,
         isolation: IsolationConfig {
             // the database and the files of all sessions lie there, too
             private: vec![plan.data_dir()],

@@ -6230,7 +6230,8 @@ pub struct Hello {
     /// Slots that are free now.
     #[prost(int32, tag = "12")]
     pub free_slots: i32,
-    /// Every lease of an earlier boot that the ledger knows, with what became of it.
+    /// Every lease of an earlier boot that the ledger knows, with what became of it; and, as HELD_STATUS_FINISHED, every one
+    /// whose finish was acknowledged and is still kept, by whichever boot: the store may be a copy by now in which it is held.
     #[prost(message, repeated, tag = "13")]
     pub held: ::prost::alloc::vec::Vec<HeldLease>,
     /// Version of the worker's software.
@@ -6321,7 +6322,8 @@ pub mod attach_response {
         /// Asks for a pong, so that a deaf stream is noticed.
         #[prost(message, tag = "6")]
         Ping(super::Ping),
-        /// Take no more work from this server; finish what is held, and attach elsewhere.
+        /// Take no more work from this server; finish what is held, and attach elsewhere, or to it again: the store may be
+        /// another one, of which the next welcome tells.
         #[prost(message, tag = "7")]
         Drain(super::Drain),
         /// Send a signal to the process of a lease.
@@ -6344,7 +6346,8 @@ pub struct Welcome {
     /// Send a heartbeat this often.
     #[prost(message, optional, tag = "4")]
     pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
-    /// Identity of the store behind the server; it changes with a restore or a failover.
+    /// Identity of the store behind the server; it changes with a restore or a failover. A worker that has kept results that
+    /// another store acknowledged reports them again then, under their leases and with the numbers that they had.
     #[prost(string, tag = "5")]
     pub store_id: ::prost::alloc::string::String,
     /// What the worker goes on with, of the leases that the hello called HELD_STATUS_RUNNING. Those that are missing here are

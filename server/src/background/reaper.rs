@@ -2,12 +2,13 @@
 //!
 //! A lease is over when its worker was not heard for the whole of it. After a gap of its own (a paused server, a stalled
 //! database, a jump of the clock) the reaper waits one whole lease before it believes any silence: during the gap no
-//! heartbeat could be stored either.
+//! heartbeat could be stored either. So it does where the store is another one: it knows heartbeats up to the copy only,
+//! and workers have yet to tell it again what ended since.
 
 use crate::{
     app::App,
     commit::{Change, CommitError, Content},
-    store::{StoreError, creates, workers},
+    store::{StoreError, creates, identity, workers},
 };
 use std::{cmp, time::Duration};
 use taskyard_core::{
@@ -39,9 +40,10 @@ pub(super) async fn run(app: &App) {
             () = tokio::time::sleep(pause) => {}
         }
         let looked = async {
+            let store = app.events.identity().borrow().clone();
             let now = creates::now(app.store.pool()).await?;
-            let since = watch.look(now, tolerated_gap);
-            reap(app, since, tolerated_gap).await
+            let since = watch.look(&store, now, tolerated_gap);
+            reap(app, since, tolerated_gap, &store).await
         };
         if let Err(error) = looked.await {
             warn!(
@@ -52,22 +54,26 @@ pub(super) async fn run(app: &App) {
     }
 }
 
-/// When the reaper looked last, and since when it has looked without a gap.
+/// When the reaper looked last, and since when it has looked at this store without a gap.
 #[derive(Default)]
 struct Watch {
+    store: String,
     last: Option<(Instant, Timestamp)>,
     since: Option<Timestamp>,
 }
 
 impl Watch {
     /// Notes a look; says since when silence counts.
-    fn look(&mut self, now: Timestamp, tolerated_gap: Duration) -> Timestamp {
+    fn look(&mut self, store: &str, now: Timestamp, tolerated_gap: Duration) -> Timestamp {
         let here = Instant::now();
-        let is_unbroken = self.last.is_some_and(|(then_here, then)| {
-            let ours = here.duration_since(then_here);
-            let theirs = Duration::from_micros(u64::try_from(now.0 - then.0).unwrap_or(0));
-            ours <= tolerated_gap && ours.abs_diff(theirs) <= CLOCK_TOLERANCE
-        });
+        let is_same = self.store == store;
+        store.clone_into(&mut self.store);
+        let is_unbroken = is_same
+            && self.last.is_some_and(|(then_here, then)| {
+                let ours = here.duration_since(then_here);
+                let theirs = Duration::from_micros(u64::try_from(now.0 - then.0).unwrap_or(0));
+                ours <= tolerated_gap && ours.abs_diff(theirs) <= CLOCK_TOLERANCE
+            });
         self.last = Some((here, now));
         match self.since {
             Some(since) if is_unbroken => since,
@@ -76,7 +82,12 @@ impl Watch {
     }
 }
 
-async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<(), StoreError> {
+async fn reap(
+    app: &App,
+    since: Timestamp,
+    tolerated_gap: Duration,
+    store: &str,
+) -> Result<(), StoreError> {
     let mut after = TaskId(0);
     loop {
         let asked_at = Instant::now();
@@ -86,6 +97,12 @@ async fn reap(app: &App, since: Timestamp, tolerated_gap: Duration) -> Result<()
             return Ok(());
         }
         let Some(last) = page.last() else { break };
+        let present = identity::store_identity(&app.store).await?;
+        if present != store {
+            // the next look counts from then on
+            app.events.notice_store(present);
+            return Ok(());
+        }
         after = last.lease.task;
         // all are queued before any is waited for, so that they share their transactions
         let mut answers = Vec::with_capacity(page.len());
@@ -136,16 +153,21 @@ mod tests {
         let gap = Duration::from_secs(5);
         let mut watch = Watch::default();
         let second = |n: i64| Timestamp(n * 1_000_000);
-        assert_eq!(watch.look(second(100), gap), second(100));
+        assert_eq!(watch.look("first", second(100), gap), second(100));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(watch.look(second(101), gap), second(100));
+        assert_eq!(watch.look("first", second(101), gap), second(100));
         // our own pause
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(watch.look(second(111), gap), second(111));
+        assert_eq!(watch.look("first", second(111), gap), second(111));
         // a jump of the database's clock
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(watch.look(second(500), gap), second(500));
+        assert_eq!(watch.look("first", second(500), gap), second(500));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(watch.look(second(501), gap), second(500));
+        assert_eq!(watch.look("first", second(501), gap), second(500));
+        // another store
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(watch.look("second", second(502), gap), second(502));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(watch.look("second", second(503), gap), second(502));
     }
 }

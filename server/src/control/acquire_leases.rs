@@ -57,8 +57,11 @@ pub async fn acquire_leases(
         Some(beat) => beat,
         None => unstated(app, admitted.stream).await?,
     };
+    let store_id = &admitted.welcome.store_id;
+    // what one call does not name is asked for again, and never counts as lost
+    let mut unnamed = Unnamed::default();
     let mut heartbeat_ack =
-        heartbeat::heartbeat(app, admitted.stream, beat, &mut Unnamed::default()).await?;
+        heartbeat::heartbeat(app, admitted.stream, beat, store_id, &mut unnamed).await?;
     let mut offers = Vec::new();
     if request.max_offers > 0 {
         app.registry.add(admitted.worker);

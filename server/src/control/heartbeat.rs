@@ -5,6 +5,7 @@ use crate::{
     app::App,
     store::{
         claim::{self, HeldLease},
+        identity,
         records::duration_from_ms,
         task_signals,
         workers::{self, Attachment},
@@ -29,7 +30,7 @@ const MAX_SIGNALS: i64 = 256;
 pub type Unnamed = HashSet<LeaseId>;
 
 /// Renews a worker's leases and says which of them are to be stopped or are lost. `unnamed` is what the stream keeps
-/// from one heartbeat to the next.
+/// from one heartbeat to the next; `store_id` what its welcome said.
 ///
 /// # Errors
 /// [`Refusal::WorkerSessionLost`] if the session is over or a newer stream has taken this one's place;
@@ -38,6 +39,7 @@ pub async fn heartbeat(
     app: &App,
     stream: Attachment,
     heartbeat: Heartbeat,
+    store_id: &str,
     unnamed: &mut Unnamed,
 ) -> Result<HeartbeatAck, Refusal> {
     if !workers::renew(app.store.pool(), stream).await? {
@@ -70,6 +72,16 @@ pub async fn heartbeat(
             .filter(|lease| !lease.is_offered && !named.contains(&lease.lease_id));
         let (lost, in_doubt): (Vec<&HeldLease>, Vec<&HeldLease>) =
             missing.partition(|lease| unnamed.contains(&lease.lease_id));
+        if !lost.is_empty() {
+            let present = identity::store_identity(&app.store).await?;
+            if present != store_id {
+                // The worker has told these ends to a store that was replaced by a copy, and does not know of it yet: its
+                // stream ends now, and when it is back it tells them again.
+                app.events.notice_store(present);
+                ack.send_held = true;
+                return Ok(ack);
+            }
+        }
         let lost: Vec<_> = lost.into_iter().map(|lease| (*lease, Loss::Gone)).collect();
         attach::lose(app, &lost).await?;
         ack.send_held = !in_doubt.is_empty();

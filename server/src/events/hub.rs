@@ -217,6 +217,11 @@ impl Events {
         self.shared.identity.subscribe()
     }
 
+    /// Somebody found this identity behind the address, maybe before the listener did.
+    pub fn notice_store(&self, identity: String) {
+        self.shared.notice_store(identity);
+    }
+
     /// Follows the log of a session from the event after `seq` on.
     #[must_use]
     pub fn follow(&self, session: SessionUid, seq: i64) -> SessionFeed {
@@ -242,6 +247,20 @@ impl Events {
 }
 
 impl Shared {
+    pub(super) fn notice_store(&self, identity: String) {
+        self.identity.send_if_modified(|known| {
+            let is_new = *known != identity;
+            if is_new {
+                tracing::warn!(
+                    store = identity,
+                    "the store behind the address is another one"
+                );
+                *known = identity;
+            }
+            is_new
+        });
+    }
+
     pub(super) fn session_touched(&self, session: SessionUid) {
         self.sessions.touched(session);
     }

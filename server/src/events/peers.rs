@@ -46,17 +46,7 @@ pub(super) async fn listen(shared: &Shared, shutdown: &CancellationToken) {
 async fn listen_until_lost(shared: &Shared, backoff: &mut Backoff) -> Result<(), StoreError> {
     let mut listener = Listener::connect(&shared.store).await?;
     let identity = identity::store_identity(&shared.store).await?;
-    shared.identity.send_if_modified(|known| {
-        let is_new = *known != identity;
-        if is_new {
-            tracing::warn!(
-                store = identity,
-                "the store behind the address is another one"
-            );
-            *known = identity;
-        }
-        is_new
-    });
+    shared.notice_store(identity);
     shared.all_touched();
     *backoff = Backoff::default();
     while let Some(text) = listener.next().await? {

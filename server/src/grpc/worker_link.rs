@@ -16,7 +16,7 @@ use taskyard_proto::v1::{
     attach_response,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
@@ -37,6 +37,8 @@ pub(super) struct WorkerLink {
     reader: Reader,
     /// Cancelled when the connection has its age.
     aged: CancellationToken,
+    /// As the welcome tells it.
+    store_id: String,
     is_leaving: bool,
     beats: Beats,
 }
@@ -64,6 +66,7 @@ impl WorkerLink {
             downlink,
             reader,
             aged,
+            store_id: String::new(),
             is_leaving: false,
             beats: Beats::default(),
         }
@@ -79,6 +82,7 @@ impl WorkerLink {
         let Admitted {
             welcome, worker, ..
         } = admitted;
+        self.store_id.clone_from(&welcome.store_id);
         if self.send(attach_response::Message::Welcome(welcome)).await {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
@@ -104,6 +108,8 @@ impl WorkerLink {
         let shutdown = self.app.shutdown.clone();
         let aged = self.aged.clone();
         let downlink = self.downlink.clone();
+        let mut identity = self.app.events.identity();
+        let welcomed_to = self.store_id.clone();
         loop {
             tokio::select! {
                 // nobody reads the answer any more, or its reader's credential has ended
@@ -117,6 +123,11 @@ impl WorkerLink {
                     let reason = "the connection has reached its age".to_owned();
                     self.send(attach_response::Message::Drain(Drain { reason })).await;
                     return Err(Refusal::ConnectionAged);
+                }
+                () = another_store(&mut identity, &welcomed_to) => {
+                    let reason = "the store is another one; attach again to be told which".to_owned();
+                    self.send(attach_response::Message::Drain(Drain { reason })).await;
+                    return Ok(());
                 }
                 message = messages.message() => {
                     heard_at = Instant::now();
@@ -191,8 +202,9 @@ impl WorkerLink {
         if let Some(beat) = self.beats.waiting.take() {
             let (app, stream) = (Arc::clone(&self.app), self.stream);
             let mut unnamed = std::mem::take(&mut self.beats.unnamed);
+            let store_id = self.store_id.clone();
             self.beats.under_way.spawn(async move {
-                let ack = heartbeat::heartbeat(&app, stream, beat, &mut unnamed).await;
+                let ack = heartbeat::heartbeat(&app, stream, beat, &store_id, &mut unnamed).await;
                 (ack, unnamed)
             });
         }
@@ -225,5 +237,14 @@ impl WorkerLink {
             timeout(DEAF_AFTER, self.downlink.send(response)).await,
             Ok(Ok(()))
         )
+    }
+}
+
+/// Waits until the store is another one than `known`.
+async fn another_store(identity: &mut watch::Receiver<String>, known: &str) {
+    let changed = identity.wait_for(|store| store != known).await.is_ok();
+    if !changed {
+        // nobody looks any more: the server ends
+        std::future::pending::<()>().await;
     }
 }

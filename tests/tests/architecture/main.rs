@@ -180,6 +180,18 @@ const RULES: &[Rule] = &[
         reason: "output knows nothing of the link to the control plane",
     },
     Rule {
+        folder: "worker/src/recent",
+        except: &[],
+        forbidden: GRPC,
+        reason: "what is kept of results knows nothing of gRPC",
+    },
+    Rule {
+        folder: "worker/src/recent",
+        except: &[],
+        forbidden: &["crate::link", "crate::attempt"],
+        reason: "what is kept of results is below those that tell them",
+    },
+    Rule {
         folder: "worker/src/link",
         except: &[],
         forbidden: &["crate::process", "crate::shim"],

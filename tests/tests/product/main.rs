@@ -60,6 +60,7 @@ mod secret_masks;
 mod secret_references;
 mod secrets;
 mod secrets_cli;
+mod service_units;
 mod signals;
 mod steering;
 mod task_inputs;

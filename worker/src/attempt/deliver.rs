@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::again::{deliver_again, keep};
 use super::collect::deliver_collection;
 use super::services::{Services, chain};
 use crate::lease::{ErrorFacts, Finish, Lease, StructuredOutput};
@@ -44,21 +45,19 @@ pub enum Abandoned {
 }
 
 /// Delivers what an earlier boot left finished, and forgets it when that is done.
-pub async fn deliver_earlier(services: &Services, lease: &Lease, mut record: FinishedRecord) {
+pub async fn deliver_earlier(services: &Services, lease: &Lease, record: FinishedRecord) {
+    let store = services.recents.store();
     // Only the verdict on the finish itself decides what becomes of it.
     let lost = CancellationToken::new();
     let workspace = services
         .workspaces
         .of(record.home.as_ref().unwrap_or(lease));
-    let delivered = async {
-        let files = deliver_files(services, lease, &workspace, &mut record, &lost).await;
-        let output = upload_again(services, lease, &workspace, &record, &lost).await;
-        files?;
-        report_finish(services, lease, &workspace, &record, output, &lost).await
-    }
-    .await;
-    match delivered {
-        Ok(()) => tracing::info!(lease = %lease, "an earlier boot's finish was delivered"),
+    let mut is_settled = true;
+    match deliver(services, lease, &workspace, record.clone(), &lost).await {
+        Ok(()) => {
+            tracing::info!(lease = %lease, "an earlier boot's finish was delivered");
+            is_settled = keep(services, store, lease, record, &workspace).await;
+        }
         Err(Abandoned::Undelivered) => return,
         Err(
             abandoned @ (Abandoned::Lost
@@ -71,6 +70,23 @@ pub async fn deliver_earlier(services: &Services, lease: &Lease, mut record: Fin
     }
     workspace.remove().await;
     services.ledger.forget(lease).await;
+    if !is_settled {
+        deliver_again(services, lease).await;
+    }
+}
+
+/// Delivers a run that is over with all that it left in its directory.
+pub(super) async fn deliver(
+    services: &Services,
+    lease: &Lease,
+    workspace: &Workspace,
+    mut record: FinishedRecord,
+    lost: &CancellationToken,
+) -> Result<(), Abandoned> {
+    let files = deliver_files(services, lease, workspace, &mut record, lost).await;
+    let output = upload_again(services, lease, workspace, &record, lost).await;
+    files?;
+    report_finish(services, lease, workspace, &record, output, lost).await
 }
 
 /// Writes the structured result, where it is too large for the report, the artifacts, and what is collected. What cannot be stored is told
@@ -236,7 +252,7 @@ pub(super) async fn unless_lost<T>(
 fn heed(finish: &mut Finish, lease: &Lease, output: UploadEnd) -> Result<(), Abandoned> {
     match output {
         UploadEnd::Durable => Ok(()),
-        UploadEnd::Incomplete { reason, streams } => {
+        UploadEnd::Incomplete { reason, streams } | UploadEnd::Refused { reason, streams } => {
             tracing::warn!(lease = %lease, reason, "the output of a run is incomplete");
             finish.give_up_output(streams);
             Ok(())

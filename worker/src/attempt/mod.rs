@@ -4,9 +4,11 @@
 //! worker's variables, [`isolate`] says what it may reach, [`inputs`] fetches
 //! the task's files, [`secrets`] its secrets, [`start_files`] those that the command is started with, [`watch`] and
 //! [`supervise`] follow the process, [`live_input`] feeds it meanwhile, [`outcome`] turns its end into facts, [`deliver`]
-//! brings the facts to the control plane, with what [`collect`] says of the working directory, in this boot or a later one.
+//! brings the facts to the control plane, with what [`collect`] says of the working directory, in this boot or a later one;
+//! [`again`] brings them once more, to a store that was put in the place of the one that had them.
 //! [`spans`] tells of it all. [`resume`] goes on with a run that outlived the boot before.
 
+mod again;
 mod collect;
 mod deliver;
 mod env_file;
@@ -30,6 +32,7 @@ mod surviving;
 mod terminal_sizes;
 mod watch;
 
+pub use again::deliver_again;
 pub use deliver::deliver_earlier;
 pub use inheritance::InheritPolicy;
 pub use orders::Orders;

@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::deliver::{Abandoned, report_finish, unless_lost};
+use super::again::{deliver_again, keep};
+use super::deliver::{Abandoned, deliver_files, report_finish, unless_lost};
 use super::inputs::{InputFailure, fetch_inputs};
 use super::isolate::isolate;
 use super::orders::Orders;
@@ -30,13 +31,14 @@ use crate::link::files::FileError;
 use crate::link::reports::{Report, ReportError, Verdict};
 use crate::mask::Masks;
 use crate::output::upload::UploadEnd;
+use crate::recent::StoreKey;
 use crate::workspace::Workspace;
 use crate::{
     boot_time::BootTime,
     process::{Launch, Process, StartError},
 };
 
-const START_ITEM_NO: i64 = 1;
+pub(super) const START_ITEM_NO: i64 = 1;
 const RELEASE_ITEM_NO: i64 = 1;
 /// Of a lease that was started.
 const LATE_RELEASE_ITEM_NO: i64 = 2;
@@ -93,11 +95,14 @@ impl Attempt {
             run = self.offer.run,
             trace.id = self.spans.context().trace_id()
         );
-        let carried_out = self.carry_out(source).instrument(logged).await;
+        let store = self.services.recents.store();
+        let carried_out = self.carry_out(source, &store).instrument(logged).await;
         std::mem::take(&mut self.spans).over(&carried_out);
+        let mut is_settled = true;
         match carried_out {
-            Ok(()) => {
-                tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished")
+            Ok(record) => {
+                tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished");
+                is_settled = keep(&self.services, store, &lease, record, &self.workspace()).await;
             }
             Err(Abandoned::Undelivered) => return,
             Err(
@@ -114,26 +119,32 @@ impl Attempt {
         if let Some(earlier) = earlier {
             self.services.ledger.forget(&earlier).await;
         }
+        if !is_settled {
+            deliver_again(&self.services, &lease).await;
+        }
     }
 
-    async fn carry_out(&mut self, source: Source) -> Result<(), Abandoned> {
+    /// What was noted of the run, once it is acknowledged. `store` is the one that was there at the beginning.
+    async fn carry_out(
+        &mut self,
+        source: Source,
+        store: &Option<StoreKey>,
+    ) -> Result<FinishedRecord, Abandoned> {
         let concluded = match source {
             Source::Offered => self.begin().await?,
             Source::Survived(survivor) => self.go_on(*survivor).await?,
         };
         let workspace = self.workspace();
-        let Concluded { record, output } = concluded;
+        let Concluded { mut record, output } = concluded;
         self.spans.finished(&record.finish);
         self.spans.step("result");
-        report_finish(
-            &self.services,
-            self.lease(),
-            &workspace,
-            &record,
-            output,
-            &self.lost,
-        )
-        .await
+        let (services, lease, lost) = (&self.services, self.lease(), &self.lost);
+        if services.recents.store() != *store {
+            // they may have gone to one that is not there any more
+            deliver_files(services, lease, &workspace, &mut record, lost).await?;
+        }
+        report_finish(services, lease, &workspace, &record, output, lost).await?;
+        Ok(record)
     }
 
     async fn begin(&mut self) -> Result<Concluded, Abandoned> {

@@ -20,6 +20,7 @@ use crate::link::files::LeaseFiles;
 use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::Reporter;
+use crate::recent::RecentResults;
 use crate::workspace::Workspaces;
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
@@ -35,10 +36,14 @@ pub struct Services {
     pub output_window: Arc<Semaphore>,
     /// Whole files in memory at a time.
     pub transfers: Semaphore,
+    /// Recent results that are told again at a time.
+    pub retellings: Semaphore,
     /// Results that are read and checked at a time.
     pub conclusions: Semaphore,
     pub ledger: Ledger,
     pub workspaces: Workspaces,
+    /// Results that were acknowledged not long ago.
+    pub recents: RecentResults,
     pub storage: StorageHealth,
     /// Which of the worker's own variables and files tasks may have.
     pub secret_policy: SecretPolicy,

@@ -83,10 +83,10 @@ impl AttemptSpans {
     }
 
     /// The attempt is over.
-    pub(super) fn over(mut self, ended: &Result<(), Abandoned>) {
+    pub(super) fn over<T>(mut self, ended: &Result<T, Abandoned>) {
         self.step = None;
         let outcome = match ended {
-            Ok(()) => "finished",
+            Ok(_) => "finished",
             Err(Abandoned::Lost) => "lost",
             Err(Abandoned::Canceled) => "canceled",
             Err(Abandoned::Released { .. }) => "released",

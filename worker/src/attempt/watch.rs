@@ -21,6 +21,9 @@ use crate::mask::Masks;
 use crate::output::upload::{Totals, UploadEnd, UploadPlan, upload};
 use crate::process::Process;
 
+/// How often output that is refused is offered anew, from where the other end says.
+const REFUSALS_MAX: u32 = 3;
+
 /// A process and what is needed to hold it.
 pub(super) struct Hold {
     pub(super) process: Process,
@@ -52,17 +55,30 @@ impl Attempt {
         let services = self.services.clone();
         let (lease, workspace, lost) = (self.lease().clone(), self.workspace(), self.lost.clone());
         let (totals_sender, totals) = watch::channel(Totals::default());
-        let mut port = services
-            .output
-            .open(&lease, self.offer.run, work.head_cap, work.tail_cap);
-        let plan = UploadPlan {
+        let run = self.offer.run;
+        let mut plan = UploadPlan {
             spools: workspace.spools(),
             // Something may have been pushed by the boot before.
             resumed: hold.resumed.is_some(),
         };
         let pushing = async {
-            let pushed = upload(plan, totals, &mut port, services.output_window.clone());
-            let end = unless_lost(&lost, pushed).await.unwrap_or(UploadEnd::Lost);
+            let mut refusals = 0;
+            let end = loop {
+                let mut port = services
+                    .output
+                    .open(&lease, run, work.head_cap, work.tail_cap);
+                let window = services.output_window.clone();
+                let pushed = upload(plan.clone(), totals.clone(), &mut port, window);
+                match unless_lost(&lost, pushed).await {
+                    // A store that was restored from a copy has less than was durable: it says from where to go on.
+                    Ok(UploadEnd::Refused { .. }) if refusals < REFUSALS_MAX => {
+                        refusals += 1;
+                        plan.resumed = true;
+                    }
+                    Ok(end) => break end,
+                    Err(_) => break UploadEnd::Lost,
+                }
+            };
             if end == UploadEnd::Lost {
                 lost.cancel();
             }

@@ -30,6 +30,11 @@ impl Ledger {
         .await
     }
 
+    /// Where the note on the lease is, for whoever takes it over.
+    pub fn note_of(&self, lease: &Lease) -> PathBuf {
+        self.directory.join(lease.file_name())
+    }
+
     /// Forgets the lease. What is left by a failure is found by the next boot, whose hello settles it.
     pub async fn forget(&self, lease: &Lease) {
         let path = self.directory.join(lease.file_name());

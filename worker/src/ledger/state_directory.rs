@@ -91,6 +91,11 @@ impl StateDirectory {
         self.root.join("ledger")
     }
 
+    /// Where results are kept that were acknowledged not long ago.
+    pub fn recent(&self) -> PathBuf {
+        self.root.join("recent")
+    }
+
     /// Where each lease has its directory.
     pub fn tasks(&self) -> PathBuf {
         self.root.join("tasks")

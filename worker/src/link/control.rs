@@ -21,6 +21,7 @@ use super::stream::AttachedStream;
 use crate::access::AuthorizedChannel;
 use crate::boot_time::BootTime;
 use crate::lease::{HeldLeases, Lease, Offer, SignalOrder};
+use crate::recent::RecentResults;
 
 const PROTOCOL: i32 = 1;
 /// What this worker can beyond the protocol: it reads what goes on from the welcome.
@@ -48,7 +49,12 @@ pub struct Identity {
 #[derive(Debug)]
 pub enum ControlEvent {
     /// A hello was accepted. What goes on is counted among the held leases; other runs of the boot before are lost.
-    Attached { resumed: Vec<ResumedLease> },
+    Attached {
+        resumed: Vec<ResumedLease>,
+        /// Recent results that the store may not know: it is another one than acknowledged them. Counted among the held
+        /// leases, too.
+        untold: Vec<Lease>,
+    },
     /// Already counted among the held leases.
     Offer(Box<Offer>),
     /// An offer of what is held already, or one that cannot be understood. Nothing is to be done but to count it.
@@ -80,6 +86,9 @@ pub struct ControlLink {
     pub channel: AuthorizedChannel,
     pub identity: Identity,
     pub earlier: EarlierLeases,
+    /// Results that were acknowledged not long ago: hellos name them, for the store may be a copy by now in which their
+    /// leases are held.
+    pub recents: RecentResults,
     pub held: HeldLeases,
     /// Each change goes up.
     pub slots: watch::Receiver<SlotsState>,
@@ -192,7 +201,19 @@ impl ControlLink {
         *welcomed = Some(interval);
         // Before the first heartbeat: what that does not name is lost.
         let resumed = self.resumed(&welcome);
-        self.tell(ControlEvent::Attached { resumed }).await?;
+        let untold = self.recents.learn_store(&welcome.store_id);
+        if !untold.is_empty() {
+            tracing::warn!(
+                store = welcome.store_id,
+                count = untold.len(),
+                "the store is another one; recent results are told again"
+            );
+        }
+        for lease in &untold {
+            self.held.insert(lease);
+        }
+        self.tell(ControlEvent::Attached { resumed, untold })
+            .await?;
         let offers_before = self.offers_received;
         let sent = VecDeque::new();
         AttachedStream {
@@ -282,7 +303,7 @@ impl ControlLink {
             labels: identity.labels.clone().into_iter().collect(),
             slots: slots_to_wire(identity.slots),
             free_slots: slots_to_wire(self.slots.borrow_and_update().free),
-            held: self.earlier.to_wire(),
+            held: self.earlier.to_wire(&self.recents.leases()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -63,7 +63,8 @@ impl EarlierLeases {
         }
     }
 
-    pub(super) fn to_wire(&self) -> Vec<v1::HeldLease> {
+    /// With the leases of recent results, which are finished, too.
+    pub(super) fn to_wire(&self, recent: &[Lease]) -> Vec<v1::HeldLease> {
         let to_wire = |(lease, fate): &(Lease, EarlierFate)| {
             let status = match fate {
                 EarlierFate::NotStarted => v1::HeldStatus::NotStarted,
@@ -83,7 +84,12 @@ impl EarlierLeases {
                 next_lease_id: next,
             }
         };
-        self.lock().iter().map(to_wire).collect()
+        let recent = recent
+            .iter()
+            .map(|lease| (lease.clone(), EarlierFate::Finished));
+        let mut named = self.lock().clone();
+        named.extend(recent);
+        named.iter().map(to_wire).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Lease, EarlierFate)>> {

@@ -102,6 +102,9 @@ pub enum UploadEnd {
     Durable,
     /// Some of what should have been retained of these streams is not.
     Incomplete { reason: String, streams: [bool; 2] },
+    /// As incomplete: the other end refused what came. Where it is another store than before, one that has less of the
+    /// output, it may take it from there on.
+    Refused { reason: String, streams: [bool; 2] },
     /// The lease is lost or the task has ended.
     Lost,
 }
@@ -197,7 +200,10 @@ impl<S: OutputSink> Uploader<'_, S> {
                 Step::Event(SinkEvent::Positions(positions)) => self.answered(positions),
                 Step::Event(SinkEvent::Lost) => return UploadEnd::Lost,
                 Step::Event(SinkEvent::Refused { message }) => {
-                    return self.given_up(totals, format!("the output was refused: {message}"));
+                    return UploadEnd::Refused {
+                        reason: format!("the output was refused: {message}"),
+                        streams: self.lacking(totals),
+                    };
                 }
                 Step::TotalsChanged | Step::Waited => {}
                 Step::MaySend(permit) => self.send(totals, permit).await,
@@ -374,11 +380,16 @@ impl<S: OutputSink> Uploader<'_, S> {
     }
 
     fn given_up(&self, totals: Totals, reason: String) -> UploadEnd {
-        let streams = [0, 1].map(|stream| {
+        let streams = self.lacking(totals);
+        UploadEnd::Incomplete { reason, streams }
+    }
+
+    /// Of which streams not all that is retained is durable.
+    fn lacking(&self, totals: Totals) -> [bool; 2] {
+        [0, 1].map(|stream| {
             let (stream, total) = (&self.streams[stream], totals.bytes[stream]);
             !stream.is_done(total) || stream.is_missing_bytes(total)
-        });
-        UploadEnd::Incomplete { reason, streams }
+        })
     }
 }
 

@@ -21,7 +21,7 @@ use super::survivors::{Survivors, end_leftovers, find_survivors};
 use crate::agent_socket::{SocketPlace, WaitingAttempts};
 use crate::attempt::{
     ENDING_GRACE, InheritPolicy, SecretPolicy, Services, StorageHealth, SurvivingAttempts,
-    deliver_earlier,
+    deliver_again, deliver_earlier,
 };
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
@@ -36,6 +36,7 @@ use crate::link::interaction::Interaction;
 use crate::link::output::OutputLink;
 use crate::link::reports::{Report, Reporter};
 use crate::output::upload::WORKER_WINDOW_BYTES;
+use crate::recent::{RecentLimits, RecentResults};
 use crate::workspace::Workspaces;
 
 const EVENTS_MAX: usize = 1_024;
@@ -45,6 +46,12 @@ const WAITING_MAX: usize = 10_000;
 const TRANSFERS_MAX: usize = 2;
 /// Structured results that are in memory at a time while they are checked.
 const CONCLUSIONS_MAX: usize = 4;
+/// Recent results that are told again at a time.
+const RETELLINGS_MAX: usize = 16;
+/// Recent results that are kept; a hello names each of them, in some 80 bytes.
+const RECENT_ENTRIES_MAX: usize = 2_000;
+/// What their files may take on disk.
+const RECENT_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How long the reports of what was killed at the end may take.
 const FLUSH_BOUND: Duration = Duration::from_secs(5);
 /// How long the last words on the control link may take.
@@ -96,10 +103,17 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
     workspaces.remove_leftovers(&kept).map_err(unusable)?;
     let isolation = open_isolation(&config, &state, &sockets, &shim_program, &kept).await?;
     ledger.probe().await.map_err(unusable)?;
+    let limits = RecentLimits {
+        age: config.keep_results,
+        entries: RECENT_ENTRIES_MAX,
+        file_bytes: RECENT_FILE_BYTES_MAX,
+    };
+    let recents = RecentResults::open(state.recent(), limits).map_err(unusable)?;
     let disk = Disk {
         state,
         ledger,
         workspaces,
+        recents,
         sockets,
         shim_program,
         secret_policy,
@@ -196,6 +210,7 @@ struct Disk {
     state: StateDirectory,
     ledger: Ledger,
     workspaces: Workspaces,
+    recents: RecentResults,
     sockets: SocketPlace,
     shim_program: PathBuf,
     secret_policy: SecretPolicy,
@@ -269,8 +284,10 @@ impl Runtime {
             output_window: Arc::new(Semaphore::new(WORKER_WINDOW_BYTES)),
             transfers: Semaphore::new(TRANSFERS_MAX),
             conclusions: Semaphore::new(CONCLUSIONS_MAX),
+            retellings: Semaphore::new(RETELLINGS_MAX),
             ledger: disk.ledger.clone(),
             workspaces: disk.workspaces.clone(),
+            recents: disk.recents.clone(),
             storage: storage.clone(),
             secret_policy: disk.secret_policy.clone(),
             inheritance: disk.inheritance.clone(),
@@ -295,6 +312,7 @@ impl Runtime {
                 slots: config.slots,
             },
             earlier: earlier.clone(),
+            recents: disk.recents.clone(),
             held: held.clone(),
             slots: free.subscribe(),
             events: events_sender,
@@ -308,6 +326,11 @@ impl Runtime {
         parts.spawn(named("control link", link.run()));
         parts.spawn(named("reports", report_sender.run()));
         parts.spawn(named("output link", output_connection.run()));
+        let aging = disk
+            .recents
+            .clone()
+            .age(services.renewed.clone(), storage.subscribe());
+        parts.spawn(named("recent results", aging));
         parts.spawn(named("spools", measure_spools(disk.workspaces.clone())));
         parts.spawn(named(
             "storage recovery",
@@ -426,7 +449,14 @@ impl Runtime {
 
     fn handle(&mut self, event: ControlEvent) {
         match event {
-            ControlEvent::Attached { resumed } => self.settle_earlier(resumed),
+            ControlEvent::Attached { resumed, untold } => {
+                self.settle_earlier(resumed);
+                for lease in untold {
+                    let services = self.services.clone();
+                    let told = lease.clone();
+                    self.deliver(lease, async move { deliver_again(&services, &told).await });
+                }
+            }
             ControlEvent::Offer(offer) => {
                 self.offers_counted += 1;
                 self.take_or_release(*offer);

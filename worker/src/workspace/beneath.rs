@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, open, openat, renameat, statat};
 
 /// Opens a regular file for reading. `None` where something else is in its place, or a link on the way.
 pub fn open_beneath(directory: &Path, relative: &Path) -> io::Result<Option<File>> {
@@ -27,16 +27,34 @@ pub fn open_beneath(directory: &Path, relative: &Path) -> io::Result<Option<File
     Ok(file.metadata()?.is_file().then_some(file))
 }
 
+/// Moves a regular file to the same place below another directory of the same file system; says how many bytes it takes
+/// on disk. `None` where something else is in its place, or a link on the way.
+pub fn move_beneath(directory: &Path, relative: &Path, to: &Path) -> io::Result<Option<u64>> {
+    let (parts, name) = split(relative)?;
+    let mut from = open_directory(directory)?;
+    let mut into = open_directory(to)?;
+    for part in parts {
+        from = match openat(&from, part, DIRECTORY, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        into = make_directory(&into, part)?;
+    }
+    let found = statat(&from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    renameat(&from, name, &into, name)?;
+    Ok(Some(found.st_blocks.unsigned_abs() * 512))
+}
+
 /// Makes a new file and the directories that it lies in; what is there already is an error.
 pub fn create_beneath(directory: &Path, relative: &Path, mode: u32) -> io::Result<File> {
     let (parts, name) = split(relative)?;
     let mut folder = open_directory(directory)?;
     for part in parts {
-        match mkdirat(&folder, part, Mode::RWXU) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        folder = openat(&folder, part, DIRECTORY, Mode::empty())?;
+        folder = make_directory(&folder, part)?;
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(openat(&folder, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -54,6 +72,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+
+/// Makes a directory that may be there already, and opens it.
+fn make_directory(folder: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<OwnedFd> {
+    match mkdirat(folder, name, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(openat(folder, name, DIRECTORY, Mode::empty())?)
+}
 
 fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     Ok(open(directory, DIRECTORY, Mode::empty())?)

@@ -8,7 +8,7 @@ mod handover;
 mod result;
 
 pub use artifacts::list_artifacts;
-pub use beneath::{create_beneath, open_beneath, write_all};
+pub use beneath::{create_beneath, move_beneath, open_beneath, write_all};
 pub use collect::select_files;
 pub use directory::{Workspace, WorkspaceError, Workspaces};
 pub use handover::hand_over;

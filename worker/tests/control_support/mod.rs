@@ -105,6 +105,7 @@ pub fn config(endpoint: &str, data: &Path) -> WorkerConfig {
         data_dir: data.to_owned(),
         shim_program: TESTBED.into(),
         drain: Duration::ZERO,
+        keep_results: taskyard_worker::DEFAULT_KEEP_RESULTS,
         isolation: IsolationConfig::default(),
     }
 }
