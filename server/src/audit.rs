@@ -78,6 +78,10 @@ pub struct Entry {
     pub task: String,
     /// The request's own id.
     pub request_id: String,
+    /// Name of the worker that it attaches.
+    pub worker: String,
+    /// Pool of that worker.
+    pub pool: String,
     /// How it was decided.
     pub decision: Decision,
     /// Code of the answer; empty: OK.
@@ -222,6 +226,8 @@ impl Denials {
             session_id: String::new(),
             task: String::new(),
             request_id: String::new(),
+            worker: String::new(),
+            pool: String::new(),
             decision: Decision::Denied,
             code: String::new(),
             calls,

@@ -116,7 +116,7 @@ where
         }
     };
     let place = match rule.audit {
-        Audit::Denials => None,
+        Audit::Denials | Audit::Boots => None,
         Audit::Calls => {
             let caller = app.authenticator.is_on().then_some(identity.name.as_str());
             match app.audit.reserve(caller).await {
@@ -257,6 +257,8 @@ fn entry(
         session_id: named.session_id,
         task: named.task,
         request_id: named.request_id,
+        worker: named.worker,
+        pool: named.pool,
         decision,
         code: String::new(),
         calls: 1,
@@ -264,7 +266,7 @@ fn entry(
 }
 
 /// A code as the protocol's manual writes it; empty for OK.
-fn code_name(code: Code) -> String {
+pub(super) fn code_name(code: Code) -> String {
     let mut name = String::new();
     if code == Code::Ok {
         return name;
