@@ -17,6 +17,7 @@
 //! - [`s3_server`]: a real S3 server, which can be away
 //! - [`secrets`]: tasks with secrets, and what must not show them
 //! - [`secured`]: tokens, keys and certificates for a server that asks who one is
+//! - [`issuer`]: who signs tokens, and serves the keys to them
 //! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -39,6 +40,7 @@ pub mod deployment;
 pub mod hand_worker;
 pub mod inside;
 pub mod isolated;
+pub mod issuer;
 pub mod meeting;
 pub mod mischief;
 pub mod monitor;
