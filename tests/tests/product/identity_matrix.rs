@@ -155,9 +155,7 @@ impl Intruder<'_> {
             .await;
         let is_refused = if FOR_WHOLE_REACH.contains(&path) {
             theirs.reason == "WHOLE_REACH_NEEDED"
-        } else if NAMES_NOTHING.contains(&path) {
-            theirs.code == Code::Ok
-        } else if path == LISTS_OWN && self.is_beside() {
+        } else if NAMES_NOTHING.contains(&path) || (path == LISTS_OWN && self.is_beside()) {
             theirs.code == Code::Ok
         } else {
             theirs.code == Code::NotFound

@@ -1,5 +1,10 @@
 //! A good request for each method, about what somebody has.
 
+#![expect(
+    clippy::needless_update,
+    reason = "the macros also fill in requests that have nothing but names"
+)]
+
 use prost::Message;
 use taskyard_proto::v1::attach_request::Message as Up;
 use taskyard_proto::v1::message_part::Part;
