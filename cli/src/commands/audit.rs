@@ -62,11 +62,8 @@ pub struct AuditArguments {
 /// How a call was decided.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum DecisionName {
-    /// Let through and done
     Allowed,
-    /// Denied
     Denied,
-    /// Let through, and refused for another reason or failed
     Failed,
 }
 

@@ -23,11 +23,11 @@ use crate::quantity::parse_monitor_interval;
   taskyard server --data-dir /var/lib/taskyard --listen 127.0.0.1:9000
   TASKYARD_LOG=debug taskyard server --database-url postgres:///taskyard --lease 10s
 
-TLS, authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-auth, --auth-file, --auth-jwks,
---auth-jwks-ca, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention; docs/security.md
+TLS, authentication: --tls-cert, --tls-key, --tls-client-ca, --tls-client-auth, --auth-file,
+--auth-jwks, --auth-jwks-ca, --auth-issuer, --auth-audience, --plaintext-listen, --audit-retention
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs go to standard error
-at the level of TASKYARD_LOG.")]
+at the level of TASKYARD_LOG. TLS and authentication: docs/security.md.")]
 pub struct ServerArguments {
     #[command(flatten)]
     pub service: ServiceArguments,
