@@ -78,6 +78,10 @@ pub struct Entry {
     pub task: String,
     /// The request's own id.
     pub request_id: String,
+    /// Name of the worker that it attaches.
+    pub worker: String,
+    /// Pool of that worker.
+    pub pool: String,
     /// How it was decided.
     pub decision: Decision,
     /// Code of the answer; empty: OK.
@@ -195,6 +199,14 @@ impl Place {
 }
 
 impl Denials {
+    #[cfg(test)]
+    fn with(uncounted: i32) -> Self {
+        Self {
+            uncounted: AtomicI32::new(uncounted),
+            ..Self::default()
+        }
+    }
+
     fn admit(&self) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *window {
@@ -222,6 +234,8 @@ impl Denials {
             session_id: String::new(),
             task: String::new(),
             request_id: String::new(),
+            worker: String::new(),
+            pool: String::new(),
             decision: Decision::Denied,
             code: String::new(),
             calls,
@@ -304,6 +318,37 @@ async fn store_batch(store: &Store, batch: &[Entry]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_slows_calls_and_loses_nothing_of_them() {
+        let (sender, mut entries) = mpsc::channel(QUEUE);
+        let log = AuditLog {
+            sender,
+            denials: Arc::default(),
+            shares: Mutex::default(),
+        };
+        let entry = || Denials::with(1).summary().expect("one was not counted");
+        for number in 0..QUEUE {
+            let caller = format!("caller-{}", number % 16);
+            let place = log.reserve(Some(&caller)).await.expect("there is room");
+            place.record(entry());
+        }
+        // what was recorded takes nothing of its caller's share, but the queue is full for everybody
+        let refused = log.reserve(Some("another")).await;
+        assert!(matches!(refused, Err(Refusal::Overloaded { .. })));
+        // denials are counted meanwhile
+        log.record_denial(entry());
+        log.record_denial(entry());
+        assert_eq!(log.denials.summary().map(|told| told.calls), Some(2));
+        // who waits gets the place that comes free
+        let (reserved, _) = tokio::join!(log.reserve(Some("another")), entries.recv());
+        reserved.expect("a place came free").record(entry());
+        let mut recorded = 1;
+        while entries.try_recv().is_ok() {
+            recorded += 1;
+        }
+        assert_eq!(recorded, QUEUE + 1);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_caller_does_not_hold_the_places_of_others() {

@@ -18,6 +18,7 @@
 //! - [`secrets`]: tasks with secrets, and what must not show them
 //! - [`handshake`]: one TLS connection by hand
 //! - [`secured`]: tokens, keys and certificates for a server that asks who one is
+//! - [`issuer`]: who signs tokens, and serves the keys to them
 //! - [`session_files`]: a session's files, through gRPC
 //! - [`skip`]: tests that cannot run here say so
 //! - [`watcher`]: the events of one session, as they come
@@ -41,6 +42,7 @@ pub mod hand_worker;
 pub mod handshake;
 pub mod inside;
 pub mod isolated;
+pub mod issuer;
 pub mod meeting;
 pub mod mischief;
 pub mod monitor;

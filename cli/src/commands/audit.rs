@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use taskyard_proto::v1::{AuditDecision, AuditEvent, ListAuditEventsRequest};
 
 use crate::arguments::GlobalArguments;
@@ -28,7 +28,8 @@ other than `default`. Needs the role admin where the server asks who one is.
 Examples:
   taskyard audit --since 1h
   taskyard audit --denied --who ci
-  taskyard audit --limit 1000 -o json | jq '.[] | select(.method | endswith(\"DeleteSession\"))'
+  taskyard audit --method DeleteSession --since 2d --until 1d
+  taskyard audit --limit 1000 -o json | jq '.[] | select(.calls > 1)'
 
 Exit codes: 0 done, 1 refused, 2 usage, 125 server out of reach or failed"
 )]
@@ -36,14 +37,20 @@ pub struct AuditArguments {
     /// Only what happened within this time
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub since: Option<Duration>,
+    /// Only what happened longer ago than this
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub until: Option<Duration>,
     /// Only what this caller did
     #[arg(long, value_name = "NAME")]
     pub who: Option<String>,
-    /// Only what was denied
-    #[arg(long)]
+    /// Only what was denied; the same as --decision denied
+    #[arg(long, conflicts_with = "decision")]
     pub denied: bool,
-    /// Only this method, as its path
-    #[arg(long, value_name = "PATH")]
+    /// Only what was decided so
+    #[arg(long, value_name = "WORD")]
+    pub decision: Option<DecisionName>,
+    /// Only this method: its path, or its name such as DeleteSession
+    #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
     /// Entries at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -52,19 +59,30 @@ pub struct AuditArguments {
     pub output: OutputArguments,
 }
 
+/// How a call was decided.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DecisionName {
+    Allowed,
+    Denied,
+    Failed,
+}
+
 /// Lists them.
 pub async fn execute(
     arguments: AuditArguments,
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
-    let since = arguments
-        .since
-        .and_then(|since| SystemTime::now().checked_sub(since))
-        .map(prost_types::Timestamp::from);
-    let decision = if arguments.denied {
-        AuditDecision::Denied
-    } else {
-        AuditDecision::Unspecified
+    let now = SystemTime::now();
+    let [since, until] = [arguments.since, arguments.until].map(|ago| {
+        let at = ago.and_then(|ago| now.checked_sub(ago));
+        at.map(prost_types::Timestamp::from)
+    });
+    let decision = match arguments.decision {
+        None if arguments.denied => AuditDecision::Denied,
+        None => AuditDecision::Unspecified,
+        Some(DecisionName::Allowed) => AuditDecision::Allowed,
+        Some(DecisionName::Denied) => AuditDecision::Denied,
+        Some(DecisionName::Failed) => AuditDecision::Failed,
     };
     let limit = arguments.limit as usize;
     let connection = Connection::open(global).await?;
@@ -75,6 +93,7 @@ pub async fn execute(
         who: arguments.who.unwrap_or_default(),
         decision: decision.into(),
         since,
+        until,
         method: arguments.method.unwrap_or_default(),
         page_size: PAGE_SIZE.min(i32::try_from(limit).unwrap_or(PAGE_SIZE)),
         page_token: String::new(),
@@ -134,6 +153,7 @@ fn table(events: &[AuditEvent]) -> String {
         let method = event.method.rsplit('/').next().unwrap_or_default();
         let about: Vec<&str> = [&event.namespace, &event.session_id, &event.task]
             .into_iter()
+            .chain([&event.pool, &event.worker])
             .map(String::as_str)
             .filter(|name| !name.is_empty())
             .collect();
@@ -173,6 +193,8 @@ fn record(event: &AuditEvent) -> Record {
         .with_text("session_id", &event.session_id)
         .with_text("task", &event.task)
         .with_text("request_id", &event.request_id)
+        .with_text("worker", &event.worker)
+        .with_text("pool", &event.pool)
         .with_text("decision", word(event))
         .with_text("code", &event.code)
         .with("calls", event.calls)

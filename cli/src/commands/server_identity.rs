@@ -33,6 +33,9 @@ pub struct IdentityArguments {
     /// Keys of those who sign tokens: path or URL of a JWK set
     #[arg(long, value_name = "FILE|URL", env = "TASKYARD_AUTH_JWKS", hide = true)]
     pub auth_jwks: Option<String>,
+    /// Authorities that certify the URL of these keys, as PEM, in place of those of the public web
+    #[arg(long, value_name = "FILE", env = "TASKYARD_AUTH_JWKS_CA", hide = true)]
+    pub auth_jwks_ca: Option<PathBuf>,
     /// Who must have issued a signed token
     #[arg(long, value_name = "TEXT", env = "TASKYARD_AUTH_ISSUER", hide = true)]
     pub auth_issuer: Option<String>,
@@ -113,10 +116,17 @@ impl IdentityArguments {
         if self.auth_issuer.is_some() && self.auth_jwks.is_none() {
             return usage("--auth-issuer is about signed tokens; give --auth-jwks, too");
         }
+        let keys = self.auth_jwks.as_deref().unwrap_or_default();
+        if self.auth_jwks_ca.is_some() && !keys.starts_with("https://") {
+            return usage(
+                "--auth-jwks-ca is for keys that are fetched; give --auth-jwks an https:// URL",
+            );
+        }
         Ok(CheckedIdentity {
             tls,
             auth: AuthSettings {
                 jwks: self.auth_jwks,
+                jwks_ca: self.auth_jwks_ca,
                 issuer: self.auth_issuer,
                 audience: self.auth_audience,
                 file: self.auth_file,

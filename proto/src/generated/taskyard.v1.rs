@@ -9658,6 +9658,12 @@ pub struct AuditEvent {
     /// Calls that the entry stands for, from 1: in a flood, denials beyond 50 a second are counted in one entry.
     #[prost(int32, tag = "14")]
     pub calls: i32,
+    /// Name of the worker that the call attaches; empty: it attaches none.
+    #[prost(string, tag = "15")]
+    pub worker: ::prost::alloc::string::String,
+    /// Pool that this worker says it is of, by its label `taskyard.dev/pool`; empty: none.
+    #[prost(string, tag = "16")]
+    pub pool: ::prost::alloc::string::String,
 }
 /// Request of ListAuditEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -9677,7 +9683,7 @@ pub struct ListAuditEventsRequest {
     /// Only entries from this time on; absent: all.
     #[prost(message, optional, tag = "5")]
     pub since: ::core::option::Option<::prost_types::Timestamp>,
-    /// Only entries of this method, as its path; empty: all.
+    /// Only entries of this method, as its path or its name alone, such as `DeleteSession`; empty: all.
     #[prost(string, tag = "6")]
     pub method: ::prost::alloc::string::String,
     /// Most entries, 1 to 500; 0: 100.
@@ -9686,6 +9692,9 @@ pub struct ListAuditEventsRequest {
     /// Where the page before ended; empty: the newest.
     #[prost(string, tag = "8")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only entries from before this time; absent: all.
+    #[prost(message, optional, tag = "9")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Answer of ListAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]

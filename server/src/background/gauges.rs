@@ -46,6 +46,9 @@ fn read_process(app: &App) {
     let (workers, free) = app.registry.standing();
     table::WORKERS_ATTACHED.set(workers, &[]);
     table::SLOTS_FREE.set(free, &[]);
+    #[expect(clippy::cast_precision_loss, reason = "times stay far below 2^52")]
+    let end = app.authenticator.soonest_expiry().map(|end| end as f64);
+    table::TOKEN_EXPIRY.replace(end.map(|end| (Vec::new(), end)));
     let (open, idle) = app.store.connections();
     table::DATABASE_CONNECTIONS.set(idle, &["idle"]);
     table::DATABASE_CONNECTIONS.set(open.saturating_sub(idle), &["used"]);

@@ -27,10 +27,13 @@ use tokio::{
 
 /// Longest wait for an offer.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Number of a boot's first stream.
+const FIRST: i64 = 1;
 /// Most offers of one answer: each carries a spec of up to 64 KiB.
 const MAX_OFFERS: i32 = 32;
 
-/// Attaches, renews, waits for the first offer, and takes with it what came at the same moment.
+/// Attaches, renews, waits for the first offer, and takes with it what came at the same moment. `attached` is told as
+/// soon as the worker is attached whether that was the first time for its boot.
 ///
 /// # Errors
 /// [`Refusal::InvalidField`], [`Refusal::ProtocolMismatch`], [`Refusal::ShuttingDown`], or what the store says.
@@ -38,6 +41,7 @@ pub async fn acquire_leases(
     app: &App,
     identity: &Identity,
     request: AcquireLeasesRequest,
+    attached: impl FnOnce(bool),
 ) -> Result<AcquireLeasesResponse, Refusal> {
     let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?
         .unwrap_or_default();
@@ -53,6 +57,7 @@ pub async fn acquire_leases(
     hello.free_slots = request.max_offers;
     let (downlink, mut messages) = mpsc::channel(DOWNLINK_CAPACITY);
     let admitted = attach::attach(app, identity, hello, downlink).await?;
+    attached(admitted.stream.attach_no == FIRST);
     let beat = match request.heartbeat {
         Some(beat) => beat,
         None => unstated(app, admitted.stream).await?,

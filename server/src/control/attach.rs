@@ -161,9 +161,15 @@ pub async fn lose(app: &App, lost: &[(HeldLease, Loss)]) -> Result<(), Refusal> 
     Ok(())
 }
 
+/// The pool that a worker says it is of; empty: none.
+#[must_use]
+pub fn pool_of(hello: &Hello) -> &str {
+    hello.labels.get(POOL_LABEL).map_or("", String::as_str)
+}
+
 /// A worker is of the pool that its label names; who may be of some pools only may not be of none.
 fn check_pool(identity: &Identity, hello: &Hello) -> Result<(), Refusal> {
-    let pool = hello.labels.get(POOL_LABEL).map_or("", String::as_str);
+    let pool = pool_of(hello);
     let pools = &identity.reach.pools;
     if pools.is_all() || (!pool.is_empty() && pools.allow(pool)) {
         return Ok(());

@@ -35,7 +35,9 @@ pub async fn list_audit_events(
     let decision = AuditDecision::try_from(request.decision)
         .map_err(|_| Refusal::invalid("decision", "is none that this server knows"))?;
     let since = time_field("since", request.since.as_ref())?;
-    let shown_since = since.map(|since| since.to_rfc3339()).unwrap_or_default();
+    let until = time_field("until", request.until.as_ref())?;
+    let [shown_since, shown_until] =
+        [since, until].map(|time| time.map(|time| time.to_rfc3339()).unwrap_or_default());
     let scope = [
         "list audit events",
         &request.namespace,
@@ -44,6 +46,7 @@ pub async fn list_audit_events(
         &request.method,
         decision.as_str_name(),
         &shown_since,
+        &shown_until,
     ];
     let before = page_token::decode(&scope, &request.page_token)?
         .map(|position| position.parse())
@@ -53,14 +56,17 @@ pub async fn list_audit_events(
             problem: "no server made this token",
         })?;
     let reach = identity.reach.namespaces.to_like();
+    // of one namespace only its own entries are looked at
+    let only = identity.reach.namespaces.only_name();
     let filter = AuditFilter {
         reach: reach.as_deref(),
-        namespace: &request.namespace,
+        namespace: only.unwrap_or(&request.namespace),
         session_id: &request.session_id,
         who: &request.who,
         method: &request.method,
         decision: decision as i16,
         since,
+        until,
         before,
     };
     // one more than asked for tells whether there is another page

@@ -3,6 +3,7 @@
 use super::{namespace, page_token, refusal::Refusal};
 use crate::{
     app::App,
+    identity::Identity,
     store::sessions::{self, SessionRow},
 };
 use taskyard_core::id::SessionUid;
@@ -11,12 +12,14 @@ use taskyard_proto::v1::{ListSessionsRequest, ListSessionsResponse, Session};
 const DEFAULT_PAGE: u32 = 50;
 const LARGEST_PAGE: u32 = 500;
 
-/// Lists the sessions of a namespace, newest first.
+/// Lists the sessions of a namespace that the caller reaches, newest first. Who does not reach all of them is told no
+/// counts.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] for the namespace, [`Refusal::InvalidField`], [`Refusal::BadToken`], [`Refusal::Store`].
 pub async fn list_sessions(
     app: &App,
+    identity: &Identity,
     request: &ListSessionsRequest,
 ) -> Result<ListSessionsResponse, Refusal> {
     let limit = page_token::page_size(request.page_size, DEFAULT_PAGE, LARGEST_PAGE)? as usize;
@@ -30,13 +33,20 @@ pub async fn list_sessions(
             field: "page_token",
             problem: "no server made this token",
         })?;
-    let counts = match before {
-        None => Some(app.namespace_counts.read(app, namespace_id).await?),
-        Some(_) => None,
+    let reach = identity.reach.sessions.to_ranges();
+    let counts = match (before, &reach) {
+        (None, None) => Some(app.namespace_counts.read(app, namespace_id).await?),
+        (Some(_), _) | (None, Some(_)) => None,
     };
+    let pool = app.store.pool();
     // one more than asked for tells whether there is another page
-    let mut rows =
-        sessions::list_sessions(app.store.pool(), namespace_id, before, limit as i64 + 1).await?;
+    let asked = limit as i64 + 1;
+    let mut rows = match &reach {
+        None => sessions::list_sessions(pool, namespace_id, before, asked).await?,
+        Some(reach) => {
+            sessions::list_named_sessions(pool, namespace_id, reach, before, asked).await?
+        }
+    };
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     let next_page_token = match rows.last() {

@@ -43,6 +43,10 @@ pub struct Named {
     pub task: String,
     /// Its own id.
     pub request_id: String,
+    /// The worker that it attaches.
+    pub worker: String,
+    /// The pool that this worker says it is of.
+    pub pool: String,
 }
 
 impl Subject {
@@ -53,8 +57,24 @@ impl Subject {
             session_id: clip(session_id),
             task: clip(task),
             request_id: clip(request_id),
+            ..Named::default()
         };
         *self.named.lock().unwrap_or_else(PoisonError::into_inner) = named;
+    }
+
+    /// Says which worker a request attaches, and of which pool.
+    pub fn attaches(&self, worker: &str, pool: &str) {
+        let named = Named {
+            worker: clip(worker),
+            pool: clip(pool),
+            ..Named::default()
+        };
+        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = named;
+    }
+
+    /// Notes that the caller does not reach what the request names.
+    pub fn put_out_of_reach(&self) {
+        self.is_out_of_reach.store(true, Ordering::Relaxed);
     }
 
     /// What was said.
@@ -106,7 +126,7 @@ pub trait Reached {
 
 impl Limits<'_> {
     fn refuse(&self, resource: Resource, name: &str) -> Refusal {
-        self.subject.is_out_of_reach.store(true, Ordering::Relaxed);
+        self.subject.put_out_of_reach();
         Refusal::NotFound {
             resource,
             name: name.to_owned(),
@@ -300,7 +320,7 @@ impl Reached for GetUsageRequest {
     }
 }
 
-/// Sessions out of reach are left out of the answer, see [`keep_reached`].
+/// Sessions out of reach are left out of the answer, by `list_sessions`.
 impl Reached for ListSessionsRequest {
     async fn reach(&mut self, limits: &Limits<'_>) -> Result<(), Refusal> {
         limits
@@ -371,17 +391,6 @@ impl Reached for WaitTasksRequest {
             limits.task(&self.namespace, "", &waited.task).await?;
         }
         Ok(())
-    }
-}
-
-/// Leaves the sessions that a caller reaches; of a whole namespace it learns nothing else.
-pub fn keep_reached(identity: &Identity, response: &mut taskyard_proto::v1::ListSessionsResponse) {
-    let sessions = &identity.reach.sessions;
-    if !sessions.is_all() {
-        response
-            .sessions
-            .retain(|session| sessions.allow(&session.session_id));
-        response.counts = None;
     }
 }
 

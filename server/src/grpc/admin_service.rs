@@ -5,7 +5,7 @@ use crate::{
     app::App,
     control::{
         list_audit_events, list_queues, list_sessions, list_workers, log_filter,
-        monitors::list_monitors, reach::keep_reached, retention,
+        monitors::list_monitors, retention,
     },
 };
 use std::sync::Arc;
@@ -50,9 +50,9 @@ impl AdminService for OperatorService {
     ) -> Result<Response<ListSessionsResponse>, Status> {
         let (_, extensions, mut request) = request.into_parts();
         let identity = inside::ensure_reached(&self.app, &extensions, &mut request).await?;
-        let mut listed = list_sessions::list_sessions(&self.app, &request).await?;
-        keep_reached(&identity, &mut listed);
-        Ok(Response::new(listed))
+        Ok(Response::new(
+            list_sessions::list_sessions(&self.app, &identity, &request).await?,
+        ))
     }
 
     async fn list_queues(

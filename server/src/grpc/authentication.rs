@@ -130,7 +130,7 @@ where
         Err(refusal) => return Ok(Status::from(refusal).into_http()),
     };
     let place = match rule.audit {
-        Audit::Denials => None,
+        Audit::Denials | Audit::Boots => None,
         Audit::Calls => {
             let caller = app.authenticator.is_on().then_some(identity.name.as_str());
             match app.audit.reserve(caller).await {
@@ -274,6 +274,8 @@ fn entry(
         session_id: named.session_id,
         task: named.task,
         request_id: named.request_id,
+        worker: named.worker,
+        pool: named.pool,
         decision,
         code: String::new(),
         calls: 1,
@@ -281,7 +283,7 @@ fn entry(
 }
 
 /// A code as the protocol's manual writes it; empty for OK.
-fn code_name(code: Code) -> String {
+pub(super) fn code_name(code: Code) -> String {
     let mut name = String::new();
     if code == Code::Ok {
         return name;

@@ -111,14 +111,28 @@ pub(super) async fn held<T>(
     let (_, extensions, request) = request.into_parts();
     let identity = caller_identity(&extensions)?;
     let leases = leases(&request);
-    if let [Some(lease)] = &leases[..]
-        && let Some(subject) = extensions.get::<Subject>()
-    {
-        subject.name("", "", &lease.task_id, "");
+    if let [lease] = &leases[..] {
+        name_lease(&extensions, lease.as_ref());
     }
     let named = leases.iter().map(Option::as_ref);
-    lease_holders::ensure_held_on_wire(app, &identity, named).await?;
+    let held = lease_holders::ensure_held_on_wire(app, &identity, named).await;
+    held.map_err(|refusal| denied_lease(&extensions, refusal))?;
     Ok(request)
+}
+
+/// Tells the audit log of which task a lease is.
+pub(super) fn name_lease(extensions: &Extensions, lease: Option<&Lease>) {
+    if let (Some(lease), Some(subject)) = (lease, extensions.get::<Subject>()) {
+        subject.name("", "", &lease.task_id, "");
+    }
+}
+
+/// Tells the audit log that a lease was refused since it is another's.
+pub(super) fn denied_lease(extensions: &Extensions, refusal: Refusal) -> Refusal {
+    if let (Refusal::LeaseLost, Some(subject)) = (&refusal, extensions.get::<Subject>()) {
+        subject.put_out_of_reach();
+    }
+    refusal
 }
 
 /// Who calls `TaskAgentService`, which is only for what runs inside a task.

@@ -1,6 +1,7 @@
 //! The services. They translate between calls and `control`, and decide nothing.
 
 mod admin_service;
+mod attach_note;
 mod authentication;
 mod bad_message;
 mod call_limits;

@@ -301,9 +301,10 @@ fn describe(refusal: &Refusal) -> (Code, &'static str, Detail) {
         Refusal::NotFromInside { .. } => {
             (Code::PermissionDenied, "NOT_FROM_INSIDE", Detail::Nothing)
         }
-        Refusal::NotAuthentic(problem) => {
-            (Code::Unauthenticated, problem.reason(), Detail::Nothing)
-        }
+        Refusal::NotAuthentic(problem) => match problem.retry_after() {
+            Some(after) => (Code::Unavailable, problem.reason(), Detail::Retry(after)),
+            None => (Code::Unauthenticated, problem.reason(), Detail::Nothing),
+        },
         Refusal::CredentialEnded => (Code::Unauthenticated, "CREDENTIAL_ENDED", Detail::Nothing),
         Refusal::Denied(denied) => describe_denied(denied),
         Refusal::PoolDenied { pool, allowed } => (

@@ -1,6 +1,12 @@
 //! `WorkerService`: the workers' streams, translated.
 
-use super::{connection::Peer, ending_body::Reader, inside, worker_link::WorkerLink};
+use super::{
+    attach_note::{AttachNote, note_denied},
+    connection::Peer,
+    ending_body::Reader,
+    inside,
+    worker_link::WorkerLink,
+};
 use crate::{
     app::App,
     control::{
@@ -10,6 +16,7 @@ use crate::{
         lease_ref::LeaseRef,
         lease_spec,
         push_output::{self, Pushed},
+        reach::Subject,
         read_input, read_terminal_size,
         refusal::Refusal,
         report, task_secrets, worker_files,
@@ -22,7 +29,7 @@ use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
     AcquireLeasesRequest, AcquireLeasesResponse, AttachRequest, AttachResponse,
     ConfirmSignalRequest, ConfirmSignalResponse, GetLeaseSecretsRequest, GetLeaseSecretsResponse,
-    GetLeaseSpecRequest, GetLeaseSpecResponse, Lease, ListFilesRequest, ListFilesResponse,
+    GetLeaseSpecRequest, GetLeaseSpecResponse, Hello, Lease, ListFilesRequest, ListFilesResponse,
     PushOutputRequest, PushOutputResponse, ReadFileRequest, ReadFileResponse, ReadInputRequest,
     ReadInputResponse, ReadTerminalSizeRequest, ReadTerminalSizeResponse, ReportRequest,
     ReportResponse, WriteFileRequest, WriteFileResponse, attach_request,
@@ -37,6 +44,8 @@ use tracing::info;
 
 /// Longest wait for a stream's first message.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Path of the call whose denials come after its answer has begun.
+const PUSH_OUTPUT: &str = "/taskyard.v1.WorkerService/PushOutput";
 /// Frames of one output stream that may be on their way into the store.
 const PUSHES_UNDER_WAY: usize = 64;
 
@@ -73,6 +82,7 @@ impl WorkerService for WorkerServiceServer {
         else {
             return Err(Refusal::invalid("hello", "must be the first message").into());
         };
+        name_worker(&extensions, &hello);
         let name = hello.name.clone();
         let (downlink, responses) = mpsc::channel(DOWNLINK_CAPACITY);
         let admitted = attach::attach(&self.app, &identity, hello, downlink.clone()).await?;
@@ -102,10 +112,20 @@ impl WorkerService for WorkerServiceServer {
         &self,
         request: Request<AcquireLeasesRequest>,
     ) -> Result<Response<AcquireLeasesResponse>, Status> {
-        let identity = inside::caller_identity(request.extensions())?;
+        let (_, extensions, request) = request.into_parts();
+        let identity = inside::caller_identity(&extensions)?;
+        if let Some(hello) = &request.hello {
+            name_worker(&extensions, hello);
+        }
+        let mut note = AttachNote::begin(&self.app, &extensions).await?;
+        let attached = |is_first| note.attached(is_first);
         let acquired =
-            acquire_leases::acquire_leases(&self.app, &identity, request.into_inner()).await?;
-        Ok(Response::new(acquired))
+            acquire_leases::acquire_leases(&self.app, &identity, request, attached).await;
+        acquired.map(Response::new).map_err(|refusal| {
+            let status = Status::from(refusal);
+            note.refused(status.code());
+            status
+        })
     }
 
     async fn report(
@@ -133,13 +153,24 @@ impl WorkerService for WorkerServiceServer {
         let (_, extensions, frames) = request.into_parts();
         let aged = aged(&extensions);
         let identity = inside::caller_identity(&extensions)?;
+        let extensions = Arc::new(extensions);
         let answers = frames
             .then(move |frame| {
                 let (app, identity) = (Arc::clone(&app), Arc::clone(&identity));
+                let extensions = Arc::clone(&extensions);
                 async move {
                     let frame = frame?;
                     let lease = std::iter::once(frame.lease.as_ref());
-                    lease_holders::ensure_held_on_wire(&app, &identity, lease).await?;
+                    let held = lease_holders::ensure_held_on_wire(&app, &identity, lease).await;
+                    if let Err(refusal) = held {
+                        let is_denied = matches!(refusal, Refusal::LeaseLost);
+                        let status = Status::from(refusal);
+                        if is_denied {
+                            inside::name_lease(&extensions, frame.lease.as_ref());
+                            note_denied(&app, &extensions, PUSH_OUTPUT, &status);
+                        }
+                        return Err(status);
+                    }
                     Ok::<Pushed, Status>(push_output::push(&app, frame).await?)
                 }
             })
@@ -253,7 +284,9 @@ impl WorkerService for WorkerServiceServer {
             .unwrap_or_default();
         let lease = LeaseRef::try_from(first.lease.as_ref().ok_or_else(lease_missing)?)?;
         let identity = inside::caller_identity(&extensions)?;
-        lease_holders::ensure_held(&self.app, &identity, &[lease]).await?;
+        inside::name_lease(&extensions, first.lease.as_ref());
+        let held = lease_holders::ensure_held(&self.app, &identity, &[lease]).await;
+        held.map_err(|refusal| inside::denied_lease(&extensions, refusal))?;
         let rest = messages.map(|message| Ok::<Bytes, Status>(message?.data));
         let parts = stream::once(async { Ok(first.data) }).chain(rest);
         let file = worker_files::write_lease_file(&self.app, lease, &first.name, parts).await?;
@@ -288,6 +321,13 @@ fn until_told(
             answer = answers.next() => answer.map(|answer| (answer, Some((answers, told)))),
         }
     })
+}
+
+/// For the audit log.
+fn name_worker(extensions: &Extensions, hello: &Hello) {
+    if let Some(subject) = extensions.get::<Subject>() {
+        subject.attaches(&hello.name, attach::pool_of(hello));
+    }
 }
 
 fn lease_missing() -> Status {

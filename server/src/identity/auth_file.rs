@@ -175,7 +175,8 @@ impl AuthFile {
         self.find_hash(&digest(token.as_bytes()))
     }
 
-    /// Who holds the token with a hash. Hashes of random tokens can be compared in any time.
+    /// Who holds the token with a hash. The look takes a time that depends on the hash, and that tells nothing: who tries
+    /// tokens chooses texts, not hashes, so how much of a hash is right says nothing of the text that has the whole of it.
     #[must_use]
     pub fn find_hash(&self, hash: &[u8; 32]) -> Option<&Identity> {
         self.tokens.get(hash)
@@ -197,6 +198,13 @@ impl AuthFile {
                 .min(certificate.not_after),
         );
         Some(identity)
+    }
+
+    /// When the first of the tokens that have not expired at `now` does, both in seconds since 1970.
+    #[must_use]
+    pub fn soonest_expiry(&self, now: i64) -> Option<i64> {
+        let ends = self.tokens.values().filter_map(|token| token.expires_at);
+        ends.filter(|end| *end > now).min()
     }
 
     /// How many entries there are.

@@ -3,9 +3,10 @@
 use super::{
     auth_file::{AuthFile, AuthFileError},
     certificate::PeerCertificate,
-    fetch::{FetchError, fetch},
+    fetch::{FetchError, Trust, fetch},
     jwks::{KeySet, KeySetError},
     jwt::{self, Expected, JwtError},
+    key_misses::{KeyMisses, Miss},
     principal::{CredentialKind, Identity},
     settings::AuthSettings,
     watched_files::{FileError, LOOK_INTERVAL, WatchedFiles},
@@ -14,19 +15,20 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// How often keys are fetched from a URL, and how soon after a failure; both are drawn from half of it up.
 const FETCH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
-/// An unknown key makes us fetch once in this time, not more often.
-const MISS_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a call waits for the keys that it made us fetch.
+/// How long a call waits for keys that are being fetched, and how many calls do at a time; others are told to come again.
 const MISS_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_WAITING: usize = 256;
+/// When those come again.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a caller is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,9 +55,30 @@ pub enum NotAuthentic {
     /// The credential has expired.
     #[error("the credential has expired; get a new one")]
     Expired,
+    /// The signed token is of a key that is not known, and may be before long: the keys were fetched before it was asked
+    /// for, or cannot be fetched.
+    #[error("the token is signed with a key that this server has not fetched yet; try again in {} s", .retry_after.as_secs_f64().ceil())]
+    KeyNotFetched {
+        /// When to come again.
+        retry_after: Duration,
+    },
 }
 
 impl NotAuthentic {
+    /// When the same credential may be known; none: it will not be.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::KeyNotFetched { retry_after } => Some(*retry_after),
+            Self::Nothing
+            | Self::Header
+            | Self::UnknownToken
+            | Self::Jwt(_)
+            | Self::UnknownCertificate(_)
+            | Self::Expired => None,
+        }
+    }
+
     /// A stable word for programs.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -64,6 +87,7 @@ impl NotAuthentic {
             Self::Header | Self::UnknownToken | Self::UnknownCertificate(_) => "UNKNOWN_CREDENTIAL",
             Self::Jwt(JwtError::Expired) | Self::Expired => "CREDENTIAL_EXPIRED",
             Self::Jwt(_) => "BAD_TOKEN_SIGNATURE_OR_CLAIMS",
+            Self::KeyNotFetched { .. } => "KEY_NOT_FETCHED",
         }
     }
 }
@@ -80,6 +104,9 @@ pub enum AuthError {
     /// The keys cannot be used.
     #[error("--auth-jwks cannot be used: {0}")]
     Keys(#[from] KeySetError),
+    /// The authorities for the URL of the keys cannot be used.
+    #[error("--auth-jwks-ca cannot be used")]
+    Trust(#[source] FetchError),
 }
 
 /// Where the keys come from.
@@ -87,7 +114,7 @@ pub enum AuthError {
 enum KeySource {
     None,
     File(PathBuf),
-    Url(String),
+    Url { url: String, trust: Trust },
 }
 
 /// Everybody who is known, and whose signature is believed.
@@ -98,7 +125,8 @@ pub struct Authenticator {
     list: RwLock<Arc<AuthFile>>,
     keys: RwLock<Arc<KeySet>>,
     is_on: bool,
-    missed: Mutex<Option<Instant>>,
+    misses: Mutex<KeyMisses>,
+    waiting: Semaphore,
     wanted: Notify,
     fetched: Notify,
 }
@@ -124,7 +152,14 @@ impl Authenticator {
                         "the keys for signed tokens come over http: whoever is on the way can make tokens; use https"
                     );
                 }
-                KeySource::Url(url.to_owned())
+                let trust = Trust {
+                    authorities: settings.jwks_ca.clone(),
+                };
+                trust.check().map_err(AuthError::Trust)?;
+                KeySource::Url {
+                    url: url.to_owned(),
+                    trust,
+                }
             }
             Some(path) => {
                 KeySource::File(PathBuf::from(path.strip_prefix("file://").unwrap_or(path)))
@@ -137,7 +172,7 @@ impl Authenticator {
                 .map(|path| WatchedFiles::new(vec![path.clone()])),
             keys: match &source {
                 KeySource::File(path) => Some(WatchedFiles::new(vec![path.clone()])),
-                KeySource::None | KeySource::Url(_) => None,
+                KeySource::None | KeySource::Url { .. } => None,
             },
         };
         let mut list = AuthFile::default();
@@ -157,7 +192,8 @@ impl Authenticator {
             list: RwLock::new(Arc::new(list)),
             keys: RwLock::new(Arc::new(keys)),
             is_on: settings.is_on(),
-            missed: Mutex::default(),
+            misses: Mutex::default(),
+            waiting: Semaphore::new(MAX_WAITING),
             wanted: Notify::new(),
             fetched: Notify::new(),
         };
@@ -235,6 +271,12 @@ impl Authenticator {
         }
     }
 
+    /// When the first of the listed tokens that are good still expires, in seconds since 1970.
+    #[must_use]
+    pub fn soonest_expiry(&self) -> Option<i64> {
+        self.list().soonest_expiry(unix_now())
+    }
+
     async fn by_token(&self, token: &str) -> Result<Identity, NotAuthentic> {
         if let Some(identity) = self.list().find_token(token) {
             return Ok(identity.clone());
@@ -243,29 +285,39 @@ impl Authenticator {
             return Err(NotAuthentic::UnknownToken);
         }
         let verify = || jwt::verify(token, &self.keys(), &self.expected, unix_now());
+        let kid = match verify() {
+            Err(JwtError::UnknownKey(kid)) if matches!(self.source, KeySource::Url { .. }) => kid,
+            verified => return verified.map_err(NotAuthentic::Jwt),
+        };
+        if let Err(retry_after) = self.wait_for_key(&kid).await {
+            return Err(NotAuthentic::KeyNotFetched { retry_after });
+        }
         match verify() {
-            Err(JwtError::UnknownKey(_)) if self.fetch_for_miss().await => {
-                verify().map_err(NotAuthentic::Jwt)
-            }
+            Err(JwtError::UnknownKey(kid)) => match self.misses().judge(&kid, Instant::now()) {
+                Miss::Later(retry_after) => Err(NotAuthentic::KeyNotFetched { retry_after }),
+                Miss::Absent | Miss::Fetch | Miss::Wait => {
+                    Err(NotAuthentic::Jwt(JwtError::UnknownKey(kid)))
+                }
+            },
             verified => verified.map_err(NotAuthentic::Jwt),
         }
     }
 
-    /// Has keys fetched for a token whose key is not known, if that was not done a moment ago; whether it was done.
-    async fn fetch_for_miss(&self) -> bool {
-        if !matches!(self.source, KeySource::Url(_)) {
-            return false;
-        }
+    /// Waits for the fetch that may bring a key, and has it begun where none was a moment ago. Else the error is when to
+    /// come again.
+    async fn wait_for_key(&self, kid: &str) -> Result<(), Duration> {
+        // heard from here on, so that no end falls between
         let fetched = self.fetched.notified();
-        {
-            let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-            if missed.is_some_and(|missed| missed.elapsed() < MISS_INTERVAL) {
-                return false;
-            }
-            *missed = Some(Instant::now());
+        match self.misses().ask(kid, Instant::now()) {
+            Miss::Absent => return Ok(()),
+            Miss::Later(retry_after) => return Err(retry_after),
+            Miss::Fetch => self.wanted.notify_one(),
+            Miss::Wait => {}
         }
-        self.wanted.notify_one();
-        tokio::time::timeout(MISS_PATIENCE, fetched).await.is_ok()
+        let _waiting = self.waiting.try_acquire().map_err(|_| COME_AGAIN)?;
+        tokio::time::timeout(MISS_PATIENCE, fetched)
+            .await
+            .map_err(|_| COME_AGAIN)
     }
 
     async fn reread(&self, mut files: AuthFiles) {
@@ -303,13 +355,16 @@ impl Authenticator {
     }
 
     async fn refetch(&self) {
-        let KeySource::Url(url) = &self.source else {
+        let KeySource::Url { url, trust } = &self.source else {
             return;
         };
         let mut wait_after_failure = FIRST_RETRY;
         let mut was_bad = false;
         loop {
-            let next = match fetch_keys(url).await {
+            self.misses().begin(Instant::now());
+            let fetched = fetch_keys(url, trust).await;
+            let brought_keys = fetched.is_ok();
+            let next = match fetched {
                 Ok(keys) => {
                     *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
                     (wait_after_failure, was_bad) = (FIRST_RETRY, false);
@@ -328,6 +383,7 @@ impl Authenticator {
                     wait
                 }
             };
+            self.misses().end(brought_keys);
             self.fetched.notify_waiters();
             let jitter = rand::rng().random_range(0.5..1.0);
             tokio::select! {
@@ -335,6 +391,10 @@ impl Authenticator {
                 () = self.wanted.notified() => {}
             }
         }
+    }
+
+    fn misses(&self) -> MutexGuard<'_, KeyMisses> {
+        self.misses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn list(&self) -> Arc<AuthFile> {
@@ -366,8 +426,11 @@ fn is_open_to_forgery(url: &str) -> bool {
     shown.starts_with("http://") && !is_own
 }
 
-async fn fetch_keys(url: &str) -> Result<KeySet, Box<dyn std::error::Error + Send + Sync>> {
-    let document = fetch(url).await.map_err(|error: FetchError| error)?;
+async fn fetch_keys(
+    url: &str,
+    trust: &Trust,
+) -> Result<KeySet, Box<dyn std::error::Error + Send + Sync>> {
+    let document = fetch(url, trust).await?;
     Ok(KeySet::parse(&document)?)
 }
 

@@ -1,10 +1,15 @@
 //! Fetches a small document by http or https.
 
+use super::watched_files::WatchedFiles;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
-use std::{error::Error, sync::Arc, time::Duration};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -30,22 +35,77 @@ pub enum FetchError {
     /// The answer is none with a document.
     #[error("the answer has the status {0}")]
     Status(u16),
+    /// The authorities cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Authorities {
+        /// Their file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There are none.
+    #[error("{} holds no PEM certificate of an authority", .0.display())]
+    NoAuthority(PathBuf),
     /// It took too long.
     #[error("there was no answer within {} s", LIMIT.as_secs())]
     TooSlow,
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Authorities, as a PEM file that is read for each fetch; none: those of the public web.
+    pub authorities: Option<PathBuf>,
+}
+
+impl Trust {
+    /// Whether the file can be used.
+    ///
+    /// # Errors
+    /// [`FetchError::Authorities`], [`FetchError::NoAuthority`].
+    pub fn check(&self) -> Result<(), FetchError> {
+        self.roots().map(drop)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, FetchError> {
+        let Some(path) = &self.authorities else {
+            return Ok(RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+            });
+        };
+        let none = || FetchError::NoAuthority(path.clone());
+        let mut files = WatchedFiles::new(vec![path.clone()]);
+        let contents = files
+            .read_changed()
+            .map_err(|error| FetchError::Authorities {
+                path: error.path,
+                source: error.source,
+            })?
+            .unwrap_or_default();
+        let mut roots = RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(&contents.concat()) {
+            roots
+                .add(authority.map_err(|_| none())?)
+                .map_err(|_| none())?;
+        }
+        if roots.is_empty() {
+            return Err(none());
+        }
+        Ok(roots)
+    }
 }
 
 /// The document at a URL, of at most 1 MiB, within 10 s. Redirects are not followed.
 ///
 /// # Errors
 /// Any [`FetchError`].
-pub async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
-    timeout(LIMIT, get(url))
+pub async fn fetch(url: &str, trust: &Trust) -> Result<Vec<u8>, FetchError> {
+    timeout(LIMIT, get(url, trust))
         .await
         .map_err(|_| FetchError::TooSlow)?
 }
 
-async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
+async fn get(url: &str, trust: &Trust) -> Result<Vec<u8>, FetchError> {
     let uri: http::Uri = url.parse().map_err(|_| FetchError::Url)?;
     let is_tls = match uri.scheme_str() {
         Some("https") => true,
@@ -63,9 +123,7 @@ async fn get(url: &str) -> Result<Vec<u8>, FetchError> {
     if !is_tls {
         return exchange(stream, &uri).await;
     }
-    let roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let roots = trust.roots()?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(failed)?

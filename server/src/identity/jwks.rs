@@ -76,6 +76,12 @@ impl KeySet {
         Ok(Self { keys })
     }
 
+    /// Whether there is no key at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether there is a key of that name.
     #[must_use]
     pub fn knows(&self, kid: &str) -> bool {

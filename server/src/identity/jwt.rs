@@ -128,6 +128,10 @@ pub fn verify(
     {
         return Err(JwtError::UnknownKey(kid.chars().take(64).collect()));
     }
+    // before the keys were first fetched
+    if keys.is_empty() {
+        return Err(JwtError::UnknownKey(String::new()));
+    }
     if !keys.verify(algorithm, kid, signed.as_bytes(), &decode(signature)?) {
         return Err(JwtError::Signature);
     }
@@ -189,6 +193,9 @@ fn read_claims(
 fn seconds(time: f64) -> i64 {
     time.floor() as i64
 }
+
+#[cfg(test)]
+mod table;
 
 #[cfg(test)]
 mod tests {

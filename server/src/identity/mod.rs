@@ -9,6 +9,7 @@ pub mod decide;
 pub mod fetch;
 pub mod jwks;
 pub mod jwt;
+pub mod key_misses;
 pub mod principal;
 pub mod reach;
 pub mod role;

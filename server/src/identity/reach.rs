@@ -11,6 +11,17 @@ const MAX_PATTERN_BYTES: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns(Vec<String>);
 
+/// Names for a database that looks them up in an index of their bytes: whole ones, and ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameRanges {
+    /// Whole names.
+    pub names: Vec<String>,
+    /// Beginnings: the least name of each range.
+    pub starts: Vec<String>,
+    /// What is greater than all names with that beginning; none: nothing is.
+    pub ends: Vec<Option<String>>,
+}
+
 /// What a credential reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
@@ -69,6 +80,34 @@ impl Patterns {
         self.0.is_empty() || self.0.iter().any(|pattern| pattern == "*")
     }
 
+    /// The only name that gets through, where there is just one.
+    #[must_use]
+    pub fn only_name(&self) -> Option<&str> {
+        match &self.0[..] {
+            [name] if !name.ends_with('*') => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The same as ranges of names in the order of their bytes, which may overlap; none: everything.
+    #[must_use]
+    pub fn to_ranges(&self) -> Option<NameRanges> {
+        if self.is_all() {
+            return None;
+        }
+        let mut ranges = NameRanges::default();
+        for pattern in &self.0 {
+            match pattern.strip_suffix('*') {
+                Some(start) => {
+                    ranges.starts.push(start.to_owned());
+                    ranges.ends.push(end_of(start));
+                }
+                None => ranges.names.push(pattern.clone()),
+            }
+        }
+        Some(ranges)
+    }
+
     /// The same as patterns of SQL's `like`; none: everything.
     #[must_use]
     pub fn to_like(&self) -> Option<Vec<String>> {
@@ -109,6 +148,23 @@ impl Reach {
     }
 }
 
+/// The least text, in the order of its bytes, that is greater than all that begin with `start`; none: there is no such.
+fn end_of(start: &str) -> Option<String> {
+    let mut letters: Vec<char> = start.chars().collect();
+    while let Some(last) = letters.pop() {
+        // UTF-8 has the order of its letters' numbers
+        let next = match last {
+            '\u{D7FF}' => Some('\u{E000}'),
+            _ => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            letters.push(next);
+            return Some(letters.into_iter().collect());
+        }
+    }
+    None
+}
+
 impl fmt::Display for Patterns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -136,6 +192,38 @@ mod tests {
             assert!(!some.allow(name), "{name}");
         }
         assert!(!some.is_all());
+    }
+
+    #[test]
+    fn ranges_hold_what_the_patterns_allow() {
+        let some = patterns(&["one", "ci-*", "x\u{D7FF}*", "\u{10FFFF}*"]);
+        let ranges = some.to_ranges().expect("not everything");
+        assert_eq!(ranges.names, ["one"]);
+        let holds = |name: &str| {
+            ranges.names.iter().any(|whole| whole == name)
+                || ranges.starts.iter().zip(&ranges.ends).any(|(start, end)| {
+                    name >= start.as_str() && end.as_ref().is_none_or(|end| name < end.as_str())
+                })
+        };
+        for name in [
+            "one",
+            "one-",
+            "ci-",
+            "ci-\u{10FFFF}z",
+            "ci.",
+            "ci",
+            "x\u{D7FF}",
+            "x\u{D7FF}y",
+            "x\u{E000}",
+            "x",
+            "\u{10FFFF}",
+            "\u{10FFFF}a",
+            "\u{10FFFE}",
+            "",
+        ] {
+            assert_eq!(holds(name), some.allow(name), "{name:?}");
+        }
+        assert_eq!(patterns(&["a", "*"]).to_ranges(), None);
     }
 
     #[test]

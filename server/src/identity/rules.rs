@@ -45,6 +45,8 @@ pub enum Audit {
     Denials,
     /// All of them.
     Calls,
+    /// The first one for each boot of a worker, which the service itself writes down.
+    Boots,
 }
 
 /// Which fields say whose things a request is about.
@@ -108,7 +110,7 @@ const CHANGE: Access = Access::Right(Right::Change);
 const WORK: Access = Access::Right(Right::Work);
 const ADMINISTER: Access = Access::Right(Right::Administer);
 
-use Audit::{Calls, Denials};
+use Audit::{Boots, Calls, Denials};
 use Inside::{Also, Never, Only};
 use Scope::{
     Everybody, Header, Hello, Lease, MaybeSession, Namespace, Nothing, Session, Sessions, Task,
@@ -163,7 +165,7 @@ pub const RULES: &[Rule] = &[
     rule("/taskyard.v1.TaskAgentService/ReportUsage", WORK, Only, Denials, Lease),
 
     rule("/taskyard.v1.WorkerService/Attach", WORK, Never, Calls, Hello),
-    rule("/taskyard.v1.WorkerService/AcquireLeases", WORK, Never, Denials, Hello),
+    rule("/taskyard.v1.WorkerService/AcquireLeases", WORK, Never, Boots, Hello),
     rule("/taskyard.v1.WorkerService/Report", WORK, Never, Denials, Lease),
     rule("/taskyard.v1.WorkerService/PushOutput", WORK, Never, Denials, Lease),
     rule("/taskyard.v1.WorkerService/GetLeaseSpec", WORK, Never, Denials, Lease),

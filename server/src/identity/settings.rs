@@ -33,6 +33,8 @@ pub enum ClientAuth {
 pub struct AuthSettings {
     /// Keys of those who sign bearer tokens: path or URL of a JWK set.
     pub jwks: Option<String>,
+    /// Authorities that the URL's certificate is held against, as PEM; none: those of the public web.
+    pub jwks_ca: Option<PathBuf>,
     /// Who must have issued a bearer token; none: whoever has the keys.
     pub issuer: Option<String>,
     /// Whom a bearer token must be meant for.
@@ -45,6 +47,7 @@ impl Default for AuthSettings {
     fn default() -> Self {
         Self {
             jwks: None,
+            jwks_ca: None,
             issuer: None,
             audience: DEFAULT_AUDIENCE.to_owned(),
             file: None,

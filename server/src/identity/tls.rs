@@ -15,6 +15,7 @@ use std::{
     io,
     sync::{Arc, PoisonError, RwLock},
 };
+use taskyard_telemetry::metrics::table;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,7 @@ impl Tls {
         let mut files = WatchedFiles::new(paths);
         let contents = files.read_changed()?.unwrap_or_default();
         let current = RwLock::new(Arc::new(config(&settings, &contents)?));
+        tell_expiry(&contents);
         Ok((Arc::new(Self { settings, current }), files))
     }
 
@@ -73,7 +75,13 @@ impl Tls {
         {
             let config = match files.read_changed() {
                 Ok(None) => continue,
-                Ok(Some(contents)) => config(&self.settings, &contents),
+                Ok(Some(contents)) => {
+                    let config = config(&self.settings, &contents);
+                    if config.is_ok() {
+                        tell_expiry(&contents);
+                    }
+                    config
+                }
                 Err(error) => {
                     if !std::mem::replace(&mut was_readable, false) {
                         continue;
@@ -138,6 +146,17 @@ fn config(settings: &TlsSettings, contents: &[Vec<u8>]) -> Result<ServerConfig, 
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
+}
+
+/// Has the metrics tell when the certificate expires that is shown from now on.
+fn tell_expiry(contents: &[Vec<u8>]) {
+    let chain = contents.first().map(Vec::as_slice).unwrap_or_default();
+    let own = certificates(chain, "--tls-cert")
+        .ok()
+        .and_then(|chain| PeerCertificate::read(chain.first()?));
+    #[expect(clippy::cast_precision_loss, reason = "times stay far below 2^52")]
+    let end = own.map(|own| own.not_after as f64);
+    table::CERTIFICATE_EXPIRY.replace(end.map(|end| (Vec::new(), end)));
 }
 
 fn certificates(pem: &[u8], flag: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -18,12 +18,14 @@ pub struct AuditFilter<'a> {
     pub session_id: &'a str,
     /// This caller.
     pub who: &'a str,
-    /// This method.
+    /// This method: its path, or the end of it.
     pub method: &'a str,
     /// This decision; 0: all.
     pub decision: i16,
     /// From this time on.
     pub since: Option<DateTime<Utc>>,
+    /// Until before this time.
+    pub until: Option<DateTime<Utc>>,
     /// Before this entry.
     pub before: Option<i64>,
 }
@@ -37,9 +39,9 @@ pub async fn insert(db: impl PgExecutor<'_>, entries: &[Entry]) -> Result<(), St
         entries.iter().map(|entry| of(entry).to_owned()).collect()
     };
     sqlx::query!(
-        r#"insert into audit_event (who, role, credential, peer, method, namespace, session_id, task, request_id, code, decision, calls)
+        r#"insert into audit_event (who, role, credential, peer, method, namespace, session_id, task, request_id, code, worker, pool, decision, calls)
            select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-             $9::text[], $10::text[], $11::smallint[], $12::int[])"#,
+             $9::text[], $10::text[], $11::text[], $12::text[], $13::smallint[], $14::int[])"#,
         &texts(|entry| &entry.who),
         &texts(|entry| entry.role),
         &texts(|entry| entry.credential),
@@ -50,6 +52,8 @@ pub async fn insert(db: impl PgExecutor<'_>, entries: &[Entry]) -> Result<(), St
         &texts(|entry| &entry.task),
         &texts(|entry| &entry.request_id),
         &texts(|entry| &entry.code),
+        &texts(|entry| &entry.worker),
+        &texts(|entry| &entry.pool),
         &entries.iter().map(|entry| entry.decision as i16).collect::<Vec<_>>(),
         &entries.iter().map(|entry| entry.calls).collect::<Vec<_>>()
     )
@@ -68,12 +72,13 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<AuditEvent>, StoreError> {
     let rows = sqlx::query!(
-        r#"select id, at, who, role, credential, peer, method, namespace, session_id, task, request_id, decision, code, calls
+        r#"select id, at, who, role, credential, peer, method, namespace, session_id, task, request_id, worker, pool, decision, code, calls
            from audit_event
            where ($1::bigint is null or id < $1) and ($2 = '' or namespace = $2) and ($3 = '' or session_id = $3)
-             and ($4 = '' or who = $4) and ($5 = '' or method = $5) and ($6 = 0::smallint or decision = $6)
-             and ($7::timestamptz is null or at >= $7) and ($8::text[] is null or namespace like any($8))
-           order by id desc limit $9"#,
+             and ($4 = '' or who = $4) and ($5 = '' or method = $5 or right(method, length($5) + 1) = '/' || $5) and ($6 = 0::smallint or decision = $6)
+             and ($7::timestamptz is null or at >= $7) and ($8::timestamptz is null or at < $8)
+             and ($9::text[] is null or namespace like any($9))
+           order by id desc limit $10"#,
         filter.before,
         filter.namespace,
         filter.session_id,
@@ -81,6 +86,7 @@ pub async fn list(
         filter.method,
         filter.decision,
         filter.since,
+        filter.until,
         filter.reach as _,
         limit
     )
@@ -102,6 +108,8 @@ pub async fn list(
             request_id: row.request_id,
             decision: decision(row.decision).into(),
             code: row.code,
+            worker: row.worker,
+            pool: row.pool,
             calls: row.calls,
         })
         .collect())

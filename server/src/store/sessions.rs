@@ -1,6 +1,7 @@
 //! Namespaces and sessions.
 
 use super::{StoreError, times};
+use crate::identity::reach::NameRanges;
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 use sqlx::PgExecutor;
@@ -145,6 +146,50 @@ pub async fn ensure_session(
         .ok_or_else(|| StoreError::Conflict(sqlx::Error::RowNotFound))
 }
 
+/// As [`list_sessions`], but only those with these names. What it costs depends on how many of these there are, not on
+/// what else the namespace has.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn list_named_sessions(
+    db: impl PgExecutor<'_>,
+    namespace_id: i32,
+    named: &NameRanges,
+    before: Option<SessionUid>,
+    limit: i64,
+) -> Result<Vec<SessionRow>, StoreError> {
+    // each arm is a look into the index of names; an `or`, or `like any`, would be a walk through the namespace
+    let rows = sqlx::query_as!(
+        ListedRow,
+        r#"with own as materialized (
+             select uid from session where namespace_id = $1 and id = any($2) and deleted_at is null
+             union
+             select found.uid from unnest($3::text[], $4::text[]) span(low, high)
+               cross join lateral (select uid from session where namespace_id = $1 and id >= span.low
+                 and id < span.high and deleted_at is null offset 0) found
+             union
+             select found.uid from unnest($3::text[], $4::text[]) span(low, high)
+               cross join lateral (select uid from session where namespace_id = $1 and id >= span.low
+                 and deleted_at is null offset 0) found
+               where span.high is null),
+           page as materialized (select uid from own where uid < $5 order by uid desc limit $6)
+           select session.uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", succeeded_tasks, failed_tasks,
+             canceled_tasks, awaiting_input_tasks, next_seq - 1 as "last_seq!", created_at, updated_at,
+             coalesce(u.bytes, 0) as "file_bytes!", coalesce(u.files, 0) as "files!"
+           from page join session using (uid) left join file_usage u on u.session_uid = session.uid
+           where deleted_at is null order by session.uid desc"#,
+        namespace_id,
+        &named.names,
+        &named.starts,
+        &named.ends as &[Option<String>],
+        before.map_or(i64::MAX, |uid| uid.0),
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(SessionRow::from).collect())
+}
+
 /// Sessions of a namespace, newest first, below `before`.
 ///
 /// # Errors
@@ -155,7 +200,8 @@ pub async fn list_sessions(
     before: Option<SessionUid>,
     limit: i64,
 ) -> Result<Vec<SessionRow>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        ListedRow,
         r#"select uid, id, open_tasks, next_ordinal - 1 as "total_tasks!", succeeded_tasks, failed_tasks, canceled_tasks,
              awaiting_input_tasks, next_seq - 1 as "last_seq!", created_at, updated_at,
              coalesce(u.bytes, 0) as "file_bytes!", coalesce(u.files, 0) as "files!"
@@ -167,9 +213,29 @@ pub async fn list_sessions(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| SessionRow {
+    Ok(rows.into_iter().map(SessionRow::from).collect())
+}
+
+/// A session as the database tells it.
+struct ListedRow {
+    uid: i64,
+    id: String,
+    open_tasks: i64,
+    total_tasks: i64,
+    succeeded_tasks: i64,
+    failed_tasks: i64,
+    canceled_tasks: i64,
+    awaiting_input_tasks: i64,
+    last_seq: i64,
+    created_at: DateTime<Utc>,
+    updated_at: Option<DateTime<Utc>>,
+    file_bytes: i64,
+    files: i64,
+}
+
+impl From<ListedRow> for SessionRow {
+    fn from(row: ListedRow) -> Self {
+        Self {
             uid: SessionUid(row.uid),
             id: row.id,
             open_tasks: row.open_tasks,
@@ -183,8 +249,8 @@ pub async fn list_sessions(
             updated_at: row.updated_at.map(times::to_proto),
             file_bytes: row.file_bytes,
             files: row.files,
-        })
-        .collect())
+        }
+    }
 }
 
 /// What the sessions of a namespace have together.

@@ -102,6 +102,10 @@ metrics! {
     SLOTS_FREE: Gauge = "taskyard_slots_free", Kind::Gauge, "{slot}", [];
     /// Time of calls that this server answered, streams left out; by method and gRPC status.
     RPC_DURATION: Histogram = "rpc_server_call_duration_seconds" as "rpc.server.call.duration", Kind::Histogram(CALLS), "s", ["rpc.system.name", "rpc.method", "rpc.response.status_code"];
+    /// When the certificate expires that the server shows, in seconds since 1970.
+    CERTIFICATE_EXPIRY: Gauge = "taskyard_certificate_expiry_timestamp_seconds", Kind::Gauge, "s", [];
+    /// When the first of the static tokens that are good still expires, in seconds since 1970.
+    TOKEN_EXPIRY: Gauge = "taskyard_token_expiry_timestamp_seconds", Kind::Gauge, "s", [];
 
     /// 1 while the worker is attached to a server, else 0.
     WORKER_ATTACHED: Gauge = "taskyard_worker_attached", Kind::Gauge, "1", [];

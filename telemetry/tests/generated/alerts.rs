@@ -136,6 +136,22 @@ pub static ALERTS: &[Alert] = &[
         summary: "Requests to the object store fail.",
     },
     Alert {
+        name: "TaskyardCertificateExpires",
+        expression: "min by (instance) ({}) - time() < 7 * 86400",
+        metrics: &[&t::CERTIFICATE_EXPIRY],
+        lasting: "10m",
+        severity: "critical",
+        summary: "The TLS certificate of {{ $labels.instance }} expires in {{ $value | humanizeDuration }}.",
+    },
+    Alert {
+        name: "TaskyardTokenExpires",
+        expression: "min({}) - time() < 7 * 86400",
+        metrics: &[&t::TOKEN_EXPIRY],
+        lasting: "10m",
+        severity: "warning",
+        summary: "A token of --auth-file expires in {{ $value | humanizeDuration }}.",
+    },
+    Alert {
         name: "TaskyardWorkerDetached",
         expression: "{} == 0",
         metrics: &[&t::WORKER_ATTACHED],

@@ -18,6 +18,15 @@ struct Panel {
     metric: &'static dyn Metric,
     /// Labels that the lines are told apart by.
     by: &'static [&'static str],
+    look: Look,
+}
+
+/// How a value is shown.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    AsItIs,
+    /// A time as what is left until it comes.
+    TimeLeft,
 }
 
 const fn panel(
@@ -25,7 +34,12 @@ const fn panel(
     metric: &'static dyn Metric,
     by: &'static [&'static str],
 ) -> Panel {
-    Panel { title, metric, by }
+    Panel {
+        title,
+        metric,
+        by,
+        look: Look::AsItIs,
+    }
 }
 
 static ROWS: &[Row] = &[
@@ -87,6 +101,18 @@ static ROWS: &[Row] = &[
             panel("Calls of webhooks", &t::WEBHOOK_TRIES, &["outcome"]),
             panel("Deliveries that wait", &t::WEBHOOKS_PENDING, &[]),
             panel("Wakes that wait", &t::WAKES_PENDING, &[]),
+            Panel {
+                look: Look::TimeLeft,
+                ..panel(
+                    "Certificate expires in",
+                    &t::CERTIFICATE_EXPIRY,
+                    &["instance"],
+                )
+            },
+            Panel {
+                look: Look::TimeLeft,
+                ..panel("First token expires in", &t::TOKEN_EXPIRY, &["instance"])
+            },
         ],
     },
     Row {
@@ -220,6 +246,9 @@ fn queries(panel: &Panel) -> Vec<(String, String)> {
             let each = format!("{name}{{namespace=~\"$namespace\"}}");
             let each = format!("max by (namespace, {by}) ({each})");
             vec![(format!("{over} by ({by}) ({each})"), words)]
+        }
+        Kind::Gauge if panel.look == Look::TimeLeft => {
+            vec![(format!("{}({name}) - time()", grouped("min")), words)]
         }
         Kind::Gauge if panel.by.is_empty() => vec![(format!("max({name})"), words)],
         Kind::Gauge => vec![(format!("{}({name})", grouped("sum")), words)],

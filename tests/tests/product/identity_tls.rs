@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use taskyard_tests::admin_page::AdminPage;
 use taskyard_tests::command_line::CommandLine;
 use taskyard_tests::deployment::Deployment;
 use taskyard_tests::process::Process;
@@ -278,4 +279,35 @@ async fn a_port_that_others_reach_needs_authentication_and_tls() {
             .await
             .contains("authentication")
     );
+}
+
+#[tokio::test]
+async fn the_metrics_tell_when_certificate_and_tokens_expire() {
+    let yard = Yard::new(&[
+        ("first", "role: admin, expires_at: 2099-01-01T00:00:00Z"),
+        ("second", "role: admin, expires_at: 2098-01-01T00:00:00Z"),
+        ("gone", "role: admin, expires_at: 2020-01-01T00:00:00Z"),
+        ("forever", "role: admin"),
+    ]);
+    let deployment = yard
+        .serve(&[("TASKYARD_ADMIN_LISTEN", "127.0.0.1:0")])
+        .await;
+    let page = deployment.with_server(0, AdminPage::of);
+    let sample = async |name: &str| page.samples().await.get(name).copied();
+    // certificates of the test's authority have this one's default
+    let certificate = sample("taskyard_certificate_expiry_timestamp_seconds").await;
+    assert!(
+        certificate.is_some_and(|end| end > 4_000_000_000.0),
+        "{certificate:?}"
+    );
+    let token = "taskyard_token_expiry_timestamp_seconds";
+    until("the first token that expires", SOON, async || {
+        sample(token).await == Some(4_039_372_800.0)
+    })
+    .await;
+    write_tokens(&yard.list(), &[("forever", "role: admin")]);
+    until("no token to expire", SOON, async || {
+        sample(token).await.is_none()
+    })
+    .await;
 }
