@@ -445,6 +445,7 @@ fn describe_store(error: &StoreError) -> (Code, &'static str, Detail) {
         StoreError::Corrupt { .. } => (Code::DataLoss, "STORE_CORRUPT", Detail::Nothing),
         StoreError::Duplicate { .. }
         | StoreError::NewerSchema { .. }
+        | StoreError::OtherSchema { .. }
         | StoreError::Migration(_)
         | StoreError::BadUrl { .. }
         | StoreError::Unreachable { .. }
@@ -469,6 +470,7 @@ fn message(refusal: &Refusal) -> String {
             }
             StoreError::Duplicate { .. }
             | StoreError::NewerSchema { .. }
+            | StoreError::OtherSchema { .. }
             | StoreError::Migration(_)
             | StoreError::BadUrl { .. }
             | StoreError::Unreachable { .. }
