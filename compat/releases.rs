@@ -25,12 +25,11 @@ impl Release {
     }
 }
 
-/// Every recorded release, the oldest first. With `RECORD_RELEASE` in the environment the record of this version is
-/// first written anew by `record`.
-pub fn releases(record: impl FnOnce(&Release)) -> Vec<Release> {
-    static RECORDED: Once = Once::new();
+/// Every recorded release, the oldest first. With `RECORD_RELEASE` in the environment a part of the record of this
+/// version is first written anew by `record`, `once` in this process.
+pub fn releases(once: &Once, record: impl FnOnce(&Release)) -> Vec<Release> {
     if std::env::var_os("RECORD_RELEASE").is_some() {
-        RECORDED.call_once(|| {
+        once.call_once(|| {
             let version = env!("CARGO_PKG_VERSION");
             let release = Release {
                 version: parse(version).expect("versions are three numbers"),
@@ -51,24 +50,18 @@ pub fn releases(record: impl FnOnce(&Release)) -> Vec<Release> {
         })
         .collect();
     found.sort();
-    assert!(!found.is_empty(), "no release is recorded: run scripts/record-release");
+    assert!(
+        !found.is_empty(),
+        "no release is recorded: run scripts/record-release"
+    );
     found
-}
-
-/// The release that this version must be able to replace one server at a time, and its own record where there is one
-/// already.
-pub fn neighbours(releases: Vec<Release>) -> Vec<Release> {
-    let own = parse(env!("CARGO_PKG_VERSION")).expect("versions are three numbers");
-    let before = releases.iter().filter(|release| release.version < own).max().cloned();
-    let own = releases.iter().find(|release| release.version == own).cloned();
-    before.into_iter().chain(own).collect()
 }
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../compat")
 }
 
-fn parse(version: &str) -> Option<[u64; 3]> {
+pub fn parse(version: &str) -> Option<[u64; 3]> {
     let numbers: Option<Vec<u64>> = version.split('.').map(|part| part.parse().ok()).collect();
     numbers?.try_into().ok()
 }

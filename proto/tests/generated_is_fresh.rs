@@ -78,7 +78,12 @@ fn message_types(files: &FileDescriptorSet) -> String {
             _ => continue,
         };
         for message in &file.message_type {
-            list_types(message, &package, &format!("taskyard_proto::{module}"), &mut lines);
+            list_types(
+                message,
+                &package,
+                &format!("taskyard_proto::{module}"),
+                &mut lines,
+            );
         }
     }
     lines.sort();
@@ -89,11 +94,17 @@ fn message_types(files: &FileDescriptorSet) -> String {
 }
 
 fn list_types(message: &DescriptorProto, outer: &str, module: &str, lines: &mut Vec<String>) {
-    if message.options.as_ref().is_some_and(|options| options.map_entry()) {
+    if message
+        .options
+        .as_ref()
+        .is_some_and(|options| options.map_entry())
+    {
         return;
     }
     let name = message.name();
-    lines.push(format!("    (\"{outer}.{name}\", reread::<{module}::{name}>),\n"));
+    lines.push(format!(
+        "    (\"{outer}.{name}\", reread::<{module}::{name}>),\n"
+    ));
     let inner = format!("{module}::{}", snake_case(name));
     for nested in &message.nested_type {
         list_types(nested, &format!("{outer}.{name}"), &inner, lines);

@@ -19,6 +19,8 @@ pub mod key_ring;
 pub mod objects;
 pub mod output;
 mod probe;
+#[cfg(test)]
+mod recorded;
 mod serve_error;
 mod server;
 pub mod store;

@@ -28,6 +28,8 @@ mod link;
 pub mod mask;
 pub mod output;
 pub mod process;
+#[cfg(test)]
+mod recorded;
 mod runtime;
 pub mod shim;
 mod workspace;

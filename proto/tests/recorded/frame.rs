@@ -22,14 +22,23 @@ impl Frame {
     }
 
     pub fn line(&self) -> String {
-        let bytes: String = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes: String = self
+            .bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let line = json!({ "message": self.message, "text": self.text, "bytes": bytes });
         format!("{line}\n")
     }
 
     pub fn read(line: &str) -> Frame {
         let value: serde_json::Value = serde_json::from_str(line).expect("a frame is JSON");
-        let text = |name: &str| value[name].as_str().expect("a frame has three texts").to_owned();
+        let text = |name: &str| {
+            value[name]
+                .as_str()
+                .expect("a frame has three texts")
+                .to_owned()
+        };
         let digits = text("bytes");
         let bytes = (0..digits.len()).step_by(2).map(|at| {
             u8::from_str_radix(&digits[at..at + 2], 16).expect("bytes are hexadecimal digits")

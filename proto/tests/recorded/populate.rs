@@ -24,7 +24,10 @@ fn alternatives(message: &MessageDescriptor) -> impl Iterator<Item = OneofDescri
 fn fill(message: &MessageDescriptor, case: usize, depth: usize) -> DynamicMessage {
     let mut filled = DynamicMessage::new(message.clone());
     for field in message.fields() {
-        let is_said = match field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
+        let is_said = match field
+            .containing_oneof()
+            .filter(|oneof| !oneof.is_synthetic())
+        {
             None => true,
             Some(oneof) => {
                 let count = oneof.fields().count();
@@ -57,9 +60,12 @@ fn value(field: &FieldDescriptor, depth: usize) -> Value {
         return scalar(field, depth);
     }
     match field.kind() {
-        Kind::Enum(words) => {
-            Value::List(words.values().map(|word| Value::EnumNumber(word.number())).collect())
-        }
+        Kind::Enum(words) => Value::List(
+            words
+                .values()
+                .map(|word| Value::EnumNumber(word.number()))
+                .collect(),
+        ),
         Kind::Message(_) => Value::List(vec![scalar(field, depth)]),
         _ => Value::List(vec![scalar(field, depth); 2]),
     }
