@@ -1,4 +1,4 @@
-//! What of a schema its users can feel: tables with columns, and what rows must satisfy.
+//! What of a schema its users can feel: tables with columns, what rows must satisfy, and functions.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,8 @@ use sqlx::{PgConnection, Row};
 #[derive(Debug, Default)]
 pub struct Catalog {
     pub tables: BTreeMap<String, Table>,
+    /// By name and types of arguments.
+    pub functions: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,10 @@ const RULES: &str = "\
       from pg_trigger t join pg_class c on c.oid = t.tgrelid
      where c.relnamespace = 'public'::regnamespace and not t.tgisinternal";
 
+const FUNCTIONS: &str = "\
+    select p.oid::regprocedure::text, pg_get_functiondef(p.oid)
+      from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prokind = 'f'";
+
 impl Catalog {
     pub async fn read(connection: &mut PgConnection) -> Catalog {
         let mut catalog = Catalog::default();
@@ -64,6 +70,9 @@ impl Catalog {
             let table = catalog.tables.entry(row.get("table_name")).or_default();
             table.columns.insert(row.get("name"), column);
         }
+        let functions = sqlx::query_as(FUNCTIONS).fetch_all(&mut *connection).await;
+        let functions: Vec<(String, String)> = functions.expect("the functions");
+        catalog.functions = functions.into_iter().collect();
         let rules = sqlx::query(RULES).fetch_all(connection).await;
         for row in rules.expect("the rules") {
             let table = catalog.tables.entry(row.get("table_name")).or_default();
@@ -79,6 +88,13 @@ impl Catalog {
             match now.tables.get(name) {
                 Some(now) => then.obstacles(name, now, &mut found),
                 None => found.push(format!("{name} is gone")),
+            }
+        }
+        for (name, then) in &self.functions {
+            match now.functions.get(name) {
+                Some(now) if now == then => {}
+                Some(_) => found.push(format!("function {name} is another")),
+                None => found.push(format!("function {name} is gone")),
             }
         }
         found
@@ -170,11 +186,19 @@ fn what_old_programs_stumble_over_is_named() {
             ("new_rule", "check (a)"),
         ],
     );
+    let functions = |list: &[(&str, &str)]| {
+        let owned = list
+            .iter()
+            .map(|(name, body)| ((*name).to_owned(), (*body).to_owned()));
+        owned.collect()
+    };
     let then = Catalog {
         tables: [("t".to_owned(), then), ("u".to_owned(), Table::default())].into(),
+        functions: functions(&[("same()", "1"), ("changed()", "1"), ("dropped()", "1")]),
     };
     let now = Catalog {
         tables: [("t".to_owned(), now), ("new".to_owned(), Table::default())].into(),
+        functions: functions(&[("same()", "1"), ("changed()", "2"), ("new()", "1")]),
     };
     let expected = [
         "t.dropped is gone",
@@ -186,6 +210,8 @@ fn what_old_programs_stumble_over_is_named() {
         "t has another rule changed_rule",
         "t has a new rule new_rule",
         "u is gone",
+        "function changed() is another",
+        "function dropped() is gone",
     ];
     assert_eq!(then.obstacles(&now), expected);
 }

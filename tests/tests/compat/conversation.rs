@@ -257,7 +257,7 @@ async fn a_worker_of_another_protocol_is_told_what_to_upgrade() {
     let said = |protocol_min, protocol_max| Hello {
         protocol_min,
         protocol_max,
-        queues: vec!["of another protocol".to_owned()],
+        queues: vec!["other-protocol".to_owned()],
         ..hello("other", 1)
     };
     for (refused, advice) in [

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 
-use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, PgConnection};
 use taskyard_tests::binaries;
 use taskyard_tests::database::Database;
 
@@ -75,6 +75,42 @@ async fn servers_of_the_release_before_work_on_the_schema_of_now() {
     );
     drop(connection);
     database.remove().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_away_too_early_is_found() {
+    let releases = recorded().await;
+    let release = releases.last().expect("a record");
+    for (change, failure) in [
+        (
+            "alter table webhook rename column url to address",
+            "\"url\" does not exist",
+        ),
+        (
+            "alter table task_live alter column run type bigint",
+            "is Prepared",
+        ),
+        (
+            "alter table session_usage drop constraint session_usage_pkey",
+            "ON CONFLICT",
+        ),
+    ] {
+        let database = Database::create().await;
+        let mut connection = database.connect().await;
+        // views are in the way of a change that they would show
+        let change = format!("drop view if exists task_record cascade; {change}");
+        sqlx::raw_sql(AssertSqlSafe(change.clone()))
+            .execute(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{change}: {error}"));
+        let failures = failures(&mut connection, release).await;
+        assert!(
+            failures.iter().any(|found| found.contains(failure)),
+            "{change}: {failures:?}"
+        );
+        drop(connection);
+        database.remove().await;
+    }
 }
 
 #[tokio::test]
