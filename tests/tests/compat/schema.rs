@@ -84,7 +84,7 @@ async fn what_is_taken_away_too_early_is_found() {
     for (change, failure) in [
         (
             "alter table webhook rename column url to address",
-            "\"url\" does not exist",
+            "column \"url\"",
         ),
         (
             "alter table task_live alter column run type bigint",
