@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench fmt lint gen sqlx chart containers ci clean
+.PHONY: help setup build run test bench fmt lint gen sqlx record chart containers ci clean
 
 PROFILE ?= dev
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -43,6 +43,8 @@ lint: ## format check, clippy, rustdoc, .proto files and documents
 	@# the readers are developers: private items are shown, and may be linked to
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 	@scripts/buf lint proto
+	@for record in compat/*/descriptors.binpb; do \
+		scripts/buf breaking proto --against "$$record" || { echo "lint: proto breaks $$record" >&2; exit 1; }; done
 	@scripts/check-docs
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 		else echo "lint: SKIPPED cargo deny: cargo-deny is not installed"; fi
@@ -52,6 +54,9 @@ gen: ## write the code generated from proto/, the dashboard and the alerts
 
 sqlx: setup ## write .sqlx, with which queries are checked without a database
 	@scripts/sqlx-prepare
+
+record: setup ## write compat/VERSION, what later releases must get along with
+	@scripts/record-release
 
 chart: ## check the Helm chart and the Dockerfile
 	@scripts/chart check

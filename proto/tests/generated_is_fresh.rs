@@ -1,6 +1,7 @@
 //! The committed code is what the `.proto` files generate. `UPDATE=1 cargo test -p taskyard-proto` writes it anew.
 
 use prost::Message;
+use prost_types::{DescriptorProto, FileDescriptorSet};
 use std::{
     error::Error,
     fs,
@@ -52,6 +53,7 @@ fn generated_code_is_fresh() -> Result<(), Box<dyn Error>> {
 fn generate(crate_dir: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let files = protox::compile(FILES, [crate_dir])?;
     fs::write(out.join("descriptors.binpb"), files.encode_to_vec())?;
+    fs::write(out.join("message_types.rs"), message_types(&files))?;
     tonic_prost_build::configure()
         .bytes(".")
         // one order of map entries, so that equal messages encode to equal bytes
@@ -62,6 +64,62 @@ fn generate(crate_dir: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         .out_dir(out)
         .compile_fds(files)?;
     Ok(())
+}
+
+/// A table of all messages with the types that are generated for them, for `tests/recorded`.
+fn message_types(files: &FileDescriptorSet) -> String {
+    let mut lines = Vec::new();
+    for file in &files.file {
+        let (package, module) = match file.package() {
+            package @ ("taskyard.v1" | "taskyard.storage.v1" | "externalscaler") => (
+                package.to_owned(),
+                package.trim_start_matches("taskyard.").replace('.', "::"),
+            ),
+            _ => continue,
+        };
+        for message in &file.message_type {
+            list_types(
+                message,
+                &package,
+                &format!("taskyard_proto::{module}"),
+                &mut lines,
+            );
+        }
+    }
+    lines.sort();
+    format!(
+        "type Reread = fn(&[u8]) -> Result<Vec<u8>, DecodeError>;\n\nconst TYPES: &[(&str, Reread)] = &[\n{}];\n",
+        lines.concat()
+    )
+}
+
+fn list_types(message: &DescriptorProto, outer: &str, module: &str, lines: &mut Vec<String>) {
+    if message
+        .options
+        .as_ref()
+        .is_some_and(|options| options.map_entry())
+    {
+        return;
+    }
+    let name = message.name();
+    lines.push(format!(
+        "    (\"{outer}.{name}\", reread::<{module}::{name}>),\n"
+    ));
+    let inner = format!("{module}::{}", snake_case(name));
+    for nested in &message.nested_type {
+        list_types(nested, &format!("{outer}.{name}"), &inner, lines);
+    }
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for (index, letter) in name.char_indices() {
+        if letter.is_uppercase() && index > 0 {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
 }
 
 #[test]

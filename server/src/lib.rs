@@ -20,6 +20,8 @@ pub mod limits;
 pub mod objects;
 pub mod output;
 mod probe;
+#[cfg(test)]
+mod recorded;
 mod serve_error;
 mod server;
 pub mod store;

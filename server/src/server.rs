@@ -122,6 +122,13 @@ impl Server {
         for migration in &report.applied {
             tracing::info!(%migration, "the database's schema was changed");
         }
+        if report.version > report.known {
+            tracing::info!(
+                schema = report.version,
+                known = report.known,
+                "the database's schema is newer than this server, which goes on with what it knows"
+            );
+        }
         let identity = store::identity::store_identity(&store).await?;
         let listen_error = |error| ServeError::listen(config.listen, error);
         let listener = TcpListener::bind(config.listen)

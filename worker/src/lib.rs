@@ -30,6 +30,8 @@ pub mod mask;
 pub mod output;
 pub mod process;
 mod recent;
+#[cfg(test)]
+mod recorded;
 mod runtime;
 pub mod shim;
 mod workspace;

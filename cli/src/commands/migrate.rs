@@ -14,7 +14,7 @@ use crate::failure::Failure;
   TASKYARD_DATABASE_URL=postgres:///taskyard taskyard migrate
   taskyard migrate --restored --data-dir /var/lib/taskyard
 
-Exit codes: 0 the schema is this version's, 2 usage, 125 failed, or the schema is newer")]
+Exit codes: 0 this version can use the schema, 2 usage, 125 failed, or the schema is too new")]
 pub struct MigrateArguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
@@ -34,6 +34,12 @@ pub async fn execute(arguments: MigrateArguments) -> Result<ExitCode, Failure> {
         console::print(&format!("applied {name}\n"))?;
     }
     console::print(&format!("schema version {}\n", report.version))?;
+    if report.version > report.known {
+        console::note(&format!(
+            "a newer release has migrated this database; this program knows versions up to {} and can use it",
+            report.known
+        ));
+    }
     if arguments.restored {
         console::print("another store from now on\n")?;
     }

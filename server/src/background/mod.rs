@@ -10,6 +10,6 @@ mod orders;
 mod reaper;
 mod remover;
 mod sweeper;
-mod webhooks;
+pub(crate) mod webhooks;
 
 pub use duties::start;

@@ -293,7 +293,10 @@ pub enum Refusal {
         names: Vec<String>,
     },
     /// The protocol versions do not meet.
-    #[error("this server speaks protocol {ours}; the worker offers {min} to {max}")]
+    #[error(
+        "this server speaks protocol {ours}, the worker {min} to {max}: upgrade the {}",
+        if max < ours { "worker" } else { "servers" }
+    )]
     ProtocolMismatch {
         /// The one that the server speaks.
         ours: i32,

@@ -148,7 +148,7 @@ pub(super) fn copied(
 }
 
 /// What a value is bound to: one that is moved to another task, or takes another name, cannot be decrypted.
-fn place(namespace_id: i32, task: TaskId, name: &str) -> Vec<u8> {
+pub(crate) fn place(namespace_id: i32, task: TaskId, name: &str) -> Vec<u8> {
     let mut place = b"taskyard task secret\0".to_vec();
     place.extend(namespace_id.to_be_bytes());
     place.extend(task.0.to_be_bytes());

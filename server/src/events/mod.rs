@@ -9,7 +9,7 @@
 pub mod feed;
 pub mod hub;
 mod log_reader;
-mod payload;
+pub(crate) mod payload;
 mod peers;
 mod sessions;
 mod taps;

@@ -491,6 +491,7 @@ fn describe_store(error: &StoreError) -> (Code, &'static str, Detail) {
         StoreError::Corrupt { .. } => (Code::DataLoss, "STORE_CORRUPT", Detail::Nothing),
         StoreError::Duplicate { .. }
         | StoreError::NewerSchema { .. }
+        | StoreError::OtherSchema { .. }
         | StoreError::Migration(_)
         | StoreError::BadUrl { .. }
         | StoreError::Unreachable { .. }
@@ -515,6 +516,7 @@ fn message(refusal: &Refusal) -> String {
             }
             StoreError::Duplicate { .. }
             | StoreError::NewerSchema { .. }
+            | StoreError::OtherSchema { .. }
             | StoreError::Migration(_)
             | StoreError::BadUrl { .. }
             | StoreError::Unreachable { .. }

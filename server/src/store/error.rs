@@ -26,12 +26,24 @@ pub enum StoreError {
     /// The database takes reads only.
     #[error("the database is read-only; it may be a standby")]
     ReadOnly(#[source] sqlx::Error),
-    /// The schema is newer than this program.
+    /// The schema is newer than this program, and has taken away what this program uses.
     #[error(
-        "the database's schema has version {found}, this program knows versions up to {known}: run a newer taskyard"
+        "the database's schema has version {found} and can be used by programs that know version {needs}, this program knows versions up to {known}: run a newer taskyard"
     )]
     NewerSchema {
         /// Version found.
+        found: i64,
+        /// Version that a program must know.
+        needs: i64,
+        /// Newest version known.
+        known: i64,
+    },
+    /// The schema has grown in another order than this program's.
+    #[error(
+        "the database has migration {found}, which this program, at version {known}, does not know, and is not simply ahead of it: a build of another line migrated it; run that one, or use another database"
+    )]
+    OtherSchema {
+        /// The first migration that is not known.
         found: i64,
         /// Newest version known.
         known: i64,
@@ -97,6 +109,7 @@ impl StoreError {
             | Self::DiskFull(_)
             | Self::ReadOnly(_)
             | Self::NewerSchema { .. }
+            | Self::OtherSchema { .. }
             | Self::Migration(_)
             | Self::BadUrl { .. }
             | Self::Unreachable { .. }
@@ -125,6 +138,7 @@ impl StoreError {
             | Self::DiskFull(_)
             | Self::ReadOnly(_)
             | Self::NewerSchema { .. }
+            | Self::OtherSchema { .. }
             | Self::Migration(_)
             | Self::BadUrl { .. }
             | Self::Unreachable { .. }

@@ -9,7 +9,7 @@ use sqlx::{
 use std::time::Duration;
 
 /// The one channel that all servers of a store share.
-const CHANNEL: &str = "taskyard";
+pub(crate) const CHANNEL: &str = "taskyard";
 /// A silent connection is tried this often, so that a half-open one is noticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
 /// Longest wait for the answer to a probe or a notification.

@@ -1,9 +1,15 @@
 //! Bringing the schema up to date.
 
+use super::schema_fit::{SchemaFit, admit, fit};
 use super::{Store, StoreError};
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::PgConnection;
+use sqlx::migrate::{Migrate, Migrator};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+static MIGRATIONS: Migrator = Migrator {
+    // what a newer release has applied is looked at below
+    ignore_missing: true,
+    ..sqlx::migrate!("../migrations")
+};
 
 /// What a migration run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +18,8 @@ pub struct MigrateReport {
     pub applied: Vec<String>,
     /// Version of the schema afterwards.
     pub version: i64,
+    /// Newest version that this program knows: less than `version` where a newer release has migrated the database.
+    pub known: i64,
 }
 
 /// Whether the database answers and has every migration that this program knows; newer ones do no harm.
@@ -22,51 +30,68 @@ pub async fn is_current(store: &Store) -> Result<bool, StoreError> {
     let newest = sqlx::query_scalar!("select max(version) from _sqlx_migrations where success")
         .fetch_one(store.pool())
         .await?;
-    Ok(newest >= MIGRATIONS.iter().map(|migration| migration.version).max())
+    Ok(newest >= known_versions().into_iter().max())
 }
 
-/// Applies what is missing, under Postgres's advisory lock, so that several servers may start at once.
+/// Applies what is missing, under Postgres's advisory lock, so that several servers may start at once. A schema that is
+/// newer than this program is left as it is.
 ///
 /// # Errors
-/// [`StoreError::NewerSchema`] if the database has a migration that this program does not know;
-/// [`StoreError::Migration`] if one fails or an applied one was changed.
+/// [`StoreError::NewerSchema`] and [`StoreError::OtherSchema`] if this program cannot use the schema;
+/// [`StoreError::Migration`] if a migration fails or an applied one was changed.
 pub async fn migrate(store: &Store) -> Result<MigrateReport, StoreError> {
-    let known = MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+    let known = known_versions();
     let mut connection = store.open().await?;
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
         .await
         .map_err(StoreError::Migration)?;
-    let before = connection
-        .list_applied_migrations(&MIGRATIONS.table_name)
+    let before = applied_versions(&mut connection).await?;
+    // before anything is added to what may not be ours
+    fit(&before, &known)?;
+    MIGRATIONS
+        .run(&mut connection)
         .await
         .map_err(StoreError::Migration)?;
-    if let Some(newest) = before.iter().map(|applied| applied.version).max()
-        && newest > known
-    {
-        return Err(StoreError::NewerSchema {
-            found: newest,
-            known,
-        });
-    }
-    match MIGRATIONS.run(&mut connection).await {
-        Ok(()) => {}
-        Err(MigrateError::VersionMissing(found)) => {
-            return Err(StoreError::NewerSchema { found, known });
+    // a newer release may have come first meanwhile
+    let newest = known.iter().copied().max().unwrap_or(0);
+    let version = match fit(&applied_versions(&mut connection).await?, &known)? {
+        SchemaFit::Known => newest,
+        SchemaFit::Newer(found) => {
+            admit(found, needed_migration(&mut connection).await?, &known)?;
+            found
         }
-        Err(error) => return Err(StoreError::Migration(error)),
-    }
-    let is_new = |version: i64| before.iter().all(|applied| applied.version != version);
+    };
     Ok(MigrateReport {
         applied: MIGRATIONS
             .iter()
-            .filter(|migration| is_new(migration.version))
+            .filter(|migration| !before.contains(&migration.version))
             .map(|migration| format!("{:04} {}", migration.version, migration.description))
             .collect(),
-        version: known,
+        version,
+        known: newest,
     })
+}
+
+fn known_versions() -> Vec<i64> {
+    MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .collect()
+}
+
+async fn applied_versions(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
+    let applied = connection
+        .list_applied_migrations(&MIGRATIONS.table_name)
+        .await
+        .map_err(StoreError::Migration)?;
+    Ok(applied.iter().map(|applied| applied.version).collect())
+}
+
+/// The newest migration that a program must know of to use this schema.
+async fn needed_migration(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    let needed = sqlx::query_scalar!("select migration from schema_needs")
+        .fetch_one(connection)
+        .await?;
+    Ok(needed)
 }

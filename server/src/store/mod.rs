@@ -30,6 +30,7 @@ pub mod records;
 pub mod resolve;
 pub mod retention;
 pub mod run_reports;
+mod schema_fit;
 pub mod secrets;
 pub mod sessions;
 pub mod standing_counts;

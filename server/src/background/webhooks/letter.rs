@@ -10,9 +10,9 @@ use sha2::Sha256;
 
 /// What one try sends.
 #[derive(Clone, Debug)]
-pub(super) struct Letter {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Letter {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// What is stored of a body.
@@ -41,7 +41,7 @@ impl Letter {
     ///
     /// # Errors
     /// What is stored of the delivery cannot be read.
-    pub(super) fn write(delivery: &DueDelivery, timestamp: i64) -> Result<Self, serde_json::Error> {
+    pub(crate) fn write(delivery: &DueDelivery, timestamp: i64) -> Result<Self, serde_json::Error> {
         let stored: Stored<'_> = serde_json::from_str(&delivery.body)?;
         let mut task = stored.task;
         for (name, value) in [
