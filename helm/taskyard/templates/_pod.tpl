@@ -48,6 +48,15 @@ livenessProbe:
   failureThreshold: 6
 {{- end -}}
 
+{{/* Update strategy of a Deployment: of what Recreate knows nothing is left out. Input: the strategy. */}}
+{{- define "taskyard.strategy" -}}
+type: {{ .type }}
+{{- if and (eq .type "RollingUpdate") .rollingUpdate }}
+rollingUpdate:
+  {{- toYaml .rollingUpdate | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* Input: root, component, pool, spread. */}}
 {{- define "taskyard.topologySpread" -}}
 {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
@@ -80,20 +89,39 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .of.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .of.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* The variable with the URL of the database, and what it is made of. */}}
+{{/* Variables of a container, each named once: of two the later one counts. Those that are made of others come behind all
+     that they may name. Input: a list. */}}
+{{- define "taskyard.env" -}}
+{{- $named := dict -}}
+{{- $plain := list -}}
+{{- $made := list -}}
+{{- range reverse . -}}
+{{- if hasKey $named .name -}}
+{{- /* a later one has its place */ -}}
+{{- else if contains "$(" (toString .value) -}}
+{{- $made = prepend $made . -}}
+{{- else -}}
+{{- $plain = prepend $plain . -}}
+{{- end -}}
+{{- $_ := set $named .name true -}}
+{{- end -}}
+{{- concat $plain $made | toYaml -}}
+{{- end -}}
+
+{{/* How the database is reached and its certificate checked: variables, mounts, volumes. */}}
 {{- define "taskyard.databaseEnv" -}}
 {{- if .Values.postgres.enabled }}
 - name: POSTGRES_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ include "taskyard.postgresSecret" . }}
+      name: {{ include "taskyard.postgresSecret" . | quote }}
       key: password
 - name: TASKYARD_DATABASE_URL
   value: postgres://taskyard:$(POSTGRES_PASSWORD)@{{ include "taskyard.fullname" . }}-postgres:5432/taskyard
@@ -101,8 +129,33 @@ runtimeClassName: {{ . }}
 - name: TASKYARD_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.database.existingSecret }}
-      key: {{ .Values.database.key }}
+      name: {{ .Values.database.existingSecret | quote }}
+      key: {{ .Values.database.key | quote }}
+{{- end }}
+{{- if .Values.database.ca.existingSecret }}
+- name: PGSSLROOTCERT
+  value: /run/taskyard/database-ca/ca.crt
+# what the URL says of sslmode counts more
+- name: PGSSLMODE
+  value: verify-full
+{{- end }}
+{{- end -}}
+
+{{- define "taskyard.databaseMounts" -}}
+{{- if .Values.database.ca.existingSecret -}}
+- {name: database-ca, mountPath: /run/taskyard/database-ca, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "taskyard.databaseVolumes" -}}
+{{- with .Values.database.ca -}}
+{{- if .existingSecret -}}
+- name: database-ca
+  secret:
+    secretName: {{ .existingSecret | quote }}
+    items:
+      - {key: {{ .key | quote }}, path: ca.crt}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -113,6 +166,10 @@ runtimeClassName: {{ . }}
 {{/* Logs, and OpenTelemetry by its own variables. Input: root, service, pool. */}}
 {{- define "taskyard.telemetryEnv" -}}
 {{- $telemetry := .root.Values.telemetry -}}
+{{- $env := $telemetry.env -}}
+{{- $attributes := list (printf "k8s.namespace.name=%s" .root.Release.Namespace) "k8s.pod.name=$(POD_NAME)" "k8s.node.name=$(NODE_NAME)" -}}
+{{- with .pool }}{{ $attributes = append $attributes (printf "taskyard.pool=%s" .) }}{{ end -}}
+{{- with $env.OTEL_RESOURCE_ATTRIBUTES }}{{ $attributes = append $attributes . }}{{ end -}}
 - name: TASKYARD_LOG_FORMAT
   value: {{ $telemetry.logFormat }}
 {{- if $telemetry.otlpEndpoint }}
@@ -127,15 +184,15 @@ runtimeClassName: {{ . }}
 - name: OTEL_SERVICE_NAME
   value: {{ .service }}
 - name: OTEL_RESOURCE_ATTRIBUTES
-  value: k8s.namespace.name={{ .root.Release.Namespace }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
-  {{- with .pool }},taskyard.pool={{ . }}{{ end }}
+  value: {{ join "," $attributes | quote }}
+{{- $env = omit $env "OTEL_RESOURCE_ATTRIBUTES" }}
 {{- with $telemetry.headersSecret }}
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom:
-    secretKeyRef: {name: {{ . }}, key: headers}
+    secretKeyRef: {name: {{ . | quote }}, key: headers}
 {{- end }}
 {{- end }}
-{{- range $name, $value := $telemetry.env }}
+{{- range $name, $value := $env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
@@ -178,14 +235,14 @@ runtimeClassName: {{ . }}
 {{- if ne .root.Values.tls.source "none" }}
 - name: ca
   secret:
-    secretName: {{ include "taskyard.caSecret" .root }}
+    secretName: {{ include "taskyard.caSecret" .root | quote }}
     items:
-      - {key: {{ .root.Values.tls.ca.key }}, path: ca.crt}
+      - {key: {{ .root.Values.tls.ca.key | quote }}, path: ca.crt}
 {{- end }}
 {{- if .certificate }}
 - name: client-certificate
   secret:
-    secretName: {{ .certificate }}
+    secretName: {{ .certificate | quote }}
     defaultMode: 0440
     items:
       - {key: tls.crt, path: tls.crt}
@@ -194,10 +251,10 @@ runtimeClassName: {{ . }}
 {{- if .token.existingSecret }}
 - name: token
   secret:
-    secretName: {{ .token.existingSecret }}
+    secretName: {{ .token.existingSecret | quote }}
     defaultMode: 0440
     items:
-      - {key: {{ .token.key }}, path: token}
+      - {key: {{ .token.key | quote }}, path: token}
 {{- end }}
 {{- end -}}
 
@@ -237,6 +294,13 @@ runtimeClassName: {{ . }}
 {{- $identified := or .Values.auth.insecure .Values.test.token.existingSecret (and $certificate .Values.auth.file.existingSecret) -}}
 {{- $required := and (eq .Values.tls.clientAuth "required") (not $certificate) -}}
 {{- if and .Values.test.enabled $identified (not $required) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Not empty if some pool takes commands from the test's queue. */}}
+{{- define "taskyard.testHasWorkers" -}}
+{{- range $name, $pool := include "taskyard.pools" . | fromJson -}}
+{{- if and (has $.Values.test.queue $pool.queues) (or (not $pool.kinds) (has "command" $pool.kinds)) -}}yes{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "taskyard.testCertificate" -}}
