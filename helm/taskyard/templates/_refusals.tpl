@@ -38,6 +38,8 @@
 {{- end -}}
 {{- include "taskyard.refuseStandstill" (dict "name" "server" "strategy" .Values.server.strategy) -}}
 {{- include "taskyard.refuseResources" (dict "name" "server" "of" .Values.server "volumes" (list "tmpSize")) -}}
+{{- include "taskyard.refuseResources" (dict "name" "migrations" "of" .Values.migrations "volumes" list) -}}
+{{- include "taskyard.refuseResources" (dict "name" "postgres" "of" .Values.postgres "volumes" list) -}}
 {{- $queues := list -}}
 {{- range $name, $pool := include "taskyard.pools" . | fromJson -}}
 {{- $queues = concat $queues $pool.queues -}}
