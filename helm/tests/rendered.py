@@ -1,5 +1,6 @@
 """The chart as helm renders it. `scripts/chart` renders every values file of helm/ci with both majors beforehand."""
 
+import copy
 import functools
 import os
 import pathlib
@@ -33,15 +34,24 @@ def helm(major, *arguments, values=None):
     )
 
 
-def template(values, major="helm4", chart=CHART):
+def template(values, major="helm4", chart=CHART, release="release", namespace="tenant"):
     """The objects of values that are given as a map."""
-    done = helm(major, "template", "release", chart, "--namespace", "tenant", "--kube-version", "1.36.0", values=values)
+    done = helm(major, "template", release, chart, "--namespace", namespace, "--kube-version", "1.36.0", values=values)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 def values_of(case):
     return yaml.safe_load((CI / f"{case}.yaml").read_text(encoding="utf-8"))
+
+
+def merged(base, changes):
+    """A map with others put into it, as helm merges values."""
+    whole = copy.deepcopy(base)
+    for key, value in changes.items():
+        both_are_maps = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = merged(whole[key], value) if both_are_maps else value
+    return whole
 
 
 def of_kind(documents, *kinds):

@@ -2,7 +2,7 @@
 
 import unittest
 
-from rendered import CASES, objects, of_kind, pods, selects, title
+from rendered import CASES, merged, objects, of_kind, pods, selects, template, title, values_of
 
 SERVER, ADMIN, POSTGRES, DNS = 8275, 8276, 5432, 53
 OPEN_CASES = {"bundled-postgres-own-password"}
@@ -91,3 +91,31 @@ class Network(unittest.TestCase):
                 for rule in policy["spec"].get("egress") or [] for entry in rule["ports"]
             }
             self.assertEqual(4317 in ports, expected)
+
+    def test_rules_open_the_ports_of_the_urls(self):
+        def ports(changes, component):
+            documents = template(merged(values_of("minimal"), changes))
+            labels = next(labels for _, labels, _ in pods(documents) if labels["app.kubernetes.io/component"] == component)
+            return {
+                entry["port"] for policy in policies_for(documents, labels, "Egress")
+                for rule in policy["spec"].get("egress") or [] for entry in rule["ports"]
+            }
+
+        store = {"url": "s3://bucket/prefix"}
+        signed = {"issuer": "https://identity.example"}
+        for changes, expected in (
+            ({"objectStore": store}, 443),
+            ({"objectStore": {**store, "endpoint": "http://minio:9000"}}, 9000),
+            ({"objectStore": {**store, "endpoint": "http://minio"}}, 80),
+            ({"objectStore": {**store, "endpoint": "http://[fd00::1]:9000/path"}}, 9000),
+            ({"auth": {"jwt": {**signed, "jwksUrl": "https://identity.example/jwks"}}}, 443),
+            ({"auth": {"jwt": {**signed, "jwksUrl": "https://identity.example:8443/jwks"}}}, 8443),
+            ({"telemetry": {"otlpEndpoint": "http://c:4318"}}, 4318),
+            ({"telemetry": {"otlpEndpoint": "https://c"}}, 443),
+            # a Service whose pods listen elsewhere
+            ({"telemetry": {"otlpEndpoint": "http://c:80"}, "networkPolicy": {"otlp": {"port": 14317}}}, 14317),
+        ):
+            with self.subTest(changes=changes):
+                self.assertEqual(ports(changes, "server"), {POSTGRES, DNS, expected})
+                if "telemetry" in changes:
+                    self.assertEqual(ports(changes, "worker"), {SERVER, DNS, expected})

@@ -282,7 +282,7 @@ class OneRendering(unittest.TestCase):
         self.assertEqual(trigger["type"], "external-push")
         self.assertEqual(trigger["metadata"], {
             "scalerAddress": "release-taskyard-server.tenant.svc:8275", "queues": "slow,batch", "kinds": "command,subagent",
-            "labels": "gpu=a100,pool=gpu,taskyard.dev/isolation=restricted", "targetPerReplica": "1",
+            "labels": "gpu=a100,pool=gpu,taskyard.dev/pool=gpu,taskyard.dev/isolation=restricted", "targetPerReplica": "1",
         })
         _, _, spec = pod(documents, "worker", "gpu")
         self.assertIn("--labels=gpu=a100,pool=gpu", spec["containers"][0]["args"])

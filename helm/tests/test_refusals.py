@@ -1,22 +1,13 @@
 """Values that are refused, and what helm says: a table in refusals.yaml, tried with both majors."""
 
-import copy
 import pathlib
 import unittest
 
 import yaml
 
-from rendered import CHART, MAJORS, helm, values_of
+from rendered import CHART, MAJORS, helm, merged, values_of
 
 TABLE = yaml.safe_load((pathlib.Path(__file__).parent / "refusals.yaml").read_text(encoding="utf-8"))
-
-
-def merged(base, changes):
-    whole = copy.deepcopy(base)
-    for key, value in changes.items():
-        both_are_maps = isinstance(value, dict) and isinstance(whole.get(key), dict)
-        whole[key] = merged(whole[key], value) if both_are_maps else value
-    return whole
 
 
 class Refusals(unittest.TestCase):

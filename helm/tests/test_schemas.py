@@ -60,8 +60,9 @@ class Values(unittest.TestCase):
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
     def resolved(self, part):
-        while "$ref" in part:
-            part = self.schema["definitions"][part["$ref"].removeprefix("#/definitions/")]
+        # of `allOf` the first says which keys there are, the others which of them must be
+        while "$ref" in part or "allOf" in part and "properties" not in part:
+            part = self.schema["definitions"][part["$ref"].removeprefix("#/definitions/")] if "$ref" in part else part["allOf"][0]
         return part
 
     def test_the_schema_is_one(self):

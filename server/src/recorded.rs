@@ -54,11 +54,17 @@ fn recorded_page_tokens_give_their_position() {
 fn servers_of_recorded_releases_are_heard_and_hear() {
     for (_, record) in recorded() {
         assert_eq!(text(&record["notification_channel"]), CHANNEL);
-        let said = text(&record["notification"]);
-        assert_eq!(Payload::decode(said), ("server", touched()));
-        let mut words: Vec<&str> = said.split([' ', '|']).collect();
+        let said = record["notifications"].as_array().expect("a list");
+        let mut heard = Payload::default();
+        for said in said {
+            let (server, payload) = Payload::decode(text(said));
+            assert_eq!(server, "server");
+            heard.merge(payload);
+        }
+        assert_eq!(heard, touched());
+        let mut words: Vec<&str> = said.iter().flat_map(|said| words_of(text(said))).collect();
         let own = touched().encode("server");
-        let mut own_words: Vec<&str> = own.split([' ', '|']).collect();
+        let mut own_words: Vec<&str> = own.iter().flat_map(|said| words_of(said)).collect();
         words.sort_unstable();
         own_words.sort_unstable();
         assert_eq!(words, own_words);
@@ -150,7 +156,7 @@ fn record() -> Value {
         "cursor": Cursor::new(STORE, SessionUid(7), 42).encode(),
         "page_token": page_token::encode(&SCOPE, POSITION),
         "notification_channel": CHANNEL,
-        "notification": touched().encode("server"),
+        "notifications": touched().encode("server"),
         "secret": {
             "key": key,
             "key_id": hex(&sealed.key.0),
@@ -173,7 +179,13 @@ fn touched() -> Payload {
     payload.add_progress(SessionUid(8));
     payload.add_worker(WorkerSessionId(9));
     payload.add_queue();
+    payload.add_followed(TaskId(7));
+    payload.add_output(TaskId(8));
     payload
+}
+
+fn words_of(said: &str) -> Vec<&str> {
+    said.split_once('|').expect("server and words").1.split(' ').collect()
 }
 
 fn delivery(stored: &str) -> DueDelivery {

@@ -4,14 +4,16 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* What the names of objects begin with. More is put behind it, so it is cut to 30 characters, the last of them a hash. */}}
 {{- define "taskyard.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else if contains (include "taskyard.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "taskyard.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride | default .Release.Name -}}
+{{- if not (or .Values.fullnameOverride (contains (include "taskyard.name" .) $name)) -}}
+{{- $name = printf "%s-%s" $name (include "taskyard.name" .) -}}
 {{- end -}}
+{{- if and (gt (len $name) 30) (not .Values.fullnameOverride) -}}
+{{- $name = printf "%s-%s" ($name | trunc 24 | trimSuffix "-") ($name | sha256sum | trunc 5) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "taskyard.server" -}}
@@ -20,21 +22,22 @@
 
 {{/* What selectors go by. Input: root, component, and for workers pool. */}}
 {{- define "taskyard.selector" -}}
-app.kubernetes.io/name: {{ include "taskyard.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "taskyard.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .pool }}
-taskyard.dev/pool: {{ . }}
+taskyard.dev/pool: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* Labels of objects. Input: as above, and labels that this one has more. */}}
 {{- define "taskyard.labels" -}}
 {{ include "taskyard.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: taskyard
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
-{{- with .root.Values.commonLabels }}
+{{- with merge dict (.labels | default dict) .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -43,34 +46,33 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "taskyard.podLabels" -}}
 {{ include "taskyard.selector" . }}
 app.kubernetes.io/part-of: taskyard
-{{- with .root.Values.commonLabels }}
+{{- with merge dict (.labels | default dict) .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
 {{/* Metadata of an object. Input: as above, and name, labels, annotations. */}}
 {{- define "taskyard.metadata" -}}
-name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "taskyard.labels" . | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- with merge dict (.annotations | default dict) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Input: root, image, and fallback, an image whose parts count where this one has none. */}}
+{{/* Input: root, image, and fallback, an image that counts for what this one does not say. A tag or digest of the fallback
+     is one of its own repository only. */}}
 {{- define "taskyard.image" -}}
-{{- $image := .image -}}
-{{- $from := ternary $image (.fallback | default $image) (not (empty $image.repository)) -}}
-{{- if $from.digest -}}
-{{- printf "%s@%s" $from.repository $from.digest -}}
+{{- $fallback := .fallback | default .image -}}
+{{- $repository := .image.repository | default $fallback.repository -}}
+{{- $version := ternary .image $fallback (not (empty (coalesce .image.repository .image.tag .image.digest))) -}}
+{{- if $version.digest -}}
+{{- printf "%s@%s" $repository $version.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $from.repository (default .root.Chart.AppVersion $from.tag) -}}
+{{- printf "%s:%s" $repository (default .root.Chart.AppVersion $version.tag) -}}
 {{- end -}}
 {{- end -}}
 
@@ -86,11 +88,13 @@ annotations:
 {{- end -}}
 {{- end -}}
 
-{{/* The pools with their defaults filled in, as JSON: name to values. */}}
+{{/* The pools with their defaults filled in, as JSON: name to values. One that is null is none. */}}
 {{- define "taskyard.pools" -}}
 {{- $pools := dict -}}
 {{- range $name, $pool := .Values.pools -}}
-{{- $_ := set $pools $name (mustMergeOverwrite (deepCopy $.Values.poolDefaults) (deepCopy ($pool | default dict))) -}}
+{{- if not (kindIs "invalid" $pool) -}}
+{{- $_ := set $pools $name (mustMergeOverwrite (deepCopy $.Values.poolDefaults) (deepCopy $pool)) -}}
+{{- end -}}
 {{- end -}}
 {{- $pools | toJson -}}
 {{- end -}}

@@ -9,6 +9,13 @@
   {{- end }}
 {{- end -}}
 
+{{/* The same for a URL that is set elsewhere. Its port counts where the rule has none. Input: rule (to, port), url. */}}
+{{- define "taskyard.egressToUrl" -}}
+{{- $url := urlParse .url -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) -}}
+{{- include "taskyard.egressTo" (dict "to" .rule.to "port" (.rule.port | default $port | int)) -}}
+{{- end -}}
+
 {{- define "taskyard.egressToDns" -}}
 {{- with .Values.networkPolicy.dns -}}
 - ports: [{port: {{ .port }}, protocol: UDP}, {port: {{ .port }}, protocol: TCP}]

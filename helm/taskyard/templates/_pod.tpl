@@ -48,6 +48,15 @@ livenessProbe:
   failureThreshold: 6
 {{- end -}}
 
+{{/* Update strategy of a Deployment: of what Recreate knows nothing is left out. Input: the strategy. */}}
+{{- define "taskyard.strategy" -}}
+type: {{ .type }}
+{{- if and (eq .type "RollingUpdate") .rollingUpdate }}
+rollingUpdate:
+  {{- toYaml .rollingUpdate | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* Input: root, component, pool, spread. */}}
 {{- define "taskyard.topologySpread" -}}
 {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
@@ -80,39 +89,20 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .of.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .of.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
-{{- end -}}
-
-{{/* The variable with the URL of the database, and what it is made of. */}}
-{{- define "taskyard.databaseEnv" -}}
-{{- if .Values.postgres.enabled }}
-- name: POSTGRES_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ include "taskyard.postgresSecret" . }}
-      key: password
-- name: TASKYARD_DATABASE_URL
-  value: postgres://taskyard:$(POSTGRES_PASSWORD)@{{ include "taskyard.fullname" . }}-postgres:5432/taskyard
-{{- else }}
-- name: TASKYARD_DATABASE_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.database.existingSecret }}
-      key: {{ .Values.database.key }}
-{{- end }}
-{{- end -}}
-
-{{- define "taskyard.postgresSecret" -}}
-{{- .Values.postgres.existingSecret | default (printf "%s-postgres" (include "taskyard.fullname" .)) -}}
 {{- end -}}
 
 {{/* Logs, and OpenTelemetry by its own variables. Input: root, service, pool. */}}
 {{- define "taskyard.telemetryEnv" -}}
 {{- $telemetry := .root.Values.telemetry -}}
+{{- $env := $telemetry.env -}}
+{{- $attributes := list (printf "k8s.namespace.name=%s" .root.Release.Namespace) "k8s.pod.name=$(POD_NAME)" "k8s.node.name=$(NODE_NAME)" -}}
+{{- with .pool }}{{ $attributes = append $attributes (printf "taskyard.pool=%s" .) }}{{ end -}}
+{{- with $env.OTEL_RESOURCE_ATTRIBUTES }}{{ $attributes = append $attributes . }}{{ end -}}
 - name: TASKYARD_LOG_FORMAT
   value: {{ $telemetry.logFormat }}
 {{- if $telemetry.otlpEndpoint }}
@@ -127,15 +117,15 @@ runtimeClassName: {{ . }}
 - name: OTEL_SERVICE_NAME
   value: {{ .service }}
 - name: OTEL_RESOURCE_ATTRIBUTES
-  value: k8s.namespace.name={{ .root.Release.Namespace }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
-  {{- with .pool }},taskyard.pool={{ . }}{{ end }}
+  value: {{ join "," $attributes | quote }}
+{{- $env = omit $env "OTEL_RESOURCE_ATTRIBUTES" }}
 {{- with $telemetry.headersSecret }}
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom:
-    secretKeyRef: {name: {{ . }}, key: headers}
+    secretKeyRef: {name: {{ . | quote }}, key: headers}
 {{- end }}
 {{- end }}
-{{- range $name, $value := $telemetry.env }}
+{{- range $name, $value := $env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
@@ -178,14 +168,14 @@ runtimeClassName: {{ . }}
 {{- if ne .root.Values.tls.source "none" }}
 - name: ca
   secret:
-    secretName: {{ include "taskyard.caSecret" .root }}
+    secretName: {{ include "taskyard.caSecret" .root | quote }}
     items:
-      - {key: {{ .root.Values.tls.ca.key }}, path: ca.crt}
+      - {key: {{ .root.Values.tls.ca.key | quote }}, path: ca.crt}
 {{- end }}
 {{- if .certificate }}
 - name: client-certificate
   secret:
-    secretName: {{ .certificate }}
+    secretName: {{ .certificate | quote }}
     defaultMode: 0440
     items:
       - {key: tls.crt, path: tls.crt}
@@ -194,10 +184,10 @@ runtimeClassName: {{ . }}
 {{- if .token.existingSecret }}
 - name: token
   secret:
-    secretName: {{ .token.existingSecret }}
+    secretName: {{ .token.existingSecret | quote }}
     defaultMode: 0440
     items:
-      - {key: {{ .token.key }}, path: token}
+      - {key: {{ .token.key | quote }}, path: token}
 {{- end }}
 {{- end -}}
 
@@ -237,6 +227,13 @@ runtimeClassName: {{ . }}
 {{- $identified := or .Values.auth.insecure .Values.test.token.existingSecret (and $certificate .Values.auth.file.existingSecret) -}}
 {{- $required := and (eq .Values.tls.clientAuth "required") (not $certificate) -}}
 {{- if and .Values.test.enabled $identified (not $required) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Not empty if some pool takes commands from the test's queue. */}}
+{{- define "taskyard.testHasWorkers" -}}
+{{- range $name, $pool := include "taskyard.pools" . | fromJson -}}
+{{- if and (has $.Values.test.queue $pool.queues) (or (not $pool.kinds) (has "command" $pool.kinds)) -}}yes{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "taskyard.testCertificate" -}}

@@ -114,16 +114,17 @@ async fn tell_changes(app: &App, pool: &Pool, outbox: &Outbox<bool>) -> Result<(
 }
 
 impl Backlog {
-    /// All that needs a worker. What is held counts: the autoscaler would take away workers that are at work.
+    /// All that needs a worker. What is held counts: the autoscaler would take away workers that are at work. What draining
+    /// ones hold does not: it would start a worker for each that it has just taken away.
     #[must_use]
     pub fn total(self) -> i64 {
         self.queued.saturating_add(self.held)
     }
 
-    /// Whether there is anything to do.
+    /// Whether there is anything to do. A task of a draining worker may come back, so the pool stays awake for it.
     #[must_use]
     pub fn is_active(self) -> bool {
-        self.total() > 0
+        self.total() > 0 || self.draining > 0
     }
 }
 

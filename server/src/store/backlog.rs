@@ -10,6 +10,8 @@ pub struct Backlog {
     pub queued: i64,
     /// Tasks that its workers hold, those that wait for an answer among them.
     pub held: i64,
+    /// Tasks that those of its workers hold that drain, and take no more.
+    pub draining: i64,
 }
 
 /// Counts what is queued on routes, and what the workers hold that carry all of these labels (a JSON object) and serve

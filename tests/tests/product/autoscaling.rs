@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Signal;
 use taskyard_proto::externalscaler::external_scaler_client::ExternalScalerClient;
 use taskyard_proto::externalscaler::{
     GetMetricsRequest, IsActiveResponse, MetricSpec, ScaledObjectRef,
@@ -10,7 +11,7 @@ use taskyard_proto::v1::{CancelTaskRequest, SessionTask, TaskDefinition, TaskSta
 use taskyard_tests::client::{Client, new_session, pairs, probe};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::refusal::expect_bad_field;
-use taskyard_tests::wait::{SOON, within};
+use taskyard_tests::wait::{SOON, until, within};
 use tonic::Streaming;
 use tonic::transport::Channel;
 
@@ -129,6 +130,47 @@ async fn a_pool_is_measured_by_what_it_could_run_and_what_it_runs() {
     assert_eq!(measured(&mut scaler, gpu_pool()).await, 0);
     let still = client.get(&other.id).await;
     assert_eq!(still.state(), TaskState::Queued);
+}
+
+#[tokio::test]
+async fn what_a_draining_worker_runs_asks_for_no_other_one_and_keeps_the_pool_awake() {
+    let deployment = Deployment::builder().start().await;
+    let mut client = deployment.client().await;
+    let mut scaler = ExternalScalerClient::new(client.channel.clone());
+    let session = new_session("drained");
+    let plan = WorkerPlan::new("gpu-1").flags(&[
+        "--slots=4",
+        "--queues=heavy",
+        "--labels=pool=gpu",
+        "--drain-grace=600s",
+    ]);
+    let worker = deployment.add_worker(0, plan).await;
+    let running = create(&mut client, &session, &[("pool", "gpu")]).await;
+    client
+        .reached(&running.id, |task| task.state() == TaskState::Running)
+        .await;
+    assert_eq!(measured(&mut scaler, gpu_pool()).await, 1);
+
+    deployment.with_worker(worker, |process| process.signal(Signal::TERM));
+    until("its task to count no more", SOON, async || {
+        measured(&mut scaler, gpu_pool()).await == 0
+    })
+    .await;
+    assert!(is_active(&mut scaler, gpu_pool()).await);
+    let waiting = create(&mut client, &session, &[("pool", "gpu")]).await;
+    assert_eq!(measured(&mut scaler, gpu_pool()).await, 1);
+    let still = client.get(&running.id).await;
+    assert_eq!(still.state(), TaskState::Running);
+
+    for task in [&running, &waiting] {
+        let request = CancelTaskRequest {
+            task: task.id.clone(),
+            ..CancelTaskRequest::default()
+        };
+        client.tasks.cancel_task(request).await.expect("canceled");
+        client.ended(&task.id).await;
+    }
+    assert!(!is_active(&mut scaler, gpu_pool()).await);
 }
 
 #[tokio::test]

@@ -17,4 +17,7 @@ securityContext:
   {{- include "taskyard.containerSecurityContext" . | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+  {{- with include "taskyard.databaseMounts" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end -}}
