@@ -127,7 +127,7 @@ runtimeClassName: {{ . }}
 - name: OTEL_SERVICE_NAME
   value: {{ .service }}
 - name: OTEL_RESOURCE_ATTRIBUTES
-  value: k8s.namespace.name={{ .root.Release.Namespace }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
+  value: service.instance.id=$(POD_NAME),k8s.namespace.name={{ .root.Release.Namespace }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
   {{- with .pool }},taskyard.pool={{ . }}{{ end }}
 {{- with $telemetry.headersSecret }}
 - name: OTEL_EXPORTER_OTLP_HEADERS

@@ -77,7 +77,7 @@ impl WorkerLink {
         if self.send(attach_response::Message::Welcome(welcome)).await {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
-                warn!(session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
+                warn!(worker.session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
                 // one place, and nobody else sends
                 let _ = closing.try_send(refusal.into());
             }
@@ -86,7 +86,7 @@ impl WorkerLink {
         if self.is_leaving {
             attach::leave(&self.app, self.stream).await;
         }
-        info!(session = self.stream.worker.0, "worker detached");
+        info!(worker.session = self.stream.worker.0, "worker detached");
     }
 
     async fn serve(&mut self, mut messages: Streaming<AttachRequest>) -> Result<(), Refusal> {
@@ -111,7 +111,7 @@ impl WorkerLink {
                         Ok(Some(message)) => self.receive(message).await?,
                         Ok(None) => return Ok(()),
                         Err(status) => {
-                            info!(session = self.stream.worker.0, %status, "worker's stream broke");
+                            info!(worker.session = self.stream.worker.0, %status, "worker's stream broke");
                             return Ok(());
                         }
                     }

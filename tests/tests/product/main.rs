@@ -63,6 +63,7 @@ mod signals;
 mod steering;
 mod task_inputs;
 mod telemetry;
+mod telemetry_gaps;
 mod terminals;
 mod threads;
 mod timing;

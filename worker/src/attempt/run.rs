@@ -93,21 +93,21 @@ impl Attempt {
             run = self.offer.run,
             trace.id = self.spans.context().trace_id()
         );
-        let carried_out = self.carry_out(source).instrument(logged).await;
+        let carried_out = self.carry_out(source).instrument(logged.clone()).await;
         std::mem::take(&mut self.spans).over(&carried_out);
         match carried_out {
-            Ok(()) => {
-                tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished")
-            }
+            Ok(()) => logged.in_scope(|| {
+                tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished");
+            }),
             Err(Abandoned::Undelivered) => return,
             Err(
                 abandoned @ (Abandoned::Lost
                 | Abandoned::Canceled
                 | Abandoned::Released { .. }
                 | Abandoned::Refused { .. }),
-            ) => {
+            ) => logged.in_scope(|| {
                 tracing::info!(task.id = lease.task_id, lease = %lease, reason = %abandoned, "the attempt is abandoned");
-            }
+            }),
         }
         self.workspace().remove().await;
         self.services.ledger.forget(&lease).await;
