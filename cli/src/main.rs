@@ -12,6 +12,8 @@ mod commands;
 mod connection;
 mod console;
 mod dev;
+#[cfg(test)]
+mod documented_commands;
 mod exit_code;
 mod failure;
 mod file_transfer;

@@ -68,6 +68,21 @@ class Files(unittest.TestCase):
         self.assertEqual(rule["spec"], written)
         self.assertEqual(rule["metadata"]["labels"]["release"], "p")
 
+    def test_the_rules_lead_to_the_run_book_that_the_operator_names(self):
+        monitoring = {"prometheusRule": {"enabled": True, "runbookUrl": "https://wiki.example/taskyard"}}
+        rule, = of_kind(template({**values_of("minimal"), "monitoring": monitoring}), "PrometheusRule")
+        rules = rule["spec"]["groups"][0]["rules"]
+        for one in rules:
+            url = f"https://wiki.example/taskyard#{one['alert'].lower()}"
+            self.assertEqual(one["annotations"]["runbook_url"], url)
+
+    def test_no_rule_and_no_panel_takes_the_label_that_the_monitors_set(self):
+        # a scraped series has the Kubernetes namespace as `namespace`; that of Taskyard is another
+        for name in ("taskyard.rules.yaml", "taskyard.json"):
+            text = (CHART / "files" / name).read_text(encoding="utf-8")
+            self.assertNotRegex(text, r"(?<!taskyard_)namespace(=|\)|,)", name)
+            self.assertIn("taskyard_namespace", text)
+
     def test_the_dashboard_becomes_a_config_map(self):
         chart = self.chart_with("taskyard.json", '{"title": "sample", "panels": [{"legendFormat": "{{queue}}"}]}\n')
         values = {**values_of("minimal"), "monitoring": {"dashboard": {"enabled": True}}}

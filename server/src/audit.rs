@@ -20,6 +20,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use taskyard_telemetry::metrics::table::AUDIT_LOST;
 use tokio::{
     sync::{
         OwnedSemaphorePermit, Semaphore,
@@ -290,6 +291,7 @@ async fn store_batch(store: &Store, batch: &[Entry]) {
                     who = entry.who,
                     "an entry of the audit log was refused by the database, and is left out"
                 );
+                AUDIT_LOST.add(1, &[]);
             } else {
                 // the last is taken first, so the order stays
                 let (first, second) = part.split_at(part.len() / 2);
@@ -301,9 +303,13 @@ async fn store_batch(store: &Store, batch: &[Entry]) {
         parts.push(part);
         let is_last = failures == MAX_TRIES;
         if is_last || failures == 1 {
+            let entries = parts.iter().map(|part| part.len()).sum::<usize>();
+            if is_last {
+                AUDIT_LOST.add(entries as u64, &[]);
+            }
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                entries = parts.iter().map(|part| part.len()).sum::<usize>(),
+                entries,
                 given_up = is_last,
                 "entries of the audit log could not be written"
             );

@@ -93,7 +93,17 @@ pub fn set(filter: &str, lasting: Option<Duration>) -> Result<LogFilter, LogFilt
     } else {
         filter.to_owned()
     };
+    parse(&wanted)?;
+    // said while the filter that shows it is in force: the one before, or else the new one
+    let is_shown_before = tracing::enabled!(tracing::Level::INFO);
+    let say = || tracing::info!(filter = wanted, ?lasting, "the log filter was changed");
+    if is_shown_before {
+        say();
+    }
     apply(&mut current, &wanted)?;
+    if !is_shown_before {
+        say();
+    }
     let lasting = lasting.filter(|_| wanted != current.at_start);
     current.until = lasting.map(|lasting| Instant::now() + lasting.min(MAX_DURATION));
     if let Some(until) = current.until {
@@ -103,7 +113,6 @@ pub fn set(filter: &str, lasting: Option<Duration>) -> Result<LogFilter, LogFilt
             revert(change);
         });
     }
-    tracing::info!(filter = wanted, ?lasting, "the log filter was changed");
     Ok(shown(&current))
 }
 

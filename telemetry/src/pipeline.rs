@@ -2,19 +2,20 @@
 
 use crate::{
     exporter::{WatchedMetrics, WatchedSpans},
-    metrics::{exposition, table},
+    metrics::{exposition, labels::MAX_SERIES, table},
     settings::Settings,
 };
-use opentelemetry::{metrics::MeterProvider, trace::TracerProvider};
+use opentelemetry::{KeyValue, metrics::MeterProvider, trace::TracerProvider};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     metrics::{
-        InstrumentKind, ManualReader, PeriodicReader, Pipeline as MetricPipeline, SdkMeterProvider,
-        Temporality, data::ResourceMetrics, reader::MetricReader,
+        Instrument, InstrumentKind, ManualReader, PeriodicReader, Pipeline as MetricPipeline,
+        SdkMeterProvider, Stream, Temporality, data::ResourceMetrics, reader::MetricReader,
     },
     trace::{
-        BatchConfigBuilder, BatchSpanProcessor, RandomIdGenerator, SdkTracer, SdkTracerProvider,
+        BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SdkTracer,
+        SdkTracerProvider,
     },
 };
 use std::{
@@ -130,12 +131,7 @@ impl Flush {
 /// [`crate::settings::SettingsError`] for settings that make no sense.
 pub fn start(component: Component) -> Result<Flush, crate::settings::SettingsError> {
     let settings = Settings::from_environment()?;
-    let resource = Resource::builder();
-    let resource = if settings.is_named {
-        resource.build()
-    } else {
-        resource.with_service_name(component.service_name()).build()
-    };
+    let resource = resource(component, &settings);
     let tracing = if settings.exports_traces {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
@@ -170,6 +166,24 @@ pub fn start(component: Component) -> Result<Flush, crate::settings::SettingsErr
     Ok(Flush(()))
 }
 
+/// Who tells: what the environment says of it comes first.
+fn resource(component: Component, settings: &Settings) -> Resource {
+    let mut resource = Resource::builder();
+    if !settings.is_named {
+        resource = resource.with_service_name(component.service_name());
+    }
+    if !settings.has_version {
+        resource =
+            resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    }
+    if !settings.has_instance {
+        // without one the series of two servers would be one
+        let id = RandomIdGenerator::default().new_trace_id();
+        resource = resource.with_attribute(KeyValue::new("service.instance.id", id.to_string()));
+    }
+    resource.build()
+}
+
 /// Counts from now on, if nobody has started telemetry.
 pub(crate) fn ensure() {
     CURRENT.get_or_init(|| build(Resource::builder().build(), None, None));
@@ -183,6 +197,7 @@ fn build(
     let page = SharedReader(Arc::new(ManualReader::builder().build()));
     let mut meters = SdkMeterProvider::builder()
         .with_resource(resource)
+        .with_view(kept_series)
         .with_reader(page.clone());
     let exports_metrics = exporter.is_some();
     if let Some(exporter) = exporter {
@@ -199,6 +214,15 @@ fn build(
         exports_metrics,
         tracing,
     }
+}
+
+/// The SDK keeps 2,000 series of an instrument, and drops the values of all beyond. The gauges cap theirs themselves.
+fn kept_series(instrument: &Instrument) -> Option<Stream> {
+    if instrument.kind() != InstrumentKind::ObservableGauge {
+        return None;
+    }
+    let stream = Stream::builder().with_cardinality_limit(MAX_SERIES);
+    stream.build().ok()
 }
 
 /// Whether anybody reads metrics: a collector, or somebody who asked for the page in the last ten minutes.
@@ -229,4 +253,30 @@ pub fn metrics_page() -> String {
 pub(crate) fn tracer() -> Option<&'static SdkTracer> {
     let (_, tracer) = CURRENT.get()?.tracing.as_ref()?;
     Some(tracer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_of_one_kind_are_told_apart_and_the_environment_comes_first() {
+        let settings = Settings::default();
+        let text = |resource: &Resource, key: &'static str| {
+            let value = resource.get(&opentelemetry::Key::new(key));
+            value.map(|value| value.to_string()).unwrap_or_default()
+        };
+        let resources = [1, 2].map(|_| resource(Component::Server, &settings));
+        let ids = [0, 1].map(|at: usize| text(&resources[at], "service.instance.id"));
+        assert!(ids[0] != ids[1] && ids[0].len() == 32, "{ids:?}");
+        let [first, _] = resources;
+        assert_eq!(text(&first, "service.version"), env!("CARGO_PKG_VERSION"));
+        assert_eq!(text(&first, "service.name"), "taskyard-server");
+        let named = Settings {
+            has_instance: true,
+            ..settings
+        };
+        let named = resource(Component::Server, &named);
+        assert_eq!(text(&named, "service.instance.id"), "");
+    }
 }

@@ -45,10 +45,12 @@ pub enum TokenVerb {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The token is shown on standard error, the entry goes to standard output; the entry holds a hash only.
+A new auth.yaml begins with the line `tokens:`, and the entries stand below it.
 
 Examples:
   taskyard token new --name ci --role client --namespaces team-a --expires 30d
   taskyard token new --name reviewer --role viewer --approver --sessions 'release-*'
+  echo tokens: > auth.yaml
   taskyard token new --name gpu-pool --role worker --pools gpu >> auth.yaml
 
 Exit codes: 0 done, 2 usage, 125 failed"

@@ -100,7 +100,7 @@ runtimeClassName: {{ . | quote }}
 {{- define "taskyard.telemetryEnv" -}}
 {{- $telemetry := .root.Values.telemetry -}}
 {{- $env := $telemetry.env -}}
-{{- $attributes := list (printf "k8s.namespace.name=%s" .root.Release.Namespace) "k8s.pod.name=$(POD_NAME)" "k8s.node.name=$(NODE_NAME)" -}}
+{{- $attributes := list "service.instance.id=$(POD_NAME)" (printf "k8s.namespace.name=%s" .root.Release.Namespace) "k8s.pod.name=$(POD_NAME)" "k8s.node.name=$(NODE_NAME)" -}}
 {{- with .pool }}{{ $attributes = append $attributes (printf "taskyard.pool=%s" .) }}{{ end -}}
 {{- with $env.OTEL_RESOURCE_ATTRIBUTES }}{{ $attributes = append $attributes . }}{{ end -}}
 - name: TASKYARD_LOG_FORMAT

@@ -73,14 +73,17 @@ async fn count(app: &App) -> Result<(), StoreError> {
         let labels = vec![row.namespace.clone(), row.queue.clone(), row.kind.clone()];
         (labels, row)
     });
-    let weight = |row: &StandingRow| row.queued + row.running + row.awaiting_input;
+    let weight = |row: &StandingRow| row.queued + row.waiting + row.running + row.awaiting_input;
     let rows = capped(rows.collect(), &CAPPED, weight, StandingRow::add);
     table::QUEUE_TASKS.replace(rows.iter().flat_map(|(labels, row)| {
         [
             ("queued", row.queued),
+            ("waiting", row.waiting),
             ("running", row.running),
             ("awaiting_input", row.awaiting_input),
         ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
         .map(|(state, count)| {
             let mut labels = labels.clone();
             labels.push(state.to_owned());

@@ -119,19 +119,21 @@ async fn reap(
             };
             match app.commits.change_later(lease.session, change) {
                 Ok(answer) => answers.push((lease.task, answer)),
-                Err(error) => warn!(task = %lease.task, %error, "a lost lease could not be ended"),
+                Err(error) => {
+                    warn!(task.id = %lease.task, %error, "a lost lease could not be ended")
+                }
             }
         }
         for (task, answer) in answers {
             match answer.await.unwrap_or(Err(CommitError::ShuttingDown)) {
                 Ok(changed) => {
                     table::REAPED.add(1, &["lease"]);
-                    info!(%task, state = changed.after.task.state.as_str(), "recovered from a lost worker");
+                    info!(task.id = %task, run = changed.after.task.run, state = changed.after.task.state.as_str(), "recovered from a lost worker");
                 }
                 Err(CommitError::Rejected { .. } | CommitError::NotFound) => {}
                 Err(CommitError::Store(error)) => return Err(error),
                 // the next look tries again
-                Err(error) => warn!(%task, %error, "a lost lease could not be ended"),
+                Err(error) => warn!(task.id = %task, %error, "a lost lease could not be ended"),
             }
         }
     }
@@ -139,7 +141,7 @@ async fn reap(
     for worker in workers::give_up_workers(app.store.pool(), since, silence).await? {
         app.registry.give_up(worker);
         table::REAPED.add(1, &["worker_session"]);
-        info!(session = worker.0, "a worker session was given up");
+        info!(worker.session = worker.0, "a worker session was given up");
     }
     Ok(())
 }

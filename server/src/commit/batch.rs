@@ -54,7 +54,7 @@ pub(super) enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn creations(&self) -> &'a [Creation] {
+    pub(super) fn creations(&self) -> &'a [Creation] {
         match self {
             Self::Create(creation) => std::slice::from_ref(*creation),
             Self::CreateAll(creations) => creations,

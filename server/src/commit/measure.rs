@@ -2,7 +2,7 @@
 
 use super::{
     batch::{Answer, Item},
-    intent::{Changed, Created},
+    intent::{Changed, Created, Creation},
 };
 use crate::store::times;
 use std::time::Duration;
@@ -12,15 +12,17 @@ use taskyard_core::{
     task::{Event, State, TerminalState},
 };
 use taskyard_telemetry::metrics::table;
+use tracing::debug;
 
 /// Counts what a batch did.
 pub(super) fn count(items: &[Item<'_>], answers: &[Answer]) {
-    let is_new = |created: &&Created| matches!(created, Created::New(_));
     let mut created = 0;
     for (item, answer) in items.iter().zip(answers) {
         match (item, answer) {
-            (_, Answer::Created(Ok(one))) => created += usize::from(is_new(&one)),
-            (_, Answer::CreatedAll(Ok(all))) => created += all.iter().filter(is_new).count(),
+            (_, Answer::Created(Ok(one))) => {
+                created += count_created(item.creations(), std::slice::from_ref(one))
+            }
+            (_, Answer::CreatedAll(Ok(all))) => created += count_created(item.creations(), all),
             (Item::Change(change), Answer::Changed(changed)) => {
                 if let Ok(changed) = changed.as_ref()
                     && !changed.is_repeated
@@ -36,14 +38,25 @@ pub(super) fn count(items: &[Item<'_>], answers: &[Answer]) {
     }
 }
 
+/// How many of these are new.
+fn count_created(creations: &[Creation], outcomes: &[Created]) -> usize {
+    let all = creations.iter().zip(outcomes);
+    let new = all.filter(|(_, outcome)| matches!(outcome, Created::New(_)));
+    new.inspect(|(creation, _)| debug!(task.id = %creation.task.id, "a task was created"))
+        .count()
+}
+
 fn count_change(event: &Event, changed: &Changed) {
     let (before, after) = (&changed.before, &changed.after);
     match (&before.state, &after.task.state) {
         (State::Queued { .. }, State::Running { .. }) => {
             table::RUNS_STARTED.add(1, &[]);
+            debug!(task.id = %after.task.id, run = after.task.run, attempt = after.task.attempt, "a run started");
             let now = times::to_core(after.body.updated_at);
             if after.task.run == 1 {
-                let waited = since(created_at(after.task.id), now);
+                let created_at = created_at(after.task.id);
+                let could_start_at = after.task.policy.not_before.unwrap_or(created_at);
+                let waited = since(could_start_at.max(created_at), now);
                 table::START_WAIT.record_time(waited, &[]);
             }
             if let Some(offered_at) = after.offered_at {
@@ -58,6 +71,7 @@ fn count_change(event: &Event, changed: &Changed) {
                 TerminalState::Failed => error.map_or("", |error| error.kind.as_str()),
                 TerminalState::Succeeded | TerminalState::Canceled => "",
             };
+            debug!(task.id = %after.task.id, state = state.as_str(), error.kind = kind, "a task ended");
             table::TASKS_ENDED.add(1, &[state.as_str(), kind]);
         }
         (before, State::Queued { .. }) if is_held(before) => {
@@ -69,6 +83,7 @@ fn count_change(event: &Event, changed: &Changed) {
                 "failed"
             };
             table::ATTEMPTS_REQUEUED.add(1, &[reason]);
+            debug!(task.id = %after.task.id, run = after.task.run, reason, "a task is back in its queue");
         }
         (
             State::Queued { .. }
@@ -102,7 +117,21 @@ fn since(then: Timestamp, now: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use taskyard_core::task::ErrorKind;
+    use taskyard_telemetry::metrics::instrument::Metric;
     use uuid::Uuid;
+
+    #[test]
+    fn every_end_begins_as_a_series_at_zero() {
+        let series = table::TASKS_ENDED.spec().series;
+        for kind in ErrorKind::ALL {
+            assert!(
+                series.contains(&["failed", kind.as_str()].as_slice()),
+                "{kind:?}"
+            );
+        }
+        assert_eq!(series.len(), ErrorKind::ALL.len() + 2);
+    }
 
     #[test]
     fn an_id_tells_its_time() {

@@ -106,7 +106,7 @@ impl Survivors {
         for (task, answer) in answers {
             match answer.await.unwrap_or(Err(CommitError::ShuttingDown)) {
                 Ok(_) => {
-                    info!(%task, session = stream.worker.0, "a run goes on under its worker's next boot")
+                    info!(task.id = %task, worker.session = stream.worker.0, "a run goes on under its worker's next boot")
                 }
                 Err(CommitError::Rejected {
                     rejected: Rejected::AlreadyApplied,

@@ -1,15 +1,19 @@
 //! What is told of each call: its time in the metrics and, where its caller belongs to a trace or it begins work, a span
 //! with the trace that goes on from it.
 
+use super::deadline;
 use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use std::{
     collections::HashSet,
-    sync::LazyLock,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use taskyard_telemetry::{
     metrics::table,
@@ -26,13 +30,17 @@ use tracing::Instrument;
 /// Streams: they last as long as their callers please, so their times say nothing.
 const STREAMS: [&str; 4] = ["Attach", "PushOutput", "Watch", "TailOutput"];
 /// Calls that wait for something on purpose.
-const WAITS: [&str; 5] = [
+const WAITS: [&str; 7] = [
     "WaitTasks",
     "TakeWakes",
     "AcquireLeases",
     "ReadInput",
+    "ReadTerminalSize",
     "ReceiveMessages",
+    "Ask",
 ];
+/// A caller whose time was up is gone a little before our clock, which began later, says so.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(100);
 /// Calls that make work: they begin a trace where the caller has none.
 const BEGINNINGS: [&str; 4] = ["CreateTask", "BatchCreateTasks", "RetryTask", "CloneTask"];
 
@@ -50,6 +58,19 @@ static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     });
     paths.collect()
 });
+
+/// That a call waits for something because its request asks for it; its time says nothing then.
+#[derive(Clone, Debug, Default)]
+struct WaitsOnPurpose(Arc<AtomicBool>);
+
+/// To be told by methods that wait where their request asks for it.
+pub(super) fn note_wait<T>(request: &tonic::Request<T>, wait: impl Fn(&T) -> bool) {
+    if let Some(noted) = request.extensions().get::<WaitsOnPurpose>()
+        && wait(request.get_ref())
+    {
+        noted.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// The layer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,9 +104,9 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let path = request.uri().path().trim_start_matches('/');
-        let Some(path) = METHODS.get(path) else {
+        let Some(path) = METHODS.get(path).map(String::as_str) else {
             return self.inner.call(request).boxed();
         };
         let (_, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -94,14 +115,23 @@ where
         }
         let caller = trace_of(request.headers());
         let mut span = Span::begin(
-            path.clone(),
+            path.to_owned(),
             SpanKind::Server,
             &caller,
             BEGINNINGS.contains(&name),
         );
-        span.set("rpc.system.name", "grpc")
-            .set("rpc.method", path.clone());
-        let began_at = Instant::now();
+        span.set("rpc.system.name", "grpc").set("rpc.method", path);
+        let waits = WaitsOnPurpose(Arc::new(AtomicBool::new(WAITS.contains(&name))));
+        request.extensions_mut().insert(waits.clone());
+        let mut told = Told {
+            path,
+            began_at: Instant::now(),
+            time: deadline::in_headers(request.headers()),
+            waits,
+            code: None,
+            span,
+        };
+        let span = &told.span;
         let context = span.context().clone();
         let logged = if context.is_none() {
             tracing::Span::none()
@@ -111,18 +141,47 @@ where
         let answering = current::within(context, self.inner.call(request)).instrument(logged);
         async move {
             let answer = answering.await;
-            let code = answer.as_ref().map_or(Code::Unknown, code_of);
-            let word = word_of(code);
-            if !WAITS.contains(&name) {
-                table::RPC_DURATION.record_time(began_at.elapsed(), &["grpc", path, word]);
-            }
-            span.set("rpc.response.status_code", word);
-            if is_our_failure(code) {
-                span.fail(word, "");
-            }
+            told.code = Some(answer.as_ref().map_or(Code::Unknown, code_of));
+            drop(told);
             answer
         }
         .boxed()
+    }
+}
+
+/// What is told of a call when it is over: also of one whose caller did not wait for the answer.
+struct Told {
+    path: &'static str,
+    began_at: Instant,
+    /// How long its caller waits.
+    time: Option<Duration>,
+    waits: WaitsOnPurpose,
+    /// How it was answered; none: its caller is gone.
+    code: Option<Code>,
+    span: Span,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let took = self.began_at.elapsed();
+        let code = self.code.unwrap_or_else(|| given_up(took, self.time));
+        let word = word_of(code);
+        if !self.waits.0.load(Ordering::Relaxed) {
+            table::RPC_DURATION.record_time(took, &["grpc", self.path, word]);
+        }
+        self.span.set("rpc.response.status_code", word);
+        if is_our_failure(code) {
+            self.span.fail(word, "");
+        }
+    }
+}
+
+/// Why a caller did not wait for its answer.
+fn given_up(took: Duration, time: Option<Duration>) -> Code {
+    if time.is_some_and(|time| took + CLOCK_TOLERANCE >= time) {
+        Code::DeadlineExceeded
+    } else {
+        Code::Cancelled
     }
 }
 

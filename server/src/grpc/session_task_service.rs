@@ -1,6 +1,6 @@
 //! `SessionTaskService`.
 
-use super::{deadline, inside};
+use super::{call_telemetry, deadline, inside};
 use crate::{
     app::App,
     control::{
@@ -54,6 +54,7 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<CreateTaskRequest>,
     ) -> Result<Response<CreateTaskResponse>, Status> {
+        call_telemetry::note_wait(&request, |request| request.wait.is_some());
         let confined = inside::confined(&self.app, request).await?;
         Ok(Response::new(
             create_task::create_task(&self.app, confined.request, confined.caller).await?,
@@ -232,6 +233,7 @@ impl SessionTaskService for TaskService {
         &self,
         request: Request<ListMessagesRequest>,
     ) -> Result<Response<ListMessagesResponse>, Status> {
+        call_telemetry::note_wait(&request, |request| request.wait.is_some());
         let request = inside::confined(&self.app, request).await?.request;
         Ok(Response::new(
             thread::list_messages(&self.app, request).await?,

@@ -87,7 +87,7 @@ impl WorkerLink {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
                 if !matches!(refusal, Refusal::ConnectionAged) {
-                    warn!(session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
+                    warn!(worker.session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
                 }
                 // one place, and nobody else sends
                 let _ = closing.try_send(refusal.into());
@@ -97,7 +97,7 @@ impl WorkerLink {
         if self.is_leaving {
             attach::leave(&self.app, self.stream).await;
         }
-        info!(session = self.stream.worker.0, "worker detached");
+        info!(worker.session = self.stream.worker.0, "worker detached");
     }
 
     async fn serve(&mut self, mut messages: Streaming<AttachRequest>) -> Result<(), Refusal> {
@@ -135,7 +135,7 @@ impl WorkerLink {
                         Ok(Some(message)) => self.receive(message).await?,
                         Ok(None) => return Ok(()),
                         Err(status) => {
-                            info!(session = self.stream.worker.0, %status, "worker's stream broke");
+                            info!(worker.session = self.stream.worker.0, %status, "worker's stream broke");
                             return Ok(());
                         }
                     }

@@ -86,7 +86,7 @@ impl WorkerService for WorkerServiceServer {
         let name = hello.name.clone();
         let (downlink, responses) = mpsc::channel(DOWNLINK_CAPACITY);
         let admitted = attach::attach(&self.app, &identity, hello, downlink.clone()).await?;
-        info!(worker = %name, session = admitted.stream.worker.0, attach_no = admitted.stream.attach_no, "worker attached");
+        info!(worker = %name, worker.session = admitted.stream.worker.0, attach_no = admitted.stream.attach_no, "worker attached");
         let (closing, closed) = mpsc::channel(1);
         let reader = Reader {
             authenticator: Arc::clone(&self.app.authenticator),

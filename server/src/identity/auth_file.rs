@@ -21,6 +21,11 @@ pub enum AuthFileError {
     /// It is no YAML of this shape.
     #[error("it cannot be read: {0}")]
     Form(#[from] serde_yaml_ng::Error),
+    /// Its entries stand below no key.
+    #[error(
+        "it begins with an entry; the line `tokens:` must stand above the entries of `taskyard token new`"
+    )]
+    NoKey,
     /// One of its entries makes no sense.
     #[error("{list}[{index}]: {problem}")]
     Entry {
@@ -121,7 +126,12 @@ impl AuthFile {
     /// # Errors
     /// Any [`AuthFileError`].
     pub fn parse(yaml: &[u8]) -> Result<Self, AuthFileError> {
-        let document: Document = serde_yaml_ng::from_slice(yaml)?;
+        let read = serde_yaml_ng::from_slice(yaml);
+        let is_list = || serde_yaml_ng::from_slice::<Vec<serde::de::IgnoredAny>>(yaml).is_ok();
+        if read.is_err() && is_list() {
+            return Err(AuthFileError::NoKey);
+        }
+        let document: Document = read?;
         let mut file = Self::default();
         for (index, entry) in document.tokens.into_iter().enumerate() {
             let bad = |problem: String| AuthFileError::Entry {
@@ -420,6 +430,14 @@ mod tests {
             let entry = format!("certificates:\n- {{name: a, {mark} role: admin}}\n");
             assert!(AuthFile::parse(entry.as_bytes()).is_err(), "{mark}");
         }
+    }
+
+    #[test]
+    fn entries_without_the_line_above_them_are_told_which() {
+        let entries = b"- name: a\n  role: admin\n";
+        let refused = AuthFile::parse(entries).expect_err("no key");
+        assert!(matches!(refused, AuthFileError::NoKey), "{refused}");
+        assert!(refused.to_string().contains("`tokens:`"), "{refused}");
     }
 
     #[test]

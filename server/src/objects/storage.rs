@@ -164,6 +164,9 @@ pub(super) async fn measured<T>(
         Ok(_) | Err(object_store::Error::NotFound { .. }) => "done",
         Err(_) => "failed",
     };
+    if outcome == "failed" {
+        table::OBJECT_STORE_FAILURES.add(1, &[operation]);
+    }
     table::OBJECT_STORE_DURATION.record_time(began_at.elapsed(), &[operation, outcome]);
     answered
 }

@@ -17,11 +17,13 @@ pub struct StandingRow {
     pub kind: String,
     /// Tasks that could start now.
     pub queued: i64,
+    /// Tasks that cannot start yet: held, delayed, or backing off.
+    pub waiting: i64,
     /// Tasks that run.
     pub running: i64,
     /// Tasks that ask.
     pub awaiting_input: i64,
-    /// Seconds since the creation of the oldest that could start; none: none could.
+    /// Seconds for which one of them could have started, at most; none: none could.
     pub oldest_age: Option<f64>,
 }
 
@@ -29,6 +31,7 @@ impl StandingRow {
     /// Takes another one's tasks in.
     pub fn add(&mut self, other: &Self) {
         self.queued += other.queued;
+        self.waiting += other.waiting;
         self.running += other.running;
         self.awaiting_input += other.awaiting_input;
         let ages = self.oldest_age.into_iter().chain(other.oldest_age);

@@ -37,6 +37,9 @@ pub struct Spec {
     pub help: &'static str,
     /// Names of its labels, in the order in which values are given. None of them grows with the number of tasks.
     pub labels: &'static [&'static str],
+    /// All values that the labels of a counter can have, a row for each set. Its series begin at 0 with the process, so that
+    /// a rate over the first event is not empty. None: its series begin with their first event.
+    pub series: &'static [&'static [&'static str]],
 }
 
 impl Spec {
@@ -102,6 +105,11 @@ impl Counter {
         if self.instrument.get().is_none() {
             pipeline::ensure();
         }
+        debug_assert!(
+            self.spec.series.is_empty() || self.spec.series.contains(&labels),
+            "{} has no series {labels:?}",
+            self.spec.name
+        );
         if let Some(instrument) = self.instrument.get() {
             instrument.add(count, &self.spec.attributes(labels));
         }
@@ -214,6 +222,9 @@ impl Metric for Counter {
             // a counter that nothing was counted by yet is 0, not absent
             if self.spec.labels.is_empty() {
                 made.add(0, &[]);
+            }
+            for values in self.spec.series {
+                made.add(0, &self.spec.attributes(values));
             }
             made
         });

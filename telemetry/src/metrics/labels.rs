@@ -1,4 +1,4 @@
-//! Labels whose values callers choose: at most so many, the rest together as `other`.
+//! Labels whose values callers choose: at most so many, and so many sets of them; the rest together as `other`.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,16 @@ pub const OTHER: &str = "other";
 /// Most values of one label that callers choose.
 pub const MAX_VALUES: usize = 50;
 
-/// Keeps, of each of these labels, the values with the largest weight; the rows of all others are joined under [`OTHER`].
-/// `weight` says how much a row counts, `join` adds one row to another.
-pub fn capped<T: Clone>(
+/// Most sets of values of labels that callers choose. Three labels of 50 values each would be 125,000.
+pub const MAX_SETS: usize = 1_000;
+/// Most series of one metric: the sets, the joined ones, and both in each of at most five states. What the instruments
+/// are told to keep; beyond it they lose values.
+pub const MAX_SERIES: usize = 5 * (MAX_SETS + 1);
+
+/// Keeps, of each of these labels, the values with the largest weight, and of what is left the sets of values with the
+/// largest; the rows of all others are joined under [`OTHER`]. `weight` says how much a row counts, `join` adds one row to
+/// another.
+pub fn capped<T>(
     rows: Vec<(Vec<String>, T)>,
     capped_labels: &[usize],
     weight: impl Fn(&T) -> i64,
@@ -33,21 +40,39 @@ pub fn capped<T: Clone>(
             .take(MAX_VALUES)
             .map(|(value, _)| value)
             .collect();
-        let mut joined: BTreeMap<Vec<String>, T> = BTreeMap::new();
-        for (mut labels, row) in rows {
+        for (labels, _) in &mut rows {
             if let Some(value) = labels.get_mut(label)
                 && !kept.contains(value)
             {
                 OTHER.clone_into(value);
             }
-            match joined.get_mut(&labels) {
-                Some(before) => join(before, &row),
-                None => drop(joined.insert(labels, row)),
+        }
+        rows = joined(rows, &join);
+    }
+    if rows.len() > MAX_SETS {
+        rows.sort_by(|a, b| weight(&b.1).cmp(&weight(&a.1)).then_with(|| a.0.cmp(&b.0)));
+        for (labels, _) in rows.iter_mut().skip(MAX_SETS) {
+            for &label in capped_labels {
+                if let Some(value) = labels.get_mut(label) {
+                    OTHER.clone_into(value);
+                }
             }
         }
-        rows = joined.into_iter().collect();
+        rows = joined(rows, &join);
     }
     rows
+}
+
+/// Rows with the same labels become one.
+fn joined<T>(rows: Vec<(Vec<String>, T)>, join: &impl Fn(&mut T, &T)) -> Vec<(Vec<String>, T)> {
+    let mut joined: BTreeMap<Vec<String>, T> = BTreeMap::new();
+    for (labels, row) in rows {
+        match joined.get_mut(&labels) {
+            Some(before) => join(before, &row),
+            None => drop(joined.insert(labels, row)),
+        }
+    }
+    joined.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -65,6 +90,23 @@ mod tests {
         assert_eq!(capped.iter().map(|(_, n)| n).sum::<i64>(), total);
         let named = |name: &str| capped.iter().any(|(labels, _)| labels[0] == name);
         assert!(named("queue-199") && named(OTHER) && !named("queue-3"));
+    }
+
+    #[test]
+    fn sets_of_values_are_capped_as_well_and_nothing_is_lost() {
+        let rows: Vec<(Vec<String>, i64)> = (0..50)
+            .flat_map(|namespace| (0..50).map(move |queue| (namespace, queue)))
+            .map(|(namespace, queue)| {
+                let labels = vec![format!("n-{namespace}"), format!("q-{queue}")];
+                (labels, 1 + i64::from(namespace == 49))
+            })
+            .collect();
+        let total: i64 = rows.iter().map(|(_, n)| n).sum();
+        let capped = capped(rows, &[0, 1], |n| *n, |sum, n| *sum += n);
+        assert_eq!(capped.len(), MAX_SETS + 1);
+        assert_eq!(capped.iter().map(|(_, n)| n).sum::<i64>(), total);
+        let of_the_largest = capped.iter().filter(|(labels, _)| labels[0] == "n-49");
+        assert_eq!(of_the_largest.count(), 50);
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use std::fmt::Write;
 use taskyard_telemetry::metrics::{instrument::Metric, table as t};
 
+/// Where the run book can be read; charts and copies may put another place there.
+const RUN_BOOK: &str = "docs/runbook.md";
+
 /// One rule.
 pub struct Alert {
     pub name: &'static str,
     /// The expression, with `{}` for the metrics in order.
     expression: &'static str,
-    metrics: &'static [&'static dyn Metric],
+    pub metrics: &'static [&'static dyn Metric],
     lasting: &'static str,
     severity: &'static str,
     summary: &'static str,
@@ -17,11 +20,11 @@ pub struct Alert {
 pub static ALERTS: &[Alert] = &[
     Alert {
         name: "TaskyardQueueStuck",
-        expression: "max by (namespace, queue, kind) ({}) > 600",
+        expression: "max by (taskyard_namespace, queue, kind) ({}) > 600",
         metrics: &[&t::QUEUE_OLDEST_AGE],
         lasting: "5m",
         severity: "warning",
-        summary: "The oldest task of queue {{ $labels.queue }} ({{ $labels.kind }}) has waited for {{ $value | humanizeDuration }}.",
+        summary: "A task of queue {{ $labels.queue }} ({{ $labels.kind }}) of namespace {{ $labels.taskyard_namespace }} has waited for {{ $value | humanizeDuration }}.",
     },
     Alert {
         name: "TaskyardNoWorkers",
@@ -30,6 +33,14 @@ pub static ALERTS: &[Alert] = &[
         lasting: "2m",
         severity: "critical",
         summary: "Tasks wait, and no worker is attached to any server.",
+    },
+    Alert {
+        name: "TaskyardServerGone",
+        expression: "absent({}{component=~\"server|dev\"})",
+        metrics: &[&t::BUILD_INFO],
+        lasting: "2m",
+        severity: "critical",
+        summary: "No server tells of itself: none runs, or none is scraped.",
     },
     Alert {
         name: "TaskyardDatabaseDown",
@@ -89,7 +100,7 @@ pub static ALERTS: &[Alert] = &[
     },
     Alert {
         name: "TaskyardCallsFail",
-        expression: "sum(rate({}_count{rpc_response_status_code=~\"INTERNAL|UNKNOWN|DATA_LOSS|UNAVAILABLE\"}[5m])) / sum(rate({}_count[5m])) > 0.05",
+        expression: "sum(rate({}_count{rpc_response_status_code=~\"INTERNAL|UNKNOWN|DATA_LOSS|UNAVAILABLE|DEADLINE_EXCEEDED\"}[5m])) / sum(rate({}_count[5m])) > 0.05",
         metrics: &[&t::RPC_DURATION, &t::RPC_DURATION],
         lasting: "5m",
         severity: "critical",
@@ -129,8 +140,8 @@ pub static ALERTS: &[Alert] = &[
     },
     Alert {
         name: "TaskyardObjectStoreFails",
-        expression: "sum(rate({}_count{outcome=\"failed\"}[5m])) > 0",
-        metrics: &[&t::OBJECT_STORE_DURATION],
+        expression: "sum(rate({}[5m])) > 0",
+        metrics: &[&t::OBJECT_STORE_FAILURES],
         lasting: "5m",
         severity: "warning",
         summary: "Requests to the object store fail.",
@@ -152,6 +163,14 @@ pub static ALERTS: &[Alert] = &[
         summary: "A token of --auth-file expires in {{ $value | humanizeDuration }}.",
     },
     Alert {
+        name: "TaskyardAuditLost",
+        expression: "sum(increase({}[15m])) > 0",
+        metrics: &[&t::AUDIT_LOST],
+        lasting: "0m",
+        severity: "critical",
+        summary: "{{ $value }} entries of the audit log are lost.",
+    },
+    Alert {
         name: "TaskyardWorkerDetached",
         expression: "{} == 0",
         metrics: &[&t::WORKER_ATTACHED],
@@ -165,7 +184,7 @@ pub static ALERTS: &[Alert] = &[
         metrics: &[&t::WORKER_HEARTBEATS, &t::WORKER_HEARTBEATS],
         lasting: "5m",
         severity: "warning",
-        summary: "{{ $value | humanizePercentage }} of the heartbeats of {{ $labels.instance }} are answered late.",
+        summary: "{{ $value | humanizePercentage }} of the heartbeats of {{ $labels.instance }} are answered late or not at all.",
     },
 ];
 
@@ -183,7 +202,7 @@ pub fn text() -> String {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let _ = write!(
             text,
-            "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        annotations:\n          summary: {}\n          runbook: docs/runbook.md#{anchor}\n",
+            "      - alert: {}\n        expr: {}\n        for: {}\n        labels:\n          severity: {}\n        annotations:\n          summary: {}\n          runbook_url: {RUN_BOOK}#{anchor}\n",
             alert.name,
             quoted(&expression),
             alert.lasting,

@@ -98,6 +98,12 @@ static ROWS: &[Row] = &[
                 &t::OBJECT_STORE_DURATION,
                 &["operation", "outcome"],
             ),
+            panel(
+                "Failures of the object store",
+                &t::OBJECT_STORE_FAILURES,
+                &["operation"],
+            ),
+            panel("Lost audit entries", &t::AUDIT_LOST, &[]),
             panel("Calls of webhooks", &t::WEBHOOK_TRIES, &["outcome"]),
             panel("Deliveries that wait", &t::WEBHOOKS_PENDING, &[]),
             panel("Wakes that wait", &t::WAKES_PENDING, &[]),
@@ -171,7 +177,7 @@ pub fn text() -> String {
             {
                 "name": "namespace", "type": "query", "label": "Namespace", "includeAll": true, "multi": true,
                 "allValue": ".*", "refresh": 2, "datasource": { "type": "prometheus", "uid": "${datasource}" },
-                "query": format!("label_values({}, namespace)", t::QUEUE_TASKS.spec().name),
+                "query": format!("label_values({}, taskyard_namespace)", t::QUEUE_TASKS.spec().name),
                 "current": { "text": "All", "value": "$__all" }
             }
         ] },
@@ -240,11 +246,11 @@ fn queries(panel: &Panel) -> Vec<(String, String)> {
             words,
         )],
         // every server counts what lies in the database, and all count the same
-        Kind::Gauge if spec.labels.contains(&"namespace") => {
+        Kind::Gauge if spec.labels.contains(&"taskyard_namespace") => {
             // tasks of several namespaces add up, ages do not
             let over = if spec.unit == "s" { "max" } else { "sum" };
-            let each = format!("{name}{{namespace=~\"$namespace\"}}");
-            let each = format!("max by (namespace, {by}) ({each})");
+            let each = format!("{name}{{taskyard_namespace=~\"$namespace\"}}");
+            let each = format!("max by (taskyard_namespace, {by}) ({each})");
             vec![(format!("{over} by ({by}) ({each})"), words)]
         }
         Kind::Gauge if panel.look == Look::TimeLeft => {

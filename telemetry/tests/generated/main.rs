@@ -48,10 +48,36 @@ fn names_follow_the_conventions_of_prometheus() {
         );
         assert_eq!(name.contains("_seconds"), spec.unit == "s", "{name}");
         assert_eq!(name.contains("_bytes"), spec.unit == "By", "{name}");
+        // by OTLP the name of a gauge of unit 1 ends in _ratio once Prometheus has it
+        assert_ne!(spec.unit, "1", "{name}");
+        for taken in ["namespace", "pod", "service", "job", "instance", "endpoint"] {
+            let clashes = spec.labels.contains(&taken);
+            assert!(!clashes, "{name}: Prometheus sets {taken} by itself");
+        }
+        for values in spec.series {
+            assert_eq!(spec.kind, Kind::Counter, "{name}");
+            assert_eq!(values.len(), spec.labels.len(), "{name}");
+        }
         assert!(spec.help.ends_with('.'), "{name}: {}", spec.help);
         for label in spec.labels {
             let is_unbounded = ["task", "session", "worker", "id"].contains(label);
             assert!(!is_unbounded, "{name}: {label}");
+        }
+    }
+}
+
+#[test]
+fn counters_that_alerts_are_built_on_begin_at_zero() {
+    for alert in alerts::ALERTS {
+        for metric in alert.metrics {
+            let spec = metric.spec();
+            let begins = spec.labels.is_empty() || !spec.series.is_empty();
+            assert!(
+                spec.kind != Kind::Counter || begins,
+                "{} does not see the first event of {}",
+                alert.name,
+                spec.name
+            );
         }
     }
 }

@@ -71,6 +71,7 @@ mod steering;
 mod task_inputs;
 mod task_limits;
 mod telemetry;
+mod telemetry_gaps;
 mod terminals;
 mod threads;
 mod timing;

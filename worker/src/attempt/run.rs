@@ -96,12 +96,17 @@ impl Attempt {
             trace.id = self.spans.context().trace_id()
         );
         let store = self.services.recents.store();
-        let carried_out = self.carry_out(source, &store).instrument(logged).await;
+        let carried_out = self
+            .carry_out(source, &store)
+            .instrument(logged.clone())
+            .await;
         std::mem::take(&mut self.spans).over(&carried_out);
         let mut is_settled = true;
         match carried_out {
             Ok(record) => {
-                tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished");
+                logged.in_scope(|| {
+                    tracing::info!(task.id = lease.task_id, lease = %lease, "the attempt is finished");
+                });
                 is_settled = keep(&self.services, store, &lease, record, &self.workspace()).await;
             }
             Err(Abandoned::Undelivered) => return,
@@ -110,9 +115,9 @@ impl Attempt {
                 | Abandoned::Canceled
                 | Abandoned::Released { .. }
                 | Abandoned::Refused { .. }),
-            ) => {
+            ) => logged.in_scope(|| {
                 tracing::info!(task.id = lease.task_id, lease = %lease, reason = %abandoned, "the attempt is abandoned");
-            }
+            }),
         }
         self.workspace().remove().await;
         self.services.ledger.forget(&lease).await;

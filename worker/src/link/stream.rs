@@ -40,6 +40,18 @@ pub(super) struct SentHeartbeat {
     number: i64,
     at: BootTime,
     complete: bool,
+    /// Whether it was counted as late, its answer or not.
+    is_late: bool,
+}
+
+impl SentHeartbeat {
+    /// Counts it as late, once, if it waits, or has waited, for longer than an interval.
+    fn count_if_late(&mut self, now: BootTime, interval: Duration) {
+        if !self.is_late && now.saturating_since(self.at) > interval {
+            self.is_late = true;
+            table::WORKER_HEARTBEATS.add(1, &["late"]);
+        }
+    }
 }
 
 impl AttachedStream<'_> {
@@ -157,14 +169,10 @@ impl AttachedStream<'_> {
         let Some(place) = self.sent.iter().position(|sent| sent.number == ack.number) else {
             return Ok(());
         };
+        self.count_late();
+        // an answer answers those before as well
+        table::WORKER_HEARTBEATS.add(place as u64 + 1, &["acknowledged"]);
         let heartbeat = self.sent.drain(..=place).next_back();
-        table::WORKER_HEARTBEATS.add(1, &["acknowledged"]);
-        let took = heartbeat
-            .as_ref()
-            .map(|heartbeat| BootTime::now().saturating_since(heartbeat.at));
-        if took.is_some_and(|took| took > self.interval) {
-            table::WORKER_HEARTBEATS.add(1, &["late"]);
-        }
         // Where the sets differ, a lease may be lost that the answer could not name: only the answer to the whole set
         // renews.
         if let Some(heartbeat) = heartbeat.filter(|heartbeat| heartbeat.complete || !ack.send_held)
@@ -181,6 +189,13 @@ impl AttachedStream<'_> {
             self.send_heartbeat(true).await
         } else {
             Ok(())
+        }
+    }
+
+    fn count_late(&mut self) {
+        let now = BootTime::now();
+        for sent in &mut self.sent {
+            sent.count_if_late(now, self.interval);
         }
     }
 
@@ -238,6 +253,8 @@ impl AttachedStream<'_> {
         } else {
             Vec::new()
         };
+        // those that get no answer at all are told of as well
+        self.count_late();
         table::WORKER_HEARTBEATS.add(1, &["sent"]);
         let number = self.next_number;
         self.next_number += 1;
@@ -249,6 +266,7 @@ impl AttachedStream<'_> {
             number,
             at: BootTime::now(),
             complete,
+            is_late: false,
         });
         self.send(Up::Heartbeat(v1::Heartbeat {
             number,
