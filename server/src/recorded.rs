@@ -185,7 +185,11 @@ fn touched() -> Payload {
 }
 
 fn words_of(said: &str) -> Vec<&str> {
-    said.split_once('|').expect("server and words").1.split(' ').collect()
+    said.split_once('|')
+        .expect("server and words")
+        .1
+        .split(' ')
+        .collect()
 }
 
 fn delivery(stored: &str) -> DueDelivery {

@@ -293,7 +293,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let cut = CancellationToken::new();
-        let mut accepting = pin!(accept(listener, None, Connections::unlimited(), cut.clone()));
+        let mut accepting = pin!(accept(
+            listener,
+            None,
+            Connections::unlimited(),
+            cut.clone()
+        ));
         let _client = TcpStream::connect(address).await.expect("connects");
         let mut connection = accepting.next().await.expect("endless");
         let reading = tokio::spawn(async move { connection.read_u8().await });

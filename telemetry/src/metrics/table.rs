@@ -39,6 +39,25 @@ const EXPORTS: &[&[&str]] = &[
     &["traces", "sent"],
     &["traces", "failed"],
 ];
+/// What a caller can meet a limit of, as the refusal's reason has it.
+const LIMITS: &[&[&str]] = &[
+    &["INPUT_FULL"],
+    &["LIMIT_REACHED"],
+    &["MESSAGE_TOO_LARGE"],
+    &["OVERLOADED"],
+    &["QUOTA_EXCEEDED"],
+    &["RATE_LIMITED"],
+    &["TOO_LARGE"],
+    &["TOO_MANY_CALLS"],
+    &["TOO_MANY_CHILDREN"],
+    &["TOO_MANY_CONNECTIONS"],
+    &["TOO_MANY_LIVE_TASKS"],
+    &["TOO_MANY_SESSIONS"],
+    &["TOO_MANY_STREAMS"],
+    &["TOO_MANY_TASKS"],
+    &["TOO_MANY_WATCHERS"],
+    &["TREE_TOO_DEEP"],
+];
 /// How an attempt can be over on its worker.
 const OVERS: &[&[&str]] = &[
     &["finished"],
@@ -116,7 +135,7 @@ metrics! {
     /// Time from the commit of an event to its way to those who watch, by the clocks of database and server.
     EVENT_LAG: Histogram = "taskyard_event_lag_seconds", Kind::Histogram(CALLS), "s", [];
     /// Calls and connections that were refused because of a limit, by the reason that the caller was told.
-    LIMIT_REFUSALS: Counter = "taskyard_limit_refusals_total", Kind::Counter, "{refusal}", ["reason"];
+    LIMIT_REFUSALS: Counter = "taskyard_limit_refusals_total", Kind::Counter, "{refusal}", ["reason"] of LIMITS;
     /// Leases that were ended, and worker sessions that were given up, because nothing was heard of them.
     REAPED: Counter = "taskyard_reaper_actions_total", Kind::Counter, "{action}", ["action"] of &[&["lease"], &["worker_session"]];
     /// Calls of webhooks, by what came of them.
