@@ -33,6 +33,8 @@ create table audit_event (
     decision smallint not null,
     code text not null,
     calls integer not null,
+    worker text not null default ''::text,
+    pool text not null default ''::text,
     constraint audit_event_calls_check CHECK ((calls >= 1)),
     constraint audit_event_decision_check CHECK (((decision >= 1) AND (decision <= 3))),
     constraint audit_event_pkey PRIMARY KEY (id)
@@ -634,6 +636,7 @@ CREATE INDEX question_by_key ON public.question USING btree (task_id, key, id);
 CREATE INDEX request_by_age ON public.request USING btree (at);
 CREATE UNIQUE INDEX retention_by_scope ON public.retention USING btree (namespace_id, COALESCE(session_uid, (0)::bigint));
 CREATE UNIQUE INDEX session_by_id ON public.session USING btree (namespace_id, id) WHERE (deleted_at IS NULL);
+CREATE INDEX session_by_namespace ON public.session USING btree (namespace_id, uid) WHERE (deleted_at IS NULL);
 CREATE INDEX session_to_remove ON public.session USING btree (uid) WHERE (deleted_at IS NOT NULL);
 CREATE INDEX task_by_group ON public.task USING btree (namespace_id, group_name, id) WHERE (group_name IS NOT NULL);
 CREATE UNIQUE INDEX task_by_key ON public.task USING btree (session_uid, COALESCE(parent_id, '00000000-0000-0000-0000-000000000000'::uuid), key) WHERE (key IS NOT NULL);
@@ -655,6 +658,7 @@ CREATE INDEX task_live_by_worker ON public.task_live USING btree (worker_session
 CREATE INDEX task_live_claim ON public.task_live USING btree (route_id, priority DESC, fair_key, id) WHERE ((state = 0) AND (gate = 0) AND (worker_session IS NULL));
 CREATE INDEX task_live_due ON public.task_live USING btree (not_before) WHERE (gate = 1);
 CREATE INDEX task_live_start_deadline ON public.task_live USING btree (start_deadline) WHERE ((start_deadline IS NOT NULL) AND (state = 0) AND (run = 0));
+CREATE INDEX task_live_waiting_by_route ON public.task_live USING btree (route_id) WHERE (gate = ANY (ARRAY[1, 2]));
 CREATE INDEX task_signal_by_worker ON public.task_signal USING btree (worker_session) WHERE (outcome IS NULL);
 CREATE INDEX wake_by_namespace ON public.wake USING btree (namespace_id, id);
 CREATE INDEX wake_by_session ON public.wake USING btree (session_uid, id);
