@@ -12,16 +12,26 @@ use tonic::{ConnectError, TimeoutExpired};
 use tower::{Service, ServiceExt};
 
 use super::bearer::Bearer;
-use super::lent_body::lend;
+use super::lent_body::{Word, lend};
 
-/// How often a call is made at most that was never sent. Each time the connection must have closed at that moment.
-const MAX_TRIES: usize = 3;
+/// How often a call is made at most of which nothing was done. The transport notices only upon the next call, or the one
+/// after it, that a connection takes no more, so one goodbye can cost up to three tries. They are made at once: the last is
+/// made on a connection that has just been opened.
+const MAX_TRIES: usize = 5;
 
 /// The connection. Cheap to clone.
 ///
-/// A server that closes a connection says so first, and takes no more calls on it. Such a word can meet a call that the
-/// transport has taken and not sent yet; the transport then says that it was canceled. Nothing of it was sent, so it is made
-/// again, on the next connection, which is made at once and looks up the server's name anew.
+/// A server that closes a connection says so first (GOAWAY), and takes no more calls on it. Such a word can meet a call that
+/// is on its way. Where nothing of the call was done, it is made again, on the next connection, which is made at once and
+/// looks up the server's name anew:
+///
+/// - Nobody has looked into its body yet, so no message was sent, whatever the transport says of the reason.
+/// - The server said of this call that it was not taken: its number is above the last one in the GOAWAY, whose reason is
+///   NO_ERROR. `h2` gives that error to no other call whose body it has read: those up to the last number go on, and fail as
+///   broken pipes or errors of I/O if the connection does. Body and end must have been read, and a copy be there, which is
+///   not kept of large ones (above 64 KiB). So a stream that the client has not ended is not made again.
+///
+/// Anything else may have been done in part, and fails.
 #[derive(Clone, Debug)]
 pub struct AuthorizedChannel {
     channel: Channel,
@@ -72,9 +82,12 @@ async fn send(
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        match pledge.redeem() {
-            Some(unsent) if tries < MAX_TRIES && is_closed_connection(&error) => body = unsent,
-            Some(_) | None => return Err(error),
+        if tries == MAX_TRIES || !is_closed_connection(&error) {
+            return Err(error);
+        }
+        match pledge.redeem(word_of(&error)) {
+            Some(unsent) => body = unsent,
+            None => return Err(error),
         }
         tries += 1;
         ready = again.clone();
@@ -84,14 +97,27 @@ async fn send(
 
 /// Whether there was a connection; without one the next try would end as this one did, and a limit of time is one.
 fn is_closed_connection(error: &tonic::transport::Error) -> bool {
-    let mut source: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if error.is::<ConnectError>() || error.is::<TimeoutExpired>() {
-            return false;
-        }
-        source = error.source();
+    !causes(error).any(|cause| cause.is::<ConnectError>() || cause.is::<TimeoutExpired>())
+}
+
+/// What the server said of the call in its goodbye.
+fn word_of(error: &tonic::transport::Error) -> Word {
+    let is_refused = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<h2::Error>())
+        .any(|cause| {
+            cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+        });
+    if is_refused {
+        Word::NothingTaken
+    } else {
+        Word::None
     }
-    true
+}
+
+/// The error and what is behind it.
+fn causes(error: &tonic::transport::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |&error| error.source())
 }
 
 #[cfg(test)]
