@@ -2,7 +2,7 @@
 //! take it, too.
 //!
 //! - [`settings`] is what is said about it, in the environment;
-//! - [`bearer`] is the token, [`channel`] a connection that shows it, and sends what it could not send once more;
+//! - [`bearer`] is the token, [`channel`] a connection that shows it, and makes calls again that no server took;
 //! - [`dial`] makes TLS connections, each with what the files hold at that moment.
 
 pub mod bearer;
