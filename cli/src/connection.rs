@@ -291,7 +291,8 @@ async fn ensure_answers(channel: &AuthorizedChannel, endpoint: &str) -> Result<(
             Some(cause) => Err(match connection_cause(cause).as_str() {
                 CLOSED => Failure::Own(format!(
                     "{endpoint} closed the connection without an answer; check --endpoint, and try again if it is a \
-                     Taskyard server that is just starting or stopping"
+                     Taskyard server that is just starting or stopping{}",
+                    certificate_hint(endpoint)
                 )),
                 cause => unreachable_endpoint(endpoint, cause),
             }),
@@ -301,6 +302,15 @@ async fn ensure_answers(channel: &AuthorizedChannel, endpoint: &str) -> Result<(
             endpoint,
             "something listens there and gives no answer within 5 s",
         )),
+    }
+}
+
+/// Who wants a client certificate and gets none, or one that it does not trust, hangs up after the handshake.
+fn certificate_hint(endpoint: &str) -> &'static str {
+    if endpoint.starts_with("https://") {
+        "; or it wants a client certificate that it trusts (TASKYARD_CLIENT_CERT, TASKYARD_CLIENT_KEY)"
+    } else {
+        ""
     }
 }
 

@@ -165,9 +165,12 @@ pub fn unreachable_endpoint(endpoint: &str, cause: &str) -> Failure {
             "{endpoint} is not a Taskyard server: {cause}; check --endpoint"
         ));
     }
-    Failure::Own(format!(
-        "cannot reach {endpoint}: {cause}; start one with `taskyard dev`, or set --endpoint"
-    ))
+    let hint = if endpoint.starts_with("https://") {
+        "check --endpoint and TASKYARD_CA, which names the authorities to trust"
+    } else {
+        "start one with `taskyard dev`, or set --endpoint"
+    };
+    Failure::Own(format!("cannot reach {endpoint}: {cause}; {hint}"))
 }
 
 /// Whether a stream ended only because its connection has reached its age: it goes on upon the next one, without a word.

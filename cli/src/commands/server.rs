@@ -27,7 +27,7 @@ use crate::quantity::parse_monitor_interval;
 
 TLS, authentication (docs/security.md): --tls-{cert,key,client-ca,client-auth}, --plaintext-listen,
 --auth-{file,jwks,jwks-ca,issuer,audience}, --audit-retention. Limits (docs/limits.md): --call-rate,
---max-{calls,streams,session-tasks} and more. Ends (docs/operations.md): --max-connection-age and more
+--max-{calls,streams,session-tasks}, ... Ends (docs/operations.md): --max-connection-age, ...
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 usage, 125 failed. Logs: standard error, TASKYARD_LOG")]
 pub struct ServerArguments {

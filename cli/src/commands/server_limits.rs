@@ -85,9 +85,10 @@ impl Limit {
 }
 
 fn parse_limit(text: &str) -> Result<Limit, String> {
-    if text == OFF || text == "0" {
+    if text == OFF {
         return Ok(Limit(None));
     }
+    // 0 is refused: some would mean "none at all" by it, others "no limit"
     text.parse()
         .map(|limit| Limit(Some(limit)))
         .map_err(|_| format!("`{text}` is no limit; write a number from 1 to 4294967295, or {OFF}"))
@@ -118,10 +119,10 @@ mod tests {
 
     #[test]
     fn each_may_be_off_and_none_is_nonsense() {
-        let alone = Alone::parse_from(["server", "--call-rate", "off", "--max-calls", "0"]);
+        let alone = Alone::parse_from(["server", "--call-rate", "off", "--max-calls", "off"]);
         let calls = alone.limits.limits().calls;
         assert_eq!((calls.rate, calls.calls), (None, None));
-        for bad in ["-1", "many", "", "1.5"] {
+        for bad in ["0", "-1", "many", "", "1.5"] {
             assert!(parse_limit(bad).is_err(), "{bad:?}");
         }
         assert!(parse_positive("0").is_err());

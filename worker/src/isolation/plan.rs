@@ -159,7 +159,7 @@ impl Isolation {
             Err("it was started with --isolation-max none".to_owned())
         } else if let Some((root, private)) = borders.exposed() {
             Err(format!(
-                "its directory {} lies in {}, which every restricted task can read; move it with --data-dir",
+                "{} lies in {}, which every restricted task can read; put it elsewhere (--data-dir, TASKYARD_TOKEN_FILE)",
                 private.display(),
                 root.display()
             ))
