@@ -132,7 +132,7 @@ impl GlobalArguments {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Dev(dev::DevArguments),
-    Server(server::ServerArguments),
+    Server(Box<server::ServerArguments>),
     Worker(worker::WorkerArguments),
     Migrate(migrate::MigrateArguments),
     Run(Box<run::RunArguments>),

@@ -129,7 +129,7 @@ fn run() -> Result<ExitCode, Failure> {
         let flush = telemetry::export(component)?;
         let ended = match verb {
             Verb::Dev(arguments) => dev::execute(arguments).await,
-            Verb::Server(arguments) => server::execute(arguments).await,
+            Verb::Server(arguments) => server::execute(*arguments).await,
             Verb::Worker(arguments) => worker::execute(arguments, &global).await,
             Verb::Migrate(arguments) => migrate::execute(arguments).await,
             Verb::Run(arguments) => run::execute(*arguments, &global).await,
