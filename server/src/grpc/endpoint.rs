@@ -33,10 +33,10 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Calls that one connection may have open.
 const MAX_CONCURRENT_STREAMS: u32 = 4_096;
 /// Most bytes of the headers of a call, names included; and how many streams of a connection may have been reset before
-/// they were looked at, and for errors of the client: beyond that the connection is ended.
+/// they were looked at: beyond that the connection is ended. Resets by the server itself are not bounded: each call that is
+/// refused before its message was read counts as one, and a thousand refusals must not cost a client its connection.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 const MAX_PENDING_RESETS: usize = 64;
-const MAX_ERROR_RESETS: usize = 1_024;
 /// A peer that is silent for this long is asked whether it is there, and then has this long to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,7 +104,6 @@ pub async fn serve(app: Arc<App>, listener: TcpListener) -> Result<(), EndpointE
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(GrpcWebLayer::new())
