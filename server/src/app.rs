@@ -4,14 +4,9 @@ use crate::{
     audit::AuditLog,
     commit::Commits,
     control::{
-        files::{FileSlots, GrepSlots},
-        lease_holders::LeaseHolders,
-        list_queues::QueueCounts,
-        namespace::NameCache,
-        namespace_counts::NamespaceCounts,
-        namespace_room::NamespaceRoom,
-        task_sessions::TaskSessions,
-        task_traits::TraitCache,
+        lease_holders::LeaseHolders, list_queues::QueueCounts, namespace::NameCache,
+        namespace_counts::NamespaceCounts, namespace_room::NamespaceRoom,
+        task_sessions::TaskSessions, task_traits::TraitCache,
     },
     dispatch::{Registry, Routes},
     events::Events,
@@ -49,10 +44,6 @@ pub struct App {
     pub min_monitor_interval: Duration,
     /// Numbers of namespaces and sessions that were looked up lately.
     pub names: NameCache,
-    /// How many files may be on their way into the store at once.
-    pub file_slots: FileSlots,
-    /// How many searches in files may go on at once.
-    pub grep_slots: GrepSlots,
     /// What the queues held a moment ago.
     pub queue_counts: QueueCounts,
     /// What the namespaces had a moment ago.

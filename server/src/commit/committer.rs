@@ -8,6 +8,7 @@ use super::{
 use crate::{
     error_chain::chain,
     events::Events,
+    limits::turns::{self, Turn},
     store::{Connection, Store, StoreError},
 };
 use rand::Rng;
@@ -81,12 +82,13 @@ impl Commits {
     /// # Errors
     /// Any [`CommitError`].
     pub async fn create(&self, creation: Creation) -> Result<Created, CommitError> {
+        let _turn = take_turns(1).await?;
         self.create_later(creation)?
             .await
             .map_err(|_| CommitError::ShuttingDown)?
     }
 
-    /// Queues a creation and returns at once; those of one session that are queued in order are numbered in order.
+    /// Queues a creation and returns at once, for whoever has taken the turns of all that it queues; those of one session that are queued in order are numbered in order.
     ///
     /// # Errors
     /// [`CommitError::Overloaded`] or [`CommitError::ShuttingDown`].
@@ -113,6 +115,7 @@ impl Commits {
             position: None,
             error,
         };
+        let _turns = take_turns(creations.len()).await.map_err(refused)?;
         let (reply, answer) = oneshot::channel();
         self.queue(session, Intent::CreateAll(creations, reply))
             .map_err(refused)?;
@@ -130,12 +133,13 @@ impl Commits {
         session: SessionUid,
         change: Change,
     ) -> Result<Changed, CommitError> {
+        let _turn = take_turns(1).await?;
         self.change_later(session, change)?
             .await
             .map_err(|_| CommitError::ShuttingDown)?
     }
 
-    /// Queues a change and returns at once; changes of one session that are queued in order are made in order.
+    /// Queues a change and returns at once, for whoever has taken the turns of all that it queues; changes of one session that are queued in order are made in order.
     ///
     /// # Errors
     /// [`CommitError::Overloaded`] or [`CommitError::ShuttingDown`].
@@ -165,6 +169,13 @@ impl Commits {
                 mpsc::error::TrySendError::Closed(_) => CommitError::ShuttingDown,
             })
     }
+}
+
+/// Turns of the caller for so many changes.
+async fn take_turns(changes: usize) -> Result<Turn, CommitError> {
+    turns::changes(changes)
+        .await
+        .map_err(|error| CommitError::Store(error.into()))
 }
 
 struct Committer {

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     app::App,
     commit::{CommitError, Creation},
+    limits::turns,
     store::creates::{self, RequestKey, RequestMethod},
 };
 use prost::Message;
@@ -89,6 +90,7 @@ pub async fn batch_create_tasks(
             .map_err(|refusal| at(position, false, refusal))
     });
     if !atomic {
+        let _turns = turns::changes(read.len()).await?;
         return Generations::new(app, owner, read.collect())
             .store_each()
             .await;

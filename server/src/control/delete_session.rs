@@ -8,6 +8,7 @@ use super::{
 use crate::{
     app::App,
     commit::{Change, CommitError, Content},
+    limits::turns,
     store::purge,
 };
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub async fn cancel_open(
         if open.is_empty() {
             return Ok(());
         }
+        let _turns = turns::changes(open.len()).await?;
         let mut answers = Vec::with_capacity(open.len());
         for task in open {
             let change = Change::new(

@@ -3,6 +3,7 @@
 use super::{output_course, output_view::LineStarts, refusal::Refusal, wire_time::time_field};
 use crate::{
     app::App,
+    limits::{places::Places, turns::Scarce},
     store::{
         StoreError,
         output_read::{self, RunStanding},
@@ -10,8 +11,8 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
+use std::time::Duration;
 use taskyard_core::id::TaskId;
-use tokio::sync::Semaphore;
 
 /// Most lines that can be asked for.
 const MAX_LINES: usize = 100_000;
@@ -19,7 +20,9 @@ const MAX_LINES: usize = 100_000;
 const BYTES_PER_READ: i64 = 512 << 10;
 
 /// Searches for lines at the same time, since each may read all that is kept of a run.
-static SEARCHES: Semaphore = Semaphore::const_new(4);
+static SEARCHES: Places = Places::new(Scarce::OutputSearch);
+/// Longest wait for a place among them.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked of the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl OutputStart {
             }
         }
         if self.last_lines > 0 {
-            let _turn = SEARCHES.acquire().await;
+            let _place = SEARCHES.take(PATIENCE).await?;
             let mut streams = Vec::with_capacity(places.len());
             for (stream, offset) in &places {
                 let end = output_course::stored(standing, *stream).durable_end;

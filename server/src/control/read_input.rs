@@ -1,10 +1,7 @@
 //! `ReadInput`: the holder of a lease fetches the live input of its run.
 
 use super::{holder_wait::HolderWait, refusal::Refusal};
-use crate::{
-    app::App,
-    store::{StoreError, task_input},
-};
+use crate::{app::App, store::task_input};
 use bytes::BytesMut;
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{ReadInputRequest, ReadInputResponse};
@@ -45,7 +42,7 @@ async fn look(
     run: i32,
     offset: u64,
 ) -> Result<ReadInputResponse, Refusal> {
-    let mut connection = app.store.pool().acquire().await.map_err(StoreError::from)?;
+    let mut connection = app.store.pool().acquire().await?;
     let (input, chunks) =
         task_input::read_input(&mut connection, task, run, offset, MAX_CHUNKS).await?;
     let mut data = BytesMut::new();

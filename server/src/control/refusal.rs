@@ -3,7 +3,7 @@
 
 pub use crate::{
     identity::{authenticator::NotAuthentic, decide::Denied},
-    limits::callers::Exceeded,
+    limits::{callers::Exceeded, turns::NoTurn},
     objects::ObjectError,
     store::{StoreError, file_usage::QuotaExceeded},
 };
@@ -459,6 +459,12 @@ pub enum Refusal {
     /// The store could not do it.
     #[error("the store could not do it")]
     Store(#[from] StoreError),
+}
+
+impl From<NoTurn> for Refusal {
+    fn from(refused: NoTurn) -> Self {
+        Self::Overloaded { what: refused.what }
+    }
 }
 
 /// Why a call is denied, and what to do.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     app::App,
-    store::{batch, claim, task_input, task_terminal},
+    store::{claim, task_input, task_terminal},
 };
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{ResizeTerminalRequest, ResizeTerminalResponse};
@@ -32,7 +32,7 @@ pub async fn resize_terminal(
         .ok_or(Refusal::TaskTerminal)?;
     check_has_pty(app, found.id).await?;
     let number = task_terminal::store_size(&mut *transaction, found.id, rows, columns).await?;
-    batch::commit(transaction).await?;
+    transaction.commit().await?;
     if let Some(worker) = live.worker {
         app.events.worker_touched(worker);
     }

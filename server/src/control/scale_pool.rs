@@ -8,6 +8,7 @@ use super::{
 use crate::{
     app::App,
     dispatch::Needs,
+    limits::turns,
     store::backlog::{self, Backlog},
 };
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
@@ -85,9 +86,9 @@ pub async fn measure(app: &App, pool: &Pool) -> Result<Backlog, Refusal> {
 /// Follows whether a pool has anything to do: at once, and then with each change.
 #[must_use]
 pub fn follow(app: &Arc<App>, pool: Pool) -> Outgoing<bool> {
-    let (outbox, outgoing) = Outbox::open(BUFFER);
+    let (outbox, outgoing) = Outbox::open(BUFFER, size_of_val);
     let app = Arc::clone(app);
-    tokio::spawn(async move {
+    turns::spawn(async move {
         let end = tokio::select! {
             () = outbox.closed() => Err(StreamEnd::Gone),
             () = app.shutdown.cancelled() => Err(Refusal::ShuttingDown.into()),

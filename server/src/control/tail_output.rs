@@ -11,11 +11,13 @@ use super::{
 use crate::{
     app::App,
     events::{OutputTap, SessionTouches},
+    limits::turns,
     store::{
         output_read::{self, RunStanding},
         resolve::FoundTask,
     },
 };
+use prost::Message;
 use std::{sync::Arc, time::Duration};
 use taskyard_proto::v1::{
     Exit, Keepalive, RunStarted, TailEnd, TailOutputRequest, TailOutputResponse,
@@ -63,10 +65,10 @@ pub async fn tail_output(
             name: request.run.to_string(),
         });
     }
-    let (outbox, outgoing) = Outbox::open(BUFFER);
+    let (outbox, outgoing) = Outbox::open(BUFFER, TailOutputResponse::encoded_len);
     let app = Arc::clone(app);
     let open = table::STREAMS.hold(&["tail"]);
-    tokio::spawn(async move {
+    turns::spawn(async move {
         let _open = open;
         let tail = Tail {
             touches: app.events.subscribe_session(task.session),

@@ -9,17 +9,18 @@ use super::{
 };
 use crate::{
     app::App,
+    limits::{places::Places, turns::Scarce},
     store::{
         output_read::{self, RunStanding, StoredChunk},
         resolve::FoundTask,
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::time::Duration;
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{
     OutputGrep, OutputLines, OutputView, ReadOutputRequest, ReadOutputResponse,
 };
-use tokio::sync::Semaphore;
 
 /// Budget of a text: where nothing is said, and its limits.
 const DEFAULT_BYTES: usize = 8 << 10;
@@ -33,7 +34,9 @@ const MAX_MATCHES: usize = 1_000;
 const BYTES_PER_READ: i64 = 512 << 10;
 
 /// Views that are made at the same time, since each may read all that is kept of a run.
-static VIEWS: Semaphore = Semaphore::const_new(4);
+static VIEWS: Places = Places::new(Scarce::OutputView);
+/// Longest wait for a place among them.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is asked of a view.
 pub(super) struct TextRequest {
@@ -155,8 +158,7 @@ pub(super) async fn view_output(
         view = view.numbered();
     }
     let mut next = from;
-    // It can wait as long as its caller does.
-    let _turn = VIEWS.acquire().await;
+    let _place = VIEWS.take(PATIENCE).await?;
     while next < stored.durable_end && !view.is_done() {
         let chunks = output_read::read_chunks(
             app.store.pool(),

@@ -9,8 +9,9 @@ use super::{
     watch_session::{SessionWatch, WatchedStream},
     wire_time,
 };
-use crate::{app::App, store::log_read};
+use crate::{app::App, limits::turns, store::log_read};
 use futures::{StreamExt, stream::FuturesUnordered};
+use prost::Message;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -80,10 +81,10 @@ pub async fn watch(
         .map(|session| (session.id, session.uid))
         .collect();
 
-    let (outbox, outgoing) = Outbox::open(BUFFER);
+    let (outbox, outgoing) = Outbox::open(BUFFER, WatchResponse::encoded_len);
     let app = Arc::clone(app);
     let open = table::STREAMS.hold(&["watch"]);
-    tokio::spawn(async move {
+    turns::spawn(async move {
         let _open = open;
         let mut sessions: FuturesUnordered<_> = places
             .into_iter()

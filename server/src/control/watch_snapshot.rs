@@ -1,15 +1,17 @@
 //! The snapshot of one session in a watch: every task, and the place in the log at which all of them stand so.
 
 use super::{outage::retry, outbox::StreamEnd, watch_session::SessionWatch};
-use crate::store::{
-    StoreError,
-    log_read::{LogBounds, Moment, SessionPage},
-    records::TaskRecord,
+use crate::{
+    limits::{places::Places, turns::Scarce},
+    store::{
+        StoreError,
+        log_read::{LogBounds, Moment, SessionPage},
+        records::TaskRecord,
+    },
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 use taskyard_core::id::{SessionUid, TaskId};
 use taskyard_proto::v1::{SnapshotComplete, watch_response::Item};
-use tokio::sync::Semaphore;
 
 /// Tasks of a snapshot that are read at once.
 const TASKS_PER_READ: i64 = 100;
@@ -18,7 +20,9 @@ const CHANGE_PAGES_PER_READ: i64 = 64;
 const CHANGED_TASKS_PER_READ: usize = 200;
 
 /// Snapshots read at the same time, so that they leave connections to everybody else.
-static SNAPSHOT_READS: Semaphore = Semaphore::const_new(4);
+static SNAPSHOT_READS: Places = Places::new(Scarce::Snapshot);
+/// Longest wait for a place among them.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A snapshot that is being made.
 #[derive(Default)]
@@ -77,7 +81,7 @@ impl SessionWatch<'_> {
         session: SessionUid,
         after_ordinal: i64,
     ) -> Result<(LogBounds, Vec<TaskRecord>), StoreError> {
-        let _slot = SNAPSHOT_READS.acquire().await;
+        let _slot = SNAPSHOT_READS.take(PATIENCE).await?;
         let mut moment = Moment::begin(&self.app.store).await?;
         let bounds = moment.log_bounds(session).await?.unwrap_or(NO_LOG);
         let tasks = moment
@@ -98,7 +102,7 @@ impl SessionWatch<'_> {
         session: SessionUid,
         seen_to: i64,
     ) -> Result<Option<(LogBounds, i64, Vec<TaskRecord>)>, StoreError> {
-        let _slot = SNAPSHOT_READS.acquire().await;
+        let _slot = SNAPSHOT_READS.take(PATIENCE).await?;
         let mut moment = Moment::begin(&self.app.store).await?;
         let bounds = moment.log_bounds(session).await?.unwrap_or(NO_LOG);
         let pages = moment

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     app::App,
-    store::{Connection, batch, claim, task_input},
+    store::{Connection, claim, task_input},
 };
 use taskyard_core::{
     id::TaskId,
@@ -86,7 +86,7 @@ pub async fn write_input(
     if admitted.after != input {
         task_input::append_input(&mut transaction, found.id, run, admitted.after, new).await?;
     }
-    batch::commit(transaction).await?;
+    transaction.commit().await?;
     if let (Some(worker), true) = (live.worker, admitted.after != input) {
         app.events.worker_touched(worker);
     }

@@ -109,7 +109,7 @@ where
             Ok(underway) => underway,
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         };
-        let response = inner.call(request).await?;
+        let response = call_limits::take_turns(underway.as_ref(), inner.call(request)).await?;
         return Ok(response.map(|body| Body::new(HeldBody::new(body, underway))));
     }
     let subject = Subject::default();
@@ -156,7 +156,7 @@ where
     if !rule.streams_in() {
         request = request.map(|body| Body::new(PromptBody::new(body)));
     }
-    let response = inner.call(request).await?;
+    let response = call_limits::take_turns(underway.as_ref(), inner.call(request)).await?;
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     let decision = match code {
         Code::Ok => Decision::Allowed,
@@ -246,7 +246,9 @@ async fn admit(
     decide(rule, Some(&identity), has_lease).map_err(Refusal::Denied)?;
     if has_lease {
         let lease = inside::read_lease(headers)?;
-        lease_holders::ensure_held(app, &identity, &[lease]).await?;
+        call_limits::credential_turns(app, &identity, peer.address)
+            .scope(lease_holders::ensure_held(app, &identity, &[lease]))
+            .await?;
     }
     Ok(identity)
 }

@@ -9,6 +9,7 @@ use crate::{
     limits::{
         callers::{CallerKey, Underway},
         measure::Measure,
+        turns::Turns,
     },
 };
 use bytes::Bytes;
@@ -36,15 +37,22 @@ pub(super) async fn enter(
     if measure == Measure::Free {
         return Ok(None);
     }
+    let outside = outside(identity, peer);
     let key = if headers.contains_key(inside::LEASE) {
         let task = inside::read_lease(headers)?.task;
-        let sessions = task_sessions::find(app, &[task]).await?;
+        let turns = credential_turns(app, identity, peer);
+        let sessions = turns.scope(task_sessions::find(app, &[task])).await?;
         sessions.get(&task).copied().map(CallerKey::Inside)
     } else {
         None
     };
-    let key = key.unwrap_or_else(|| outside(identity, peer));
-    app.callers.enter(key, measure).map_err(Refusal::CallLimit)
+    let key = key.unwrap_or(outside);
+    app.callers.enter(&key, measure).map_err(Refusal::CallLimit)
+}
+
+/// The turns of a credential, or an address, for what has to be known of a call before it is known for whom it is made.
+pub(super) fn credential_turns(app: &App, identity: &Identity, peer: Option<SocketAddr>) -> Turns {
+    app.callers.turns(&outside(identity, peer))
 }
 
 /// Counts a call of a method that everybody may call, known or not.
@@ -57,7 +65,15 @@ pub(super) fn enter_unknown(
     peer: Option<SocketAddr>,
 ) -> Result<Option<Underway>, Refusal> {
     let key = outside(&Identity::unknown(false), peer);
-    app.callers.enter(key, measure).map_err(Refusal::CallLimit)
+    app.callers.enter(&key, measure).map_err(Refusal::CallLimit)
+}
+
+/// Runs a call with the turns of its caller at the database.
+pub(super) async fn take_turns<F: Future>(underway: Option<&Underway>, call: F) -> F::Output {
+    match underway {
+        Some(underway) => underway.turns().scope(call).await,
+        None => call.await,
+    }
 }
 
 fn outside(identity: &Identity, peer: Option<SocketAddr>) -> CallerKey {
@@ -92,7 +108,12 @@ impl Body for HeldBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let body = &mut *self;
+        let inner = Pin::new(&mut body.inner);
+        let polled = match &body.underway {
+            Some(underway) => underway.turns().poll(|| inner.poll_frame(context)),
+            None => inner.poll_frame(context),
+        };
         let is_last = match &polled {
             Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
             Poll::Ready(Some(Err(_)) | None) => true,
@@ -129,7 +150,7 @@ mod tests {
         let callers = Callers::new(limits);
         let enter = || {
             let key = CallerKey::address(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            callers.enter(key, Measure::Call)
+            callers.enter(&key, Measure::Call)
         };
         let frames: [Result<_, Status>; 2] = [
             Ok(Frame::data(Bytes::from_static(b"answer"))),

@@ -472,6 +472,11 @@ fn describe_store(error: &StoreError) -> (Code, &'static str, Detail) {
             "STORE_UNAVAILABLE",
             Detail::Retry(RETRY_UNAVAILABLE),
         ),
+        StoreError::NoTurn(_) => (
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            Detail::Retry(RETRY_BUSY),
+        ),
         StoreError::ReadOnly(_) => (
             Code::Unavailable,
             "STORE_READ_ONLY",
@@ -508,9 +513,10 @@ fn message(refusal: &Refusal) -> String {
                 "the database is not reachable; try again in a moment".to_owned()
             }
             StoreError::Conflict(_) => "another transaction got in the way; try again".to_owned(),
-            StoreError::DiskFull(_) | StoreError::ReadOnly(_) | StoreError::SessionDeleted => {
-                error.to_string()
-            }
+            StoreError::NoTurn(_)
+            | StoreError::DiskFull(_)
+            | StoreError::ReadOnly(_)
+            | StoreError::SessionDeleted => error.to_string(),
             StoreError::Corrupt { what, .. } => {
                 format!("a stored {what} cannot be read; the server's log says more")
             }
@@ -534,7 +540,8 @@ fn message(refusal: &Refusal) -> String {
 
 fn log(refusal: &Refusal, code: Code, reason: &'static str) {
     let error: &dyn Error = match refusal {
-        Refusal::Store(error) => error,
+        // no trouble of the store's
+        Refusal::Store(error) if code != Code::ResourceExhausted => error,
         Refusal::ObjectStoreUnavailable(error) => error,
         _other => {
             tracing::debug!(?code, reason, "a call was refused: {refusal}");

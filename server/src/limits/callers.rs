@@ -4,7 +4,7 @@
 //! none of those that were not heard for longest is like that, newcomers share one set of counts until there is, so no
 //! number of addresses or names makes this grow, and none of them gets around its limits.
 
-use super::{measure::Measure, settings::CallLimits, token_bucket::TokenBucket};
+use super::{measure::Measure, settings::CallLimits, token_bucket::TokenBucket, turns::Turns};
 use lru::LruCache;
 use std::{
     net::IpAddr,
@@ -92,6 +92,7 @@ struct Caller {
     calls: AtomicUsize,
     streams: AtomicUsize,
     watchers: AtomicUsize,
+    turns: Turns,
 }
 
 impl CallerKey {
@@ -128,7 +129,7 @@ impl Callers {
     ///
     /// # Errors
     /// [`Exceeded`]: it must not be made.
-    pub fn enter(&self, key: CallerKey, measure: Measure) -> Result<Option<Underway>, Exceeded> {
+    pub fn enter(&self, key: &CallerKey, measure: Measure) -> Result<Option<Underway>, Exceeded> {
         if measure == Measure::Free {
             return Ok(None);
         }
@@ -167,9 +168,15 @@ impl Callers {
         Ok(Some(Underway { caller, measure }))
     }
 
-    fn find(&self, key: CallerKey, now: Duration) -> Arc<Caller> {
+    /// The turns of a caller of whom nothing is counted yet.
+    #[must_use]
+    pub fn turns(&self, key: &CallerKey) -> Turns {
+        self.find(key, self.began_at.elapsed()).turns.clone()
+    }
+
+    fn find(&self, key: &CallerKey, now: Duration) -> Arc<Caller> {
         let mut known = lock(&self.known);
-        if let Some(caller) = known.get(&key) {
+        if let Some(caller) = known.get(key) {
             return Arc::clone(caller);
         }
         for _ in 0..LOOKS {
@@ -187,7 +194,7 @@ impl Callers {
             return Arc::clone(&self.others);
         }
         let caller = Arc::<Caller>::default();
-        known.put(key, Arc::clone(&caller));
+        known.put(key.clone(), Arc::clone(&caller));
         caller
     }
 
@@ -199,6 +206,14 @@ impl Callers {
                 .limits
                 .rate
                 .is_none_or(|rate| lock(&caller.bucket).is_full(rate, now))
+    }
+}
+
+impl Underway {
+    /// The turns of whose call this is.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.caller.turns
     }
 }
 
@@ -259,14 +274,14 @@ mod tests {
             watchers: Some(2),
             ..OFF
         });
-        let call = callers.enter(name("a"), Measure::Call).expect("the first");
-        let refused = callers.enter(name("a"), Measure::Call);
+        let call = callers.enter(&name("a"), Measure::Call).expect("the first");
+        let refused = callers.enter(&name("a"), Measure::Call);
         assert_eq!(refused.err(), Some(Exceeded::Calls { limit: 1 }));
-        callers.enter(name("b"), Measure::Call).expect("another's");
+        callers.enter(&name("b"), Measure::Call).expect("another's");
         drop(call);
-        callers.enter(name("a"), Measure::Call).expect("over");
+        callers.enter(&name("a"), Measure::Call).expect("over");
 
-        let open = |measure| callers.enter(name("a"), measure);
+        let open = |measure| callers.enter(&name("a"), measure);
         let watches = [open(Measure::Watcher), open(Measure::Watcher)];
         assert_eq!(
             open(Measure::Watcher).err(),
@@ -305,10 +320,12 @@ mod tests {
             }),
             ..OFF
         });
-        drop(callers.enter(name("a"), Measure::Call).expect("the first"));
-        let refused = callers.enter(name("a"), Measure::Stream).expect_err("soon");
+        drop(callers.enter(&name("a"), Measure::Call).expect("the first"));
+        let refused = callers
+            .enter(&name("a"), Measure::Stream)
+            .expect_err("soon");
         assert!(matches!(refused, Exceeded::Rate { per_second: 1, .. }));
-        assert!(callers.enter(name("b"), Measure::Call).is_ok());
+        assert!(callers.enter(&name("b"), Measure::Call).is_ok());
     }
 
     #[test]
@@ -320,21 +337,21 @@ mod tests {
         };
         let callers = Callers::with_room(limits, room);
         for caller in 0..100 {
-            let call = callers.enter(name(&caller.to_string()), Measure::Call);
+            let call = callers.enter(&name(&caller.to_string()), Measure::Call);
             assert!(call.is_ok(), "idle ones are forgotten");
         }
         assert_eq!(lock(&callers.known).len(), 8);
         let mut held = Vec::new();
         for caller in 0..8 {
-            held.push(callers.enter(name(&format!("busy-{caller}")), Measure::Call));
+            held.push(callers.enter(&name(&format!("busy-{caller}")), Measure::Call));
         }
         assert!(held.iter().all(Result::is_ok));
-        let other = callers.enter(name("new"), Measure::Call);
+        let other = callers.enter(&name("new"), Measure::Call);
         assert!(other.is_ok(), "the first of the others");
-        assert!(callers.enter(name("newer"), Measure::Call).is_err());
+        assert!(callers.enter(&name("newer"), Measure::Call).is_err());
         assert_eq!(lock(&callers.known).len(), 8);
         drop((held, other));
-        assert!(callers.enter(name("newest"), Measure::Call).is_ok());
+        assert!(callers.enter(&name("newest"), Measure::Call).is_ok());
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Connections: one pool for reads, and held connections for the loops that write.
 
-use super::StoreError;
+use super::{
+    StoreError,
+    shared_pool::{SharedPool, SharedTransaction},
+};
+use crate::limits::turns::Scarce;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
+    ConnectOptions, Connection, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{io, str::FromStr, time::Duration};
@@ -13,6 +17,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(75);
 /// Connections for reads.
 const POOL_SIZE: u32 = 12;
+const _: () = assert!(
+    POOL_SIZE > Scarce::Connection.share(),
+    "one caller leaves some"
+);
 /// Pooled connections are renewed this often, so that a half-open one is not handed out for ever.
 const POOL_MAX_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
@@ -24,7 +32,7 @@ const TRUSTED_REST: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Store {
     options: PgConnectOptions,
-    pool: PgPool,
+    pool: SharedPool,
 }
 
 impl Store {
@@ -57,7 +65,10 @@ impl Store {
                 })
             })
             .connect_lazy_with(options.clone());
-        let store = Self { options, pool };
+        let store = Self {
+            options,
+            pool: SharedPool::new(pool),
+        };
         let mut connection = store.open_first().await?;
         sqlx::query!("select 1 as one")
             .fetch_one(&mut connection)
@@ -115,34 +126,22 @@ impl Store {
 
     /// Begins a transaction on a pooled connection with this statement.
     ///
-    /// In a task of its own: a call may go away at any moment, and where a begin is dropped while its answer is on the
-    /// way, the driver hands the connection out again with the transaction open.
-    ///
     /// # Errors
     /// Any [`StoreError`].
-    pub async fn begin(
-        &self,
-        statement: &'static str,
-    ) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
-        match begun {
-            Ok(begun) => Ok(begun?),
-            // the runtime ends
-            Err(_) => Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)),
-        }
+    pub async fn begin(&self, statement: &'static str) -> Result<SharedTransaction, StoreError> {
+        self.pool.begin(statement).await
     }
 
     /// The pool, for reads.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &SharedPool {
         &self.pool
     }
 
     /// Connections of the pool that are open, and those of them that nobody uses.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        (self.pool.size() as usize, self.pool.num_idle())
+        self.pool.counts()
     }
 
     /// How to connect, for those who keep a connection in their own way.

@@ -1,5 +1,7 @@
 //! What can go wrong between us and Postgres, told apart by what a caller does about it.
 
+use super::shared_pool::find_no_turn;
+use crate::limits::turns::NoTurn;
 use sqlx::migrate::MigrateError;
 
 /// A failed use of the store.
@@ -8,6 +10,10 @@ pub enum StoreError {
     /// The database cannot be reached, or broke the connection; the same call may work later.
     #[error("the database is not reachable")]
     Unavailable(#[source] sqlx::Error),
+    /// The caller has as many statements under way as it may have at once, or the server as much of such work, and they
+    /// take long.
+    #[error(transparent)]
+    NoTurn(#[from] NoTurn),
     /// Another transaction got in the way; the whole transaction is to be run again.
     #[error("another transaction got in the way")]
     Conflict(#[source] sqlx::Error),
@@ -103,7 +109,7 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Conflict(_) => true,
+            Self::Unavailable(_) | Self::NoTurn(_) | Self::Conflict(_) => true,
             Self::Duplicate { .. }
             | Self::SessionDeleted
             | Self::DiskFull(_)
@@ -133,6 +139,7 @@ impl StoreError {
             Self::Other(sqlx::Error::Encode(_)) => true,
             Self::Other(_)
             | Self::Unavailable(_)
+            | Self::NoTurn(_)
             | Self::Conflict(_)
             | Self::SessionDeleted
             | Self::DiskFull(_)
@@ -167,6 +174,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(database) = &error else {
             return match error {
+                error if let Some(no_turn) = find_no_turn(&error) => Self::NoTurn(no_turn),
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
                 | sqlx::Error::Protocol(_)

@@ -1,7 +1,7 @@
 //! How much files take, and how much they may. The counts are kept by triggers on `file`; see the migration.
 
-use super::StoreError;
-use sqlx::{PgConnection, PgPool};
+use super::{SharedPool, StoreError};
+use sqlx::PgConnection;
 use taskyard_core::{id::SessionUid, vfs::SessionPath};
 
 /// Tells our advisory locks on namespaces from others.
@@ -82,7 +82,7 @@ impl QuotaStanding {
 /// # Errors
 /// Any [`StoreError`].
 pub async fn read_standing(
-    pool: &PgPool,
+    pool: &SharedPool,
     namespace_id: i32,
     session: Option<SessionUid>,
     path: &SessionPath,

@@ -1,9 +1,11 @@
 //! Reading session logs, and what a snapshot of a session is made of.
 
-use super::{Store, StoreError, records, records::TaskRecord, times};
+use super::{
+    Store, StoreError, records, records::TaskRecord, shared_pool::SharedTransaction, times,
+};
 use bytes::Bytes;
 use prost::Message;
-use sqlx::{PgExecutor, Postgres, Transaction};
+use sqlx::PgExecutor;
 use taskyard_core::id::{SessionUid, TaskId};
 use taskyard_proto::{
     storage::v1::LogPage,
@@ -235,7 +237,7 @@ pub async fn read_traits(
 
 /// Several reads that see the store at one moment. Dropped when done; it writes nothing.
 pub struct Moment {
-    transaction: Transaction<'static, Postgres>,
+    transaction: SharedTransaction,
 }
 
 impl Moment {

@@ -33,6 +33,7 @@ pub mod run_reports;
 mod schema_fit;
 pub mod secrets;
 pub mod sessions;
+mod shared_pool;
 pub mod standing_counts;
 pub mod standings;
 pub mod task_files;
@@ -55,5 +56,6 @@ pub mod workers_read;
 
 pub use connect::Store;
 pub use error::StoreError;
+pub use shared_pool::SharedPool;
 /// A connection of one's own; control and commit pass it on without knowing what it is.
 pub use sqlx::PgConnection as Connection;

@@ -1,9 +1,8 @@
 //! Which tasks a listing shows. A listing walks along one index, so far in a call, and looks at each task on its way;
 //! what it costs is what it walks over, never the whole table.
 
-use super::StoreError;
+use super::{SharedPool, StoreError};
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use taskyard_core::id::{SessionUid, TaskId};
 use uuid::Uuid;
 
@@ -123,7 +122,7 @@ impl Walk {
 /// # Errors
 /// Any [`StoreError`].
 pub async fn examine(
-    db: &PgPool,
+    db: &SharedPool,
     walk: Walk,
     filter: &TaskFilter,
     is_oldest_first: bool,

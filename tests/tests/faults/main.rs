@@ -12,6 +12,7 @@ mod fairness;
 mod fencing;
 mod firehose;
 mod flow;
+mod greedy_client;
 mod hostile_machine;
 mod hostile_output;
 mod hostile_processes;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use taskyard_proto::v1::{
     DeleteSessionRequest, GetTaskRequest, ListRequest, ListSessionsRequest, ListTasksRequest,
     ListWorkersRequest, ReadOutputRequest, SetRetentionRequest, TakeWakesRequest, WaitTasksRequest,
@@ -385,4 +386,35 @@ async fn a_made_token_is_known_by_its_entry_and_ends_at_its_hour() {
     )
     .await;
     assert_eq!(end.code(), Code::Unauthenticated);
+}
+
+/// Calls that are refused before their message is read are closed by the server itself; the transport counts that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_refusals_leave_a_connection_and_what_is_open_upon_it() {
+    let (_deployment, mut client, _folder) = guarded(&[("ops", "role: admin")]).await;
+    create(&mut client, "ops", "", "s").await.expect("created");
+    let watched = WatchRequest {
+        sessions: vec![WatchedSession {
+            session_id: "s".to_owned(),
+            ..WatchedSession::default()
+        }],
+        ..WatchRequest::default()
+    };
+    let watching = client.tasks.watch(with_token("ops", watched)).await;
+    let mut events = watching.expect("a stream").into_inner();
+    let refusals = futures::stream::iter(0..4_000).map(|_| {
+        let mut client = client.clone();
+        async move { create(&mut client, "guessed", "", "s").await }
+    });
+    let refusals: Vec<_> = refusals.buffer_unordered(64).collect().await;
+    for refused in refusals {
+        let what = "a guessed token";
+        expect_refused(what, refused, Code::Unauthenticated, "UNKNOWN_CREDENTIAL");
+    }
+    let task = create(&mut client, "ops", "", "s").await.expect("created");
+    eventually("the event on the same stream", SOON, async || {
+        let event = events.message().await.expect("the stream holds")?;
+        format!("{event:?}").contains(&task).then_some(())
+    })
+    .await;
 }

@@ -11,16 +11,13 @@ use super::{
 use crate::{
     app::App,
     control::{namespace, page_token, refusal::Refusal},
+    limits::{places::Places, turns::Scarce},
 };
 use bytes::Bytes;
 use regex::bytes::{Regex, RegexBuilder};
 use std::time::{Duration, Instant};
 use taskyard_core::{id::SessionUid, vfs::SessionPath};
 use taskyard_proto::v1::{GrepRequest, GrepResponse, GrepStop};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
 
 const MAX_PATTERN_BYTES: usize = 1_000;
 /// What a compiled pattern may take; it bounds the time for each byte as well.
@@ -36,29 +33,8 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 /// What of a file tells whether it is binary.
 const PROBED_BYTES: usize = 8 << 10;
 /// Searches at a time, and the longest wait for one to end.
-const MAX_SEARCHES: usize = 4;
-const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Bounds how many searches go on at once.
-#[derive(Debug)]
-pub struct GrepSlots(Semaphore);
-
-impl Default for GrepSlots {
-    fn default() -> Self {
-        Self(Semaphore::new(MAX_SEARCHES))
-    }
-}
-
-impl GrepSlots {
-    async fn take(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        match timeout(SLOT_TIMEOUT, self.0.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Refusal::Overloaded {
-                what: "searches in files",
-            }),
-        }
-    }
-}
+static SEARCHES: Places = Places::new(Scarce::FileSearch);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Searches the files at and below a path, in the order of [`FileWalk`], until a bound is met.
 ///
@@ -94,7 +70,7 @@ pub async fn grep_files(app: &App, request: &GrepRequest) -> Result<GrepResponse
         None => None,
         Some(text) => Some(GrepPosition::from_text(&text)?),
     };
-    let _slot = app.grep_slots.take().await?;
+    let _place = SEARCHES.take(PATIENCE).await?;
     let run = GrepRun {
         app,
         session,

@@ -5,6 +5,10 @@ use super::{content::FileContent, file_room::FileRoom};
 use crate::{
     app::App,
     control::refusal::Refusal,
+    limits::{
+        places::{Place, Places},
+        turns::Scarce,
+    },
     objects::{ObjectError, ObjectId, ObjectStorage, ObjectUpload},
     store::{
         Store,
@@ -15,10 +19,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use std::{pin::pin, time::Duration};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -26,11 +27,12 @@ use uuid::Uuid;
 const OBJECT_THRESHOLD: usize = 1 << 20;
 /// Largest file where there is an object store, in bytes.
 pub(super) const MAX_OBJECT_BYTES: u64 = 1 << 30;
-/// Files in memory at once, of at most 16 MiB each. Beside them uploads, of a part each.
-const MAX_FILES_IN_MEMORY: usize = 8;
-const MAX_UPLOADS: usize = 12;
+/// Files in memory at once, of at most 16 MiB each.
+static IN_MEMORY: Places = Places::new(Scarce::IncomingFile);
+/// Uploads at once, of which a part is in memory.
+static UPLOADS: Places = Places::new(Scarce::Upload);
 /// Longest wait for another file to be done.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
+const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence of a sender.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time for a whole file, and for one that goes to the object store.
@@ -39,17 +41,10 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How often an upload shows that it is alive, at least; more often where unused objects are soon removed.
 const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Bounds how many files are on their way in at once.
-#[derive(Debug)]
-pub struct FileSlots {
-    memory: Semaphore,
-    uploads: Semaphore,
-}
-
 /// A file that has come whole. Holds its room until it is dropped.
-pub struct IncomingFile<'a> {
+pub struct IncomingFile {
     content: Content,
-    _slot: SemaphorePermit<'a>,
+    _place: Place<'static>,
 }
 
 enum Content {
@@ -64,16 +59,7 @@ struct StagedObject {
     _alive: DropGuard,
 }
 
-impl Default for FileSlots {
-    fn default() -> Self {
-        Self {
-            memory: Semaphore::new(MAX_FILES_IN_MEMORY),
-            uploads: Semaphore::new(MAX_UPLOADS),
-        }
-    }
-}
-
-impl<'a> IncomingFile<'a> {
+impl IncomingFile {
     /// Takes all of a stream, as far as `room` has room for it.
     ///
     /// # Errors
@@ -81,12 +67,12 @@ impl<'a> IncomingFile<'a> {
     /// [`Refusal::TooSlow`] where nothing comes for 20 seconds, or the end has not come after five minutes, or half an
     /// hour for an upload; [`Refusal::Overloaded`], [`Refusal::ObjectStoreUnavailable`], [`Refusal::Store`].
     pub async fn receive<E: From<Refusal>>(
-        app: &'a App,
+        app: &App,
         parts: impl Stream<Item = Result<Bytes, E>>,
         room: &mut FileRoom<'_>,
     ) -> Result<Self, E> {
         let mut parts = pin!(parts);
-        let mut slot = take(&app.file_slots.memory).await?;
+        let mut place = take(&IN_MEMORY).await?;
         let mut content = FileContent::default();
         let receiving = async {
             while let Some(part) = in_time(parts.next()).await? {
@@ -105,7 +91,7 @@ impl<'a> IncomingFile<'a> {
             .unwrap_or_else(|_| Err(too_slow()))?;
         let content = match (first_beyond, &app.objects) {
             (Some(part), Some(objects)) => {
-                slot = take(&app.file_slots.uploads).await?;
+                place = take(&UPLOADS).await?;
                 let mut upload = Upload::begin(app, objects).await?;
                 let uploading = async {
                     for chunk in content.into_chunks() {
@@ -133,7 +119,7 @@ impl<'a> IncomingFile<'a> {
         };
         Ok(Self {
             content,
-            _slot: slot,
+            _place: place,
         })
     }
 
@@ -247,13 +233,8 @@ async fn give_up(store: &Store, id: Uuid) {
     }
 }
 
-async fn take(slots: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    match timeout(SLOT_TIMEOUT, slots.acquire()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) | Err(_) => Err(Refusal::Overloaded {
-            what: "files to be written",
-        }),
-    }
+async fn take(places: &'static Places) -> Result<Place<'static>, Refusal> {
+    Ok(places.take(PLACE_TIMEOUT).await?)
 }
 
 /// The next thing of a sender, if it comes within 20 seconds.

@@ -95,7 +95,7 @@ pub(crate) async fn written_file(
     app: &App,
     writer: Writer,
     path: &SessionPath,
-    content: &IncomingFile<'_>,
+    content: &IncomingFile,
     if_version: Option<i64>,
     quotas: Option<FileQuotas>,
 ) -> Result<FileInfo, Refusal> {
