@@ -28,7 +28,7 @@ const MAX_STALL: Duration = Duration::from_secs(60);
 
 /// Where a stream's items are put.
 pub struct Outbox<T> {
-    sender: mpsc::Sender<Waiting<T>>,
+    sender: mpsc::Sender<Box<Waiting<T>>>,
     weigh: fn(&T) -> usize,
     taken: Arc<Notify>,
     end: Arc<Mutex<Option<Refusal>>>,
@@ -37,14 +37,15 @@ pub struct Outbox<T> {
 
 /// What a caller reads.
 pub struct Outgoing<T> {
-    receiver: mpsc::Receiver<Waiting<T>>,
+    receiver: mpsc::Receiver<Box<Waiting<T>>>,
     /// What was taken last, which the transport has not sent before it asks for more.
     sending: Option<Turn>,
     taken: Arc<Notify>,
     end: Arc<Mutex<Option<Refusal>>>,
 }
 
-/// An item with the room that it takes.
+/// An item with the room that it takes. Always boxed: a channel keeps places for some dozens at any time, and what sends is
+/// as large as its largest item.
 struct Waiting<T> {
     item: T,
     room: Option<Turn>,
@@ -86,8 +87,12 @@ impl<T> Outbox<T> {
     ///
     /// # Errors
     /// [`StreamEnd`] if the reader has gone or takes nothing for a minute.
-    pub async fn send(&self, item: T) -> Result<(), StreamEnd> {
-        match timeout(MAX_STALL, self.put(item)).await {
+    pub fn send(&self, item: T) -> impl Future<Output = Result<(), StreamEnd>> {
+        self.send_boxed(Box::new(Waiting { item, room: None }))
+    }
+
+    async fn send_boxed(&self, waiting: Box<Waiting<T>>) -> Result<(), StreamEnd> {
+        match timeout(MAX_STALL, self.put(waiting)).await {
             Ok(Ok(())) => {
                 *lock(&self.last_sent) = Instant::now();
                 Ok(())
@@ -97,10 +102,9 @@ impl<T> Outbox<T> {
         }
     }
 
-    async fn put(&self, item: T) -> Result<(), SendError<()>> {
-        let room = self.room((self.weigh)(&item)).await;
-        let place = self.sender.reserve().await?;
-        place.send(Waiting { item, room });
+    async fn put(&self, mut waiting: Box<Waiting<T>>) -> Result<(), SendError<()>> {
+        waiting.room = self.room((self.weigh)(&waiting.item)).await;
+        self.sender.reserve().await?.send(waiting);
         Ok(())
     }
 
@@ -157,7 +161,8 @@ impl<T> Stream for Outgoing<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.sending = None;
         match self.receiver.poll_recv(context) {
-            Poll::Ready(Some(Waiting { item, room })) => {
+            Poll::Ready(Some(waiting)) => {
+                let Waiting { item, room } = *waiting;
                 self.sending = room;
                 self.taken.notify_waiters();
                 Poll::Ready(Some(Ok(item)))
@@ -218,16 +223,16 @@ mod tests {
                 // one is free
                 for item in 0..=share {
                     let item = i32::try_from(item).expect("small");
-                    assert!(timeout(MOMENT, unread.put(item)).await.is_ok(), "{item}");
+                    assert!(timeout(MOMENT, unread.send(item)).await.is_ok(), "{item}");
                 }
                 let (read, mut reader) = open();
                 for item in 0..10 {
                     assert!(
-                        timeout(MOMENT, read.put(item)).await.is_ok(),
+                        timeout(MOMENT, read.send(item)).await.is_ok(),
                         "the only one"
                     );
                     assert!(
-                        timeout(MOMENT, read.put(item)).await.is_err(),
+                        timeout(MOMENT, read.send(item)).await.is_err(),
                         "a second one"
                     );
                     assert!(matches!(reader.next().await, Some(Ok(next)) if next == item));
@@ -243,7 +248,7 @@ mod tests {
         Turns::default()
             .scope(async {
                 for item in 0..2 {
-                    assert!(timeout(MOMENT, others.put(item)).await.is_ok());
+                    assert!(timeout(MOMENT, others.send(item)).await.is_ok());
                 }
             })
             .await;

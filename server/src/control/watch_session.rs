@@ -91,25 +91,26 @@ impl<'a> SessionWatch<'a> {
         found: Option<SessionUid>,
         cursor: Option<Cursor>,
     ) -> Result<Infallible, StreamEnd> {
+        // in boxes: these are over soon, and following, which is not, needs much less
         let (mut session, mut seq) = match cursor {
-            None => self.start(found).await?,
-            Some(cursor) => match self.resume(found, cursor).await? {
+            None => Box::pin(self.start(found)).await?,
+            Some(cursor) => match Box::pin(self.resume(found, cursor)).await? {
                 Ok(place) => place,
-                Err(reason) => self.start_afresh(found, reason).await?,
+                Err(reason) => Box::pin(self.start_afresh(found, reason)).await?,
             },
         };
         loop {
             let reason = match self.follow(session, seq).await? {
                 Break::Deleted => {
                     let found = self.find().await?;
-                    (session, seq) = self.start(found).await?;
+                    (session, seq) = Box::pin(self.start(found)).await?;
                     continue;
                 }
                 Break::Trimmed => "events that were still to be sent are no longer kept",
                 Break::OtherStore => "the store is another one since a restore or failover",
             };
             let found = self.find().await?;
-            (session, seq) = self.start_afresh(found, reason).await?;
+            (session, seq) = Box::pin(self.start_afresh(found, reason)).await?;
         }
     }
 
@@ -298,13 +299,17 @@ impl<'a> SessionWatch<'a> {
         Cursor::new(&self.identity.borrow(), session, seq).encode()
     }
 
-    pub(super) async fn send(&self, cursor: String, item: Item) -> Result<(), StreamEnd> {
+    pub(super) fn send(
+        &self,
+        cursor: String,
+        item: Item,
+    ) -> impl Future<Output = Result<(), StreamEnd>> {
         let response = WatchResponse {
             session_id: self.session_id.clone(),
             cursor,
             item: Some(item),
         };
-        self.outbox.send(response).await
+        self.outbox.send(response)
     }
 }
 
