@@ -1,5 +1,5 @@
-use super::*;
-use crate::control::refusal::QuotaExceeded;
+use super::{message::MAX_MESSAGE_BYTES, *};
+use crate::control::refusal::{ObjectError, QuotaExceeded, Resource, StoreError};
 use taskyard_core::vfs::PathError;
 
 fn one_of_each() -> Vec<Refusal> {
