@@ -17,6 +17,7 @@ mod documented_commands;
 mod exit_code;
 mod failure;
 mod file_transfer;
+mod first_connection;
 mod foreground;
 mod hint;
 mod input_sender;
