@@ -30,7 +30,7 @@ pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 /// The same inside a task: work should outlast a server that is being replaced.
 const RETRY_BUDGET_INSIDE: Duration = Duration::from_secs(300);
 /// How long a call is repeated that the server refuses for a limit, with a time to come back.
-const LIMIT_BUDGET: Duration = Duration::from_secs(300);
+pub const LIMIT_BUDGET: Duration = Duration::from_secs(300);
 /// How long a wait goes on while the server cannot be reached.
 const WAITING_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

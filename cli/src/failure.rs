@@ -188,6 +188,24 @@ pub fn is_aged_connection(status: &Status) -> bool {
             .is_some_and(|info| info.reason == "CONNECTION_AGED")
 }
 
+/// Whether a stream ended because its server or its connection was meant to end, and had said so.
+pub fn is_planned_end(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let is_leaving = status.code() == Code::Unavailable
+        && details
+            .error_info()
+            .is_some_and(|info| info.reason == "SHUTTING_DOWN");
+    is_leaving || is_aged_connection(status) || is_goodbye(status)
+}
+
+/// Whether the peer said goodbye to the connection without complaint (GOAWAY).
+fn is_goodbye(status: &Status) -> bool {
+    let causes = std::iter::successors(status.source(), |&error| error.source());
+    causes
+        .into_iter()
+        .any(|cause| cause.to_string().contains(GOODBYE))
+}
+
 /// Whether the same call may well succeed in a moment.
 pub fn is_transient(status: &Status) -> bool {
     match status.code() {

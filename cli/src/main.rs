@@ -27,6 +27,7 @@ mod machine;
 mod output_follower;
 mod output_printer;
 mod quantity;
+mod reconnection;
 mod secret_source;
 mod task_file;
 mod task_reference;

@@ -65,13 +65,20 @@ async fn commands_that_last_outlast_a_rolling_restart() {
     }
     visitors.end().await;
     std::fs::write(&go, b"").expect("the task is let go");
-    let ran = run.finish().await.expect_code(0).text();
+    let run = run.finish().await.expect_code(0);
+    let ran = run.text();
     let last = ran.lines().count();
     let expected: String = (1..=last)
         .map(|number| format!("line {number}\n"))
         .collect();
     assert_eq!(ran, expected, "each line once, in order");
-    assert_eq!(logs.finish().await.expect_code(0).text(), expected);
+    let logs = logs.finish().await.expect_code(0);
+    assert_eq!(logs.text(), expected);
+    // the ends were announced, so most often nothing is said at all
+    for told in [&run.stderr, &logs.stderr] {
+        let broken = told.matches("reconnecting").count();
+        assert_eq!(broken, told.matches("connected again").count(), "{told}");
+    }
     wait.finish().await.expect_code(0);
     watch.stdout_has("succeeded").await;
     let numbers: Vec<i64> = watch
