@@ -25,6 +25,7 @@ mod file_quotas;
 mod files;
 mod identity_audit;
 mod identity_audit_load;
+mod identity_denied_worker;
 mod identity_issuer;
 mod identity_listing;
 mod identity_matrix;
