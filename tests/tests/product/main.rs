@@ -5,6 +5,7 @@ mod bad_endpoints;
 mod bad_input;
 mod batch_create;
 mod batch_families;
+mod batch_limits;
 mod call_limits;
 mod cancel;
 mod cli_logs;
