@@ -22,7 +22,7 @@ const LEASE_LOST: &str = "LEASE_LOST";
 pub const FOREIGN: &str = "something listens there that does not speak gRPC";
 
 /// What HTTP/2 says of a peer that takes its leave without complaint.
-const GOODBYE: &str = "not a result of an error";
+pub const GOODBYE: &str = "not a result of an error";
 
 /// The cause where nobody listens.
 pub const REFUSED: &str = "connection refused";
@@ -177,33 +177,6 @@ pub fn unreachable_endpoint(endpoint: &str, cause: &str) -> Failure {
         "start one with `taskyard dev`, or set --endpoint"
     };
     Failure::Own(format!("cannot reach {endpoint}: {cause}; {hint}"))
-}
-
-/// Whether a stream ended only because its connection has reached its age: it goes on upon the next one, without a word.
-pub fn is_aged_connection(status: &Status) -> bool {
-    let details = status.get_error_details();
-    status.code() == Code::Unavailable
-        && details
-            .error_info()
-            .is_some_and(|info| info.reason == "CONNECTION_AGED")
-}
-
-/// Whether a stream ended because its server or its connection was meant to end, and had said so.
-pub fn is_planned_end(status: &Status) -> bool {
-    let details = status.get_error_details();
-    let is_leaving = status.code() == Code::Unavailable
-        && details
-            .error_info()
-            .is_some_and(|info| info.reason == "SHUTTING_DOWN");
-    is_leaving || is_aged_connection(status) || is_goodbye(status)
-}
-
-/// Whether the peer said goodbye to the connection without complaint (GOAWAY).
-fn is_goodbye(status: &Status) -> bool {
-    let causes = std::iter::successors(status.source(), |&error| error.source());
-    causes
-        .into_iter()
-        .any(|cause| cause.to_string().contains(GOODBYE))
 }
 
 /// Whether the same call may well succeed in a moment.

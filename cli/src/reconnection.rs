@@ -1,14 +1,16 @@
 //! A stream that is opened again whenever it ends before its time: when, for how long, and what a person is told of it.
 
+use std::error::Error;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::backoff::Backoff;
 use crate::connection::LIMIT_BUDGET;
 use crate::console;
-use crate::failure::{is_aged_connection, is_planned_end, time_to_come_back};
+use crate::failure::{GOODBYE, time_to_come_back};
 
 /// How long nothing is said after an end that the server had announced: another one is there by then, or it itself again.
 const QUIET: Duration = Duration::from_secs(2);
@@ -92,12 +94,38 @@ impl Notices {
     }
 }
 
+/// Whether a stream ended because its server or its connection was meant to end, and had said so.
+pub fn is_planned_end(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let is_leaving = status.code() == Code::Unavailable
+        && details
+            .error_info()
+            .is_some_and(|info| info.reason == "SHUTTING_DOWN");
+    is_leaving || is_aged_connection(status) || is_goodbye(status)
+}
+
+/// Whether a stream ended only because its connection has reached its age: it goes on upon the next one, without a word.
+fn is_aged_connection(status: &Status) -> bool {
+    let details = status.get_error_details();
+    status.code() == Code::Unavailable
+        && details
+            .error_info()
+            .is_some_and(|info| info.reason == "CONNECTION_AGED")
+}
+
+/// Whether the peer said goodbye to the connection without complaint (GOAWAY).
+fn is_goodbye(status: &Status) -> bool {
+    let causes = std::iter::successors(status.source(), |&error| error.source());
+    causes
+        .into_iter()
+        .any(|cause| cause.to_string().contains(GOODBYE))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use tonic::Code;
-    use tonic_types::{ErrorDetails, StatusExt};
+    use tonic_types::ErrorDetails;
 
     use super::*;
 
