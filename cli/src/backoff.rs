@@ -58,7 +58,8 @@ impl Backoff {
         self.pause_at_least(asked.min(LONGEST_ASKED)).await
     }
 
-    async fn pause_at_least(&mut self, asked: Duration) -> bool {
+    /// The same, but not shorter than this.
+    pub async fn pause_at_least(&mut self, asked: Duration) -> bool {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
         let left = self.budget.saturating_sub(failing_since.elapsed());
         if left.is_zero() {

@@ -14,19 +14,15 @@ use taskyard_worker::access::dial::transport;
 use taskyard_worker::access::{AccessError, AccessSettings, AuthorizedChannel, Bearer};
 use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Response, Status};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::arguments::GlobalArguments;
 use crate::backoff::Backoff;
 use crate::console;
 use crate::failure::{
-    CLOSED, Failure, connection_cause, is_lost_connection, is_transient, is_unknown_task,
-    time_to_come_back, unreachable_endpoint,
+    Failure, connection_cause, is_lost_connection, is_transient, is_unknown_task, time_to_come_back,
 };
+use crate::first_connection::{CONNECT_LIMIT, FirstConnection};
 
-/// Longest time to connect.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time for a call with one answer, unless the call itself waits for something.
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a call that is safe to repeat is repeated while the server does not answer.
@@ -34,7 +30,7 @@ pub const RETRY_BUDGET: Duration = Duration::from_secs(10);
 /// The same inside a task: work should outlast a server that is being replaced.
 const RETRY_BUDGET_INSIDE: Duration = Duration::from_secs(300);
 /// How long a call is repeated that the server refuses for a limit, with a time to come back.
-const LIMIT_BUDGET: Duration = Duration::from_secs(300);
+pub const LIMIT_BUDGET: Duration = Duration::from_secs(300);
 /// How long a wait goes on while the server cannot be reached.
 const WAITING_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -109,20 +105,14 @@ impl Connection {
             .initial_connection_window_size(4 << 20)
             .user_agent(concat!("taskyard-cli/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Failure::own(&error))?;
-        // The limit of the transport does not cover the look-up of a name.
-        let connected = async {
-            match &dialer {
-                None => connecting.connect().await,
-                Some(dialer) => dialer.connected(&connecting).await,
-            }
-        };
-        let channel = match tokio::time::timeout(CONNECT_LIMIT, connected).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(unreachable_endpoint(&shown, &connection_cause(&error))),
-            Err(_) => return Err(unreachable_endpoint(&shown, "no answer within 5 s")),
-        };
-        let channel = AuthorizedChannel::new(channel, bearer);
-        ensure_answers(&channel, &shown).await?;
+        let channel = FirstConnection {
+            endpoint: &shown,
+            connecting,
+            dialer,
+            bearer,
+        }
+        .make()
+        .await?;
         Ok(Connection {
             channel,
             endpoint: shown,
@@ -278,40 +268,6 @@ fn gone(endpoint: &str, cause: &str) -> Failure {
     Failure::Own(format!(
         "cannot reach {endpoint}: {cause}; it is there for as long as the attempt runs"
     ))
-}
-
-/// Whoever listens may be somebody else, or hang: better to learn that from a call that needs no patience.
-async fn ensure_answers(channel: &AuthorizedChannel, endpoint: &str) -> Result<(), Failure> {
-    let mut health = HealthClient::new(channel.clone());
-    let checking = health.check(HealthCheckRequest::default());
-    match tokio::time::timeout(CONNECT_LIMIT, checking).await {
-        // Whatever it says of its health: it answers.
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => match status.source() {
-            Some(cause) => Err(match connection_cause(cause).as_str() {
-                CLOSED => Failure::Own(format!(
-                    "{endpoint} closed the connection without an answer; check --endpoint, and try again if it is a \
-                     Taskyard server that is just starting or stopping{}",
-                    certificate_hint(endpoint)
-                )),
-                cause => unreachable_endpoint(endpoint, cause),
-            }),
-            None => Ok(()),
-        },
-        Err(_) => Err(unreachable_endpoint(
-            endpoint,
-            "something listens there and gives no answer within 5 s",
-        )),
-    }
-}
-
-/// Who wants a client certificate and gets none, or one that it does not trust, hangs up after the handshake.
-fn certificate_hint(endpoint: &str) -> &'static str {
-    if endpoint.starts_with("https://") {
-        "; or it wants a client certificate that it trusts (TASKYARD_CLIENT_CERT, TASKYARD_CLIENT_KEY)"
-    } else {
-        ""
-    }
 }
 
 /// Checks an address before anything is done with it: `http://HOST[:PORT]` or `https://HOST[:PORT]`.

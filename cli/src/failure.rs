@@ -19,7 +19,13 @@ use crate::wire_words::in_words;
 const LEASE_LOST: &str = "LEASE_LOST";
 
 /// The cause where the peer answers in another protocol.
-const FOREIGN: &str = "something listens there that does not speak gRPC";
+pub const FOREIGN: &str = "something listens there that does not speak gRPC";
+
+/// What HTTP/2 says of a peer that takes its leave without complaint.
+pub const GOODBYE: &str = "not a result of an error";
+
+/// The cause where nobody listens.
+pub const REFUSED: &str = "connection refused";
 
 /// The cause where the peer let go of the connection.
 pub const CLOSED: &str = "the connection was closed";
@@ -173,15 +179,6 @@ pub fn unreachable_endpoint(endpoint: &str, cause: &str) -> Failure {
     Failure::Own(format!("cannot reach {endpoint}: {cause}; {hint}"))
 }
 
-/// Whether a stream ended only because its connection has reached its age: it goes on upon the next one, without a word.
-pub fn is_aged_connection(status: &Status) -> bool {
-    let details = status.get_error_details();
-    status.code() == Code::Unavailable
-        && details
-            .error_info()
-            .is_some_and(|info| info.reason == "CONNECTION_AGED")
-}
-
 /// Whether the same call may well succeed in a moment.
 pub fn is_transient(status: &Status) -> bool {
     match status.code() {
@@ -283,9 +280,11 @@ pub fn connection_cause(error: &(dyn Error + 'static)) -> String {
     while let Some(error) = current {
         if let Some(cause) = error.downcast_ref::<io::Error>() {
             let plain = match cause.kind() {
-                io::ErrorKind::ConnectionRefused => Some("connection refused"),
+                io::ErrorKind::ConnectionRefused => Some(REFUSED),
                 io::ErrorKind::TimedOut => Some("no answer in time"),
                 io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::NotConnected
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof => Some(CLOSED),
                 _ => None,
@@ -300,6 +299,8 @@ pub fn connection_cause(error: &(dyn Error + 'static)) -> String {
     let text = innermost.to_string();
     if is_protocol_mismatch(&text) {
         FOREIGN.to_owned()
+    } else if text.contains(GOODBYE) {
+        CLOSED.to_owned()
     } else {
         text
     }

@@ -10,11 +10,11 @@ use taskyard_proto::v1::{
 };
 use tonic::{Status, Streaming};
 
-use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::failure::{Failure, is_aged_connection, is_gone, is_terminal, is_transient};
+use crate::failure::{Failure, is_gone, is_terminal, is_transient, time_to_come_back};
 use crate::output_printer::OutputPrinter;
 use crate::quantity::counted;
+use crate::reconnection::Reconnection;
 use crate::task_reference::TaskReference;
 
 /// The server breaks a silence after 15 s; three of those mean that it is gone.
@@ -75,7 +75,8 @@ pub async fn follow(
 ) -> Result<TaskState, Failure> {
     let mut follower = Follower {
         connection,
-        backoff: Backoff::within(plan.patience),
+        reconnection: Reconnection::within(plan.patience),
+        was_heard: false,
         current_run: plan.run,
         asked_run: plan.run,
         has_begun: false,
@@ -90,7 +91,9 @@ struct Follower<'a> {
     connection: &'a Connection,
     plan: FollowPlan,
     printer: &'a mut OutputPrinter,
-    backoff: Backoff,
+    reconnection: Reconnection,
+    /// A stream was open before: what fails from then on is a break.
+    was_heard: bool,
     /// The run that `positions` belong to; 0: none seen yet.
     current_run: i32,
     /// The run to ask for; 0: the latest.
@@ -114,7 +117,6 @@ impl Follower<'_> {
         loop {
             match self.read_stream().await? {
                 Left::Ended(end) => {
-                    self.backoff.succeeded();
                     if let Some(state) = self.after_end(&end).await? {
                         return Ok(state);
                     }
@@ -123,28 +125,29 @@ impl Follower<'_> {
                     if is_gone(&status) {
                         return Err(self.deleted());
                     }
-                    if is_aged_connection(&status) {
-                        self.backoff.breathe().await;
-                        self.asked_run = self.current_run;
-                        continue;
-                    }
                     if !is_transient(&status) {
                         return Err(self.connection.explain(&status));
                     }
-                    if !self.backoff.is_failing() && self.has_begun {
-                        self.printer
-                            .note("the connection broke; reconnecting")
-                            .await;
-                    }
-                    if !self.backoff.pause_after(&status).await {
-                        return Err(self.given_up(&status));
-                    }
+                    self.pause(&status).await?;
                     // The run that was being read must be read to its end, even if a later one has begun meanwhile.
                     self.asked_run = self.current_run;
                 }
                 Left::Skipped => self.begin_run(self.current_run + 1),
             }
         }
+    }
+
+    /// Waits before the stream is opened again, and tells of its end what is worth telling.
+    async fn pause(&mut self, status: &Status) -> Result<(), Failure> {
+        if (self.was_heard || time_to_come_back(status).is_some())
+            && let Some(note) = self.reconnection.broken(status)
+        {
+            self.printer.note(&note).await;
+        }
+        if !self.reconnection.pause(status).await {
+            return Err(self.given_up(status));
+        }
+        Ok(())
     }
 
     async fn read_stream(&mut self) -> Result<Left, Failure> {
@@ -175,7 +178,10 @@ impl Follower<'_> {
                 Ok(item) => item,
                 Err(status) => return Ok(Left::Broken(status)),
             };
-            self.backoff.succeeded();
+            self.was_heard = true;
+            if let Some(note) = self.reconnection.succeeded() {
+                self.printer.note(note).await;
+            }
             match item {
                 Item::RunStarted(started) => {
                     // "The latest run" has become another one, and the asked positions are not meant for it.
@@ -216,8 +222,9 @@ impl Follower<'_> {
         }
         if self.asked_run == 0 {
             // A server that ends the stream early, on its way down: not an end of the work.
-            if !self.backoff.pause().await {
-                return Err(self.given_up(&Status::unavailable("the server ended the stream")));
+            let status = Status::unavailable("the server ended the stream");
+            if !self.reconnection.pause(&status).await {
+                return Err(self.given_up(&status));
             }
         }
         self.asked_run = 0;
@@ -333,10 +340,16 @@ impl Follower<'_> {
         } else {
             format!(" --session {}", self.plan.task.session_id)
         };
+        let what = if time_to_come_back(status).is_some() {
+            format!("the output could not be followed for too long ({cause})")
+        } else {
+            format!(
+                "no connection for {} s ({cause})",
+                self.plan.patience.as_secs()
+            )
+        };
         Failure::Own(format!(
-            "no connection for {} s ({cause}); the task goes on without this command, follow it with \
-             `taskyard logs -f{session} {}`",
-            self.plan.patience.as_secs(),
+            "{what}; the task goes on without this command, follow it with `taskyard logs -f{session} {}`",
             self.plan.task.task
         ))
     }

@@ -16,6 +16,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Balancer {
     address: SocketAddr,
+    to_close: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -29,12 +30,33 @@ impl Balancer {
         let bare = |endpoint: &String| endpoint.trim_start_matches("http://").to_owned();
         let servers: Arc<[String]> = endpoints.iter().map(bare).collect();
         let turn = Arc::new(AtomicUsize::new(0));
+        let to_close = Arc::new(AtomicUsize::new(0));
+        let closing = to_close.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, servers.clone(), turn.clone()));
+                let one_less = |left: usize| left.checked_sub(1);
+                let is_closed =
+                    closing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+                if is_closed.is_err() {
+                    tokio::spawn(carry(client, servers.clone(), turn.clone()));
+                }
             }
         });
-        Balancer { address, accepting }
+        Balancer {
+            address,
+            to_close,
+            accepting,
+        }
+    }
+
+    /// The next connections are closed as soon as they are taken, as by a server that is about to end.
+    pub fn close_next(&self, connections: usize) {
+        self.to_close.store(connections, Ordering::Relaxed);
+    }
+
+    /// How many of those are still to come.
+    pub fn left_to_close(&self) -> usize {
+        self.to_close.load(Ordering::Relaxed)
     }
 
     /// Where it listens.

@@ -6,7 +6,7 @@ use clap::Args;
 use taskyard_proto::v1::{GetLogFilterRequest, LogFilter, SetLogFilterRequest};
 
 use crate::arguments::GlobalArguments;
-use crate::connection::{CALL_LIMIT, Connection};
+use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -41,10 +41,12 @@ pub async fn execute(
     global: &GlobalArguments,
 ) -> Result<ExitCode, Failure> {
     let connection = Connection::open(global).await?;
-    let mut admin = connection.admin();
     let filter = if arguments.set.is_none() && !arguments.reset {
         let asked = connection
-            .call_once(CALL_LIMIT, admin.get_log_filter(GetLogFilterRequest {}))
+            .call(|| {
+                let mut admin = connection.admin();
+                async move { admin.get_log_filter(GetLogFilterRequest {}).await }
+            })
             .await?;
         asked.log_filter
     } else {
@@ -53,7 +55,11 @@ pub async fn execute(
             lasting: arguments.lasting.map(to_wire),
         };
         let set = connection
-            .call_once(CALL_LIMIT, admin.set_log_filter(request))
+            .call(|| {
+                let mut admin = connection.admin();
+                let request = request.clone();
+                async move { admin.set_log_filter(request).await }
+            })
             .await?;
         set.log_filter
     };

@@ -8,14 +8,14 @@ use taskyard_proto::v1::{SessionEventType, WatchRequest, WatchResponse, WatchedS
 use tonic::{Status, Streaming};
 
 use crate::arguments::GlobalArguments;
-use crate::backoff::Backoff;
 use crate::commands::get::read_task;
 use crate::connection::Connection;
 use crate::console;
 use crate::exit_code::ExitCode;
-use crate::failure::{Failure, is_aged_connection, is_transient, time_to_come_back};
+use crate::failure::{Failure, is_transient, time_to_come_back};
 use crate::interrupt::Interrupts;
 use crate::quantity::to_wire;
+use crate::reconnection::{Reconnection, is_planned_end};
 use crate::task_reference::{TaskReference, is_whole_id};
 use crate::view::event_line::event_line;
 use crate::view::event_record::event_record;
@@ -147,26 +147,22 @@ struct Watch {
 impl Watch {
     /// Goes on until something ends it.
     async fn run(&mut self) -> Failure {
-        let mut backoff = Backoff::within(PATIENCE);
+        let mut reconnection = Reconnection::within(PATIENCE);
         let mut was_heard = false;
         loop {
-            let status = match self.read_stream(&mut backoff, &mut was_heard).await {
+            let status = match self.read_stream(&mut reconnection, &mut was_heard).await {
                 Ok(status) => status,
                 Err(failure) => return failure,
             };
-            if is_aged_connection(&status) {
-                backoff.breathe().await;
-                continue;
-            }
             // A wrong address should be told at once.
-            let is_to_come_back = time_to_come_back(&status).is_some();
+            let is_to_come_back = time_to_come_back(&status).is_some() || is_planned_end(&status);
             if !is_transient(&status) || !(was_heard || is_to_come_back) {
                 return self.connection.explain(&status);
             }
-            if !backoff.is_failing() && was_heard {
-                console::note("the connection broke; reconnecting");
+            if let Some(note) = reconnection.broken(&status) {
+                console::note(&note);
             }
-            if !backoff.pause_after(&status).await {
+            if !reconnection.pause(&status).await {
                 return self.connection.explain(&status);
             }
         }
@@ -175,7 +171,7 @@ impl Watch {
     /// Prints one stream until it breaks; the status says how.
     async fn read_stream(
         &mut self,
-        backoff: &mut Backoff,
+        reconnection: &mut Reconnection,
         was_heard: &mut bool,
     ) -> Result<Status, Failure> {
         let request = WatchRequest {
@@ -201,9 +197,8 @@ impl Watch {
                 Err(status) => return Ok(status),
             };
             *was_heard = true;
-            if backoff.is_failing() {
-                console::note("connected again");
-                backoff.succeeded();
+            if let Some(note) = reconnection.succeeded() {
+                console::note(note);
             }
             self.print(&response)?;
             if let Some(cursor) = self.cursors.get_mut(&response.session_id)

@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
 
@@ -262,6 +263,67 @@ async fn a_broken_stream_resumes_where_it_broke_and_later_runs_are_read_whole() 
         "{notes}"
     );
     assert!(notes.contains("run 2 begins"), "{notes}");
+    let broke = notes.find("the connection broke; reconnecting\n");
+    let again = notes.find("connected again\n");
+    assert!(broke.is_some() && broke < again, "{notes}");
+    assert_eq!(notes.matches("connect").count(), 3, "{notes}");
+}
+
+#[tokio::test]
+async fn an_end_that_was_announced_is_gone_on_after_without_a_word() {
+    let leaving = |reason: &str| {
+        let details = ErrorDetails::with_error_info(reason, "taskyard.dev", []);
+        let code = tonic::Code::Unavailable;
+        Status::with_error_details(code, "call again", details)
+    };
+    let (ended, output, notes) = follow_script(vec![
+        Call {
+            asked: (0, vec![0, 0]),
+            answer: vec![started(1), chunk(0, "a"), Err(leaving("CONNECTION_AGED"))],
+        },
+        Call {
+            asked: (1, vec![1, 0]),
+            answer: vec![started(1), chunk(1, "b"), Err(leaving("SHUTTING_DOWN"))],
+        },
+        Call {
+            asked: (1, vec![2, 0]),
+            answer: vec![started(1), chunk(2, "c\n"), end(1, TaskState::Succeeded)],
+        },
+        Call {
+            asked: (2, vec![0, 0]),
+            answer: vec![started(2), end(2, TaskState::Succeeded)],
+        },
+    ])
+    .await;
+    assert!(matches!(ended, Ok(TaskState::Succeeded)), "{ended:?}");
+    assert_eq!(output, "abc\n");
+    assert!(!notes.contains("connect"), "{notes}");
+}
+
+#[tokio::test]
+async fn a_refusal_for_a_limit_is_waited_for_and_told_as_what_it_is() {
+    let mut details = ErrorDetails::with_error_info("TOO_MANY_STREAMS", "taskyard.dev", []);
+    details.set_retry_info(Some(Duration::from_millis(10)));
+    let code = tonic::Code::ResourceExhausted;
+    let refused = Status::with_error_details(code, "too many streams", details);
+    let (ended, output, notes) = follow_script(vec![
+        Call {
+            asked: (0, vec![0, 0]),
+            answer: vec![Err(refused)],
+        },
+        Call {
+            asked: (0, vec![0, 0]),
+            answer: vec![started(2), chunk(0, "all\n"), end(2, TaskState::Succeeded)],
+        },
+    ])
+    .await;
+    assert!(matches!(ended, Ok(TaskState::Succeeded)), "{ended:?}");
+    assert_eq!(output, "all\n");
+    assert!(
+        notes.contains("too many streams; trying again\n"),
+        "{notes}"
+    );
+    assert!(!notes.contains("broke"), "{notes}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = Migrator {
 /// What a migration run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrateReport {
-    /// Descriptions of the migrations that were applied now, in order.
+    /// Descriptions of the migrations that were applied by this run, in order; not those of others at the same time.
     pub applied: Vec<String>,
     /// Version of the schema afterwards.
     pub version: i64,
@@ -42,6 +42,9 @@ pub async fn is_current(store: &Store) -> Result<bool, StoreError> {
 pub async fn migrate(store: &Store) -> Result<MigrateReport, StoreError> {
     let known = known_versions();
     let mut connection = store.open().await?;
+    // Held from the look before to the look after: what changed between them was changed here. The run takes the same
+    // lock once more, which whoever has it may. A failure drops the connection, and the lock with it.
+    connection.lock().await.map_err(StoreError::Migration)?;
     connection
         .ensure_migrations_table(&MIGRATIONS.table_name)
         .await
@@ -53,9 +56,10 @@ pub async fn migrate(store: &Store) -> Result<MigrateReport, StoreError> {
         .run(&mut connection)
         .await
         .map_err(StoreError::Migration)?;
-    // a newer release may have come first meanwhile
+    let after = applied_versions(&mut connection).await?;
+    connection.unlock().await.map_err(StoreError::Migration)?;
     let newest = known.iter().copied().max().unwrap_or(0);
-    let version = match fit(&applied_versions(&mut connection).await?, &known)? {
+    let version = match fit(&after, &known)? {
         SchemaFit::Known => newest,
         SchemaFit::Newer(found) => {
             admit(found, needed_migration(&mut connection).await?, &known)?;

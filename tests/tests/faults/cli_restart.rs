@@ -1,5 +1,8 @@
-//! Commands that last are under way while the servers behind their address are restarted one after the other.
+//! Commands that last are under way, and others begin, while the servers behind their address are restarted one after the
+//! other.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -8,10 +11,13 @@ use taskyard_tests::balancer::Balancer;
 use taskyard_tests::client::new_session;
 use taskyard_tests::command_line::CommandLine;
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
-use taskyard_tests::wait::{SOON, until};
+use taskyard_tests::wait::{SOON, until, within};
+use tokio::task::JoinHandle;
 
 /// Lines that must have come between two restarts.
 const LINES_BETWEEN: usize = 5;
+/// Commands that must have begun and ended between two restarts.
+const COMMANDS_BETWEEN: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_that_last_outlast_a_rolling_restart() {
@@ -39,6 +45,7 @@ async fn commands_that_last_outlast_a_rolling_restart() {
     let wait = line.start(&["wait", "--session", &session, "t1"]);
     logs.stdout_has("line 1\n").await;
     watch.stdout_has("snapshot_complete").await;
+    let visitors = Visitors::start(&line, &session);
     for server in [0, 1] {
         deployment.with_server(server, |process| process.signal(Signal::TERM));
         until("the server to end", SOON, async || {
@@ -52,16 +59,26 @@ async fn commands_that_last_outlast_a_rolling_restart() {
             })
             .await;
         }
+        visitors.go_on().await;
         deployment.restart_server(server).await;
+        visitors.go_on().await;
     }
+    visitors.end().await;
     std::fs::write(&go, b"").expect("the task is let go");
-    let ran = run.finish().await.expect_code(0).text();
+    let run = run.finish().await.expect_code(0);
+    let ran = run.text();
     let last = ran.lines().count();
     let expected: String = (1..=last)
         .map(|number| format!("line {number}\n"))
         .collect();
     assert_eq!(ran, expected, "each line once, in order");
-    assert_eq!(logs.finish().await.expect_code(0).text(), expected);
+    let logs = logs.finish().await.expect_code(0);
+    assert_eq!(logs.text(), expected);
+    // the ends were announced, so most often nothing is said at all
+    for told in [&run.stderr, &logs.stderr] {
+        let broken = told.matches("reconnecting").count();
+        assert_eq!(broken, told.matches("connected again").count(), "{told}");
+    }
     wait.finish().await.expect_code(0);
     watch.stdout_has("succeeded").await;
     let numbers: Vec<i64> = watch
@@ -73,4 +90,72 @@ async fn commands_that_last_outlast_a_rolling_restart() {
     let contiguous = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
     assert!(contiguous, "{numbers:?}");
     deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_whose_first_connections_break_off_takes_the_next() {
+    let deployment = Deployment::builder().workers(Vec::new()).start().await;
+    let service = Balancer::start(&[deployment.endpoint()]).await;
+    let line = CommandLine::new(&service.endpoint());
+    let session = new_session("breaking-off");
+    for verb in [
+        &["submit", "--session", &session, "-f", "-"][..],
+        &["list", "--session", &session],
+        // made once, whatever happens
+        &["sessions", "delete", &session],
+    ] {
+        service.close_next(3);
+        let task = br#"{"command": {"argv": ["true"]}}"#;
+        line.run_with_input(verb, task).await.expect_code(0);
+        assert_eq!(service.left_to_close(), 0, "{verb:?}");
+    }
+    deployment.remove().await;
+}
+
+/// Fresh commands, one after the other, each of which must succeed.
+struct Visitors {
+    is_over: Arc<AtomicBool>,
+    ended: Arc<AtomicUsize>,
+    calling: JoinHandle<()>,
+}
+
+impl Visitors {
+    fn start(line: &CommandLine, session: &str) -> Visitors {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(AtomicUsize::new(0));
+        let calling = {
+            let (line, session) = (line.clone(), session.to_owned());
+            let (is_over, ended) = (is_over.clone(), ended.clone());
+            async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    for verb in [&["get", "t1"][..], &["list"]] {
+                        let command = [verb, &["--session", &session]].concat();
+                        line.run(&command).await.expect_code(0);
+                        ended.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        };
+        Visitors {
+            is_over,
+            ended,
+            calling: tokio::spawn(calling),
+        }
+    }
+
+    /// Waits until more of them have ended.
+    async fn go_on(&self) {
+        let wanted = self.ended.load(Ordering::Relaxed) + COMMANDS_BETWEEN;
+        until("more commands to end", SOON * 2, async || {
+            self.calling.is_finished() || self.ended.load(Ordering::Relaxed) >= wanted
+        })
+        .await;
+        assert!(!self.calling.is_finished(), "a command failed, see above");
+    }
+
+    async fn end(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let ended = within("the last command to end", SOON * 2, self.calling).await;
+        ended.expect("each of them succeeded");
+    }
 }

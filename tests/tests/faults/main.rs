@@ -21,6 +21,7 @@ mod isolated_survival;
 mod journal;
 mod list_plan;
 mod lone_worker;
+mod migrate_race;
 mod misbehaving_client;
 mod monitor_fires;
 mod odd_reports;

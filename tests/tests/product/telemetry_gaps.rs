@@ -1,11 +1,12 @@
 //! What metrics must not leave out: many tenants, calls that nobody waited for, heartbeats without an answer, lost entries.
+//! And what logs must: fields without a value.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 use taskyard_proto::v1::{BatchCreateTasksRequest, CreateTaskRequest, TaskDefinition};
 use taskyard_tests::admin_page::AdminPage;
-use taskyard_tests::client::{command, milliseconds, new_session};
+use taskyard_tests::client::{command, milliseconds, new_session, shell};
 use taskyard_tests::deployment::{Deployment, WorkerPlan};
 use taskyard_tests::wait::{SOON, eventually, until};
 use tokio::time::timeout;
@@ -179,5 +180,25 @@ async fn an_entry_of_the_audit_log_that_is_lost_is_counted() {
         samples.get("taskyard_audit_entries_lost_total") == Some(&1.0)
     })
     .await;
+    deployment.remove().await;
+}
+
+#[tokio::test]
+async fn without_a_trace_a_log_has_no_field_for_it() {
+    let worker = WorkerPlan::new("w1").env("TASKYARD_LOG_FORMAT", "json");
+    let deployment = Deployment::builder().workers(vec![worker]).start().await;
+    let mut client = deployment.client().await;
+    client.run(&new_session("untraced"), shell("true")).await;
+    let line = eventually("the end of the attempt in the log", SOON, async || {
+        let log = deployment.with_worker(0, |worker| worker.log());
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("the attempt is finished"));
+        line.map(str::to_owned)
+    })
+    .await;
+    let line: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+    let span = line["span"].as_object().expect("the attempt's span");
+    assert!(span.contains_key("session.id"), "{line}");
+    assert!(!span.contains_key("trace.id"), "{line}");
     deployment.remove().await;
 }

@@ -89,11 +89,14 @@ impl Attempt {
             Source::Survived(survivor) => Some(survivor.earlier.clone()),
         };
         self.spans = AttemptSpans::begin(&self.offer);
+        let trace = self.spans.context();
+        // a field without a value is not logged
+        let trace_id = Some(trace.trace_id()).filter(|id| !id.is_empty());
         let logged = tracing::info_span!(
             "attempt",
             session.id = self.offer.session_id,
             run = self.offer.run,
-            trace.id = self.spans.context().trace_id()
+            trace.id = trace_id
         );
         let store = self.services.recents.store();
         let carried_out = self

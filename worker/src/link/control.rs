@@ -14,10 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::backoff::Backoff;
 use super::convert::{duration_from_wire, lease_from_wire};
 use super::earlier::{EarlierLeases, ResumedLease};
 use super::stream::AttachedStream;
+use super::trouble::{Refused, Troubles};
 use crate::access::AuthorizedChannel;
 use crate::boot_time::BootTime;
 use crate::lease::{HeldLeases, Lease, Offer, SignalOrder};
@@ -106,8 +106,8 @@ pub struct ControlLink {
 /// Why a stream was left.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamEnd {
-    #[error("cannot attach ({code:?}): {message}")]
-    Failed { code: tonic::Code, message: String },
+    #[error("cannot attach {0}")]
+    Failed(Refused),
     #[error("no welcome came in time")]
     NoWelcome,
     #[error("the first message is no welcome")]
@@ -125,8 +125,7 @@ pub(super) enum StreamEnd {
 impl ControlLink {
     /// Attaches and attaches again. It ends only with whoever listens to its events.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        let mut trouble_was_told = false;
+        let mut troubles = Troubles::new();
         loop {
             let mut welcomed = None;
             let Err(end) = self.attach(&mut welcomed).await;
@@ -135,21 +134,24 @@ impl ControlLink {
             if let StreamEnd::Abandoned = end {
                 return;
             }
-            let is_refused = matches!(
-                &end,
-                StreamEnd::Failed {
-                    code: tonic::Code::InvalidArgument,
-                    ..
-                }
-            );
-            if is_refused && welcomed.is_none() {
+            let refused = match &end {
+                StreamEnd::Failed(refused) => Some(refused),
+                StreamEnd::NoWelcome
+                | StreamEnd::Protocol
+                | StreamEnd::Deaf
+                | StreamEnd::Closed
+                | StreamEnd::Drained { .. }
+                | StreamEnd::Abandoned => None,
+            };
+            let is_invalid =
+                refused.is_some_and(|refused| refused.code == tonic::Code::InvalidArgument);
+            if is_invalid && welcomed.is_none() {
                 self.earlier.forsake_running();
             }
+            // a stream that was served may end for its credential, which has its successor in the file
+            let is_denied = welcomed.is_none() && refused.is_some_and(Refused::is_denial);
             if let Some(heartbeat_interval) = welcomed {
-                // Leases run on while nothing is attached: a wait must not cost them more than a heartbeat.
-                backoff.limit(heartbeat_interval);
-                backoff.reset();
-                trouble_was_told = false;
+                troubles.welcomed(heartbeat_interval);
             }
             if let StreamEnd::Drained { reason } = &end {
                 tracing::info!(
@@ -157,11 +159,12 @@ impl ControlLink {
                     reason,
                     "the control plane asks to attach again"
                 );
-            } else if !std::mem::replace(&mut trouble_was_told, true) {
+            } else if troubles.is_news(refused, &end.to_string()) {
                 tracing::warn!(worker.name = self.identity.name, reason = %end, "not attached to the control plane; trying on");
             }
+            let is_holding = self.held.summary().count > 0;
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = tokio::time::sleep(troubles.next_wait(is_denied, is_holding)) => {}
                 () = self.events.closed() => return,
             }
         }
@@ -317,10 +320,7 @@ impl ControlLink {
 }
 
 pub(super) fn failed(status: Status) -> StreamEnd {
-    StreamEnd::Failed {
-        code: status.code(),
-        message: status.message().to_owned(),
-    }
+    StreamEnd::Failed(Refused::of(&status))
 }
 
 pub(super) fn slots_to_wire(slots: u32) -> i32 {

@@ -1,7 +1,7 @@
 //! Everything that is said to the control plane. It knows leases and bytes, and nothing of processes.
 //!
 //! - [`control`] holds the control link: hello, slots and heartbeats up, offers and orders down;
-//! - `stream` is one stream of it, [`earlier`] what its hello says of earlier boots;
+//! - `stream` is one stream of it, [`earlier`] what its hello says of earlier boots, `trouble` why there is none;
 //! - [`reports`] sends reports in batches and brings each its verdict;
 //! - [`output`] pushes output on a connection of its own;
 //! - [`files`] fetches large specs and writes files of a lease;
@@ -21,6 +21,7 @@ pub mod lease_calls;
 pub mod output;
 pub mod reports;
 mod stream;
+mod trouble;
 
 mod backoff;
 
