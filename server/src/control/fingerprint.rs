@@ -1,7 +1,7 @@
 //! What tells a repeated call from another one under the same `request_id` or key: SHA-256 of what the request means.
 //!
-//! They are stored, and compared with those that servers of other releases take, so what they are taken of is recorded in
-//! `compat/`.
+//! They are stored, and compared with those that servers of other releases take, so what they are taken of is recorded;
+//! `compat/README.md` says how it may change.
 
 use prost::Message;
 use sha2::{Digest, Sha256};

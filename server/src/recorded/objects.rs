@@ -29,7 +29,7 @@ async fn recorded_objects_are_found_where_they_were() {
         let read = storage.read(id, 0..CONTENT.len() as u64).await;
         let read = read.unwrap_or_else(|error| {
             panic!(
-                "{:?}: {error}: what that release stored there lies there for years",
+                "{:?}: {error}: what that release stored lies there for years, so look there as well; see compat/README.md",
                 release.folder
             )
         });
@@ -42,10 +42,14 @@ async fn recorded_objects_are_found_where_they_were() {
             .await
             .expect("taken");
         upload.finish().await.expect("stored");
-        assert!(file.is_file(), "older servers look for it there");
+        assert!(
+            file.is_file(),
+            "older servers look for it there: write elsewhere a release later"
+        );
 
         let bucket = objects["bucket"].as_str().expect("a text");
-        assert_eq!(name_in(bucket, id), text(&objects["name"]));
+        let now = name_in(bucket, id);
+        assert_eq!(now, text(&objects["name"]), "it is the same in a bucket");
     }
 }
 

@@ -33,7 +33,7 @@ fn a_call_that_a_recorded_release_answered_is_known_again() {
                     hex(&fingerprint_of(method, frame)),
                     text(then),
                     "{:?}: a repeated {method} would be refused as another one. What is new in a request must leave the \
-                     fingerprint of one without it as it was; see server/src/control/fingerprint.rs",
+                     fingerprint of one without it as it was; see compat/README.md",
                     release.folder
                 );
             }

@@ -36,13 +36,13 @@ async fn recorded_results_are_told_again_to_another_store_only() {
         assert_eq!(
             results.learn_store(store),
             [],
-            "{:?}: the store that acknowledged it is not known again",
+            "{:?}: the store that acknowledged it is not known again: its key stays as it is; see compat/README.md",
             release.folder
         );
         assert_eq!(
             results.learn_store("another"),
             [lease()],
-            "{:?}: what that release's worker kept is lost",
+            "{:?}: what that release's worker kept is lost: look for it in the old place, too; see compat/README.md",
             release.folder
         );
         assert_eq!(results.record(&lease()).await, Some(finished()));
@@ -62,7 +62,7 @@ fn what_is_kept_now_lies_where_a_recorded_release_looks_for_it() {
         for path in files(&then).keys() {
             assert!(
                 now["files"].get(path).is_some(),
-                "{:?}: its worker would not find {path}; now it is {now}",
+                "{:?}: its worker, put back, would not find {path}; write elsewhere a release later. Now: {now}",
                 release.folder
             );
         }
