@@ -55,8 +55,8 @@ gen: ## write the code generated from proto/, the dashboard and the alerts
 sqlx: setup ## write .sqlx, with which queries are checked without a database
 	@scripts/sqlx-prepare
 
-record: setup ## write compat/VERSION, what later releases must get along with
-	@scripts/record-release
+record: setup ## write compat/VERSION, what later releases must get along with (ARGS=--check to compare)
+	@scripts/record-release $(ARGS)
 
 chart: ## check the Helm chart and the Dockerfile
 	@scripts/chart check

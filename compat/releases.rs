@@ -25,15 +25,14 @@ impl Release {
     }
 }
 
-/// Every recorded release, the oldest first. With `RECORD_RELEASE` in the environment a part of the record of this
-/// version is first written anew by `record`, `once` in this process.
+/// Every recorded release, the oldest first. Where `RECORD_RELEASE` in the environment names a folder, a part of the
+/// record of this version is first written there by `record`, `once` in this process.
 pub fn releases(once: &Once, record: impl FnOnce(&Release)) -> Vec<Release> {
-    if std::env::var_os("RECORD_RELEASE").is_some() {
+    if let Some(folder) = std::env::var_os("RECORD_RELEASE") {
         once.call_once(|| {
-            let version = env!("CARGO_PKG_VERSION");
             let release = Release {
-                version: parse(version).expect("versions are three numbers"),
-                folder: folder().join(version),
+                version: own_version(),
+                folder: PathBuf::from(folder),
             };
             fs::create_dir_all(&release.folder).expect("a folder for the record");
             record(&release);
@@ -55,6 +54,18 @@ pub fn releases(once: &Once, record: impl FnOnce(&Release)) -> Vec<Release> {
         "no release is recorded: run scripts/record-release"
     );
     found
+}
+
+/// The record of this version.
+pub fn own(releases: &[Release]) -> &Release {
+    releases
+        .iter()
+        .find(|release| release.version == own_version())
+        .expect("this version is recorded: run scripts/record-release")
+}
+
+fn own_version() -> [u64; 3] {
+    parse(env!("CARGO_PKG_VERSION")).expect("versions are three numbers")
 }
 
 fn folder() -> PathBuf {

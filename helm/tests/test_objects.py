@@ -221,6 +221,21 @@ class OneRendering(unittest.TestCase):
         mounted = {mount["name"] for mount in before["containers"][0]["volumeMounts"]}
         self.assertIn("jwks", mounted)
 
+    def test_the_authority_of_the_key_set_is_mounted_from_where_it_is(self):
+        for kind, source, name in (("existingSecret", "secret", "secretName"), ("existingConfigMap", "configMap", "name")):
+            values = values_of("full")
+            values["auth"]["jwt"]["ca"] = {kind: "private", "key": "root.pem"}
+            _, _, spec = pod(template(values), "server")
+            server = spec["containers"][0]
+            (mount,) = (mount for mount in server["volumeMounts"] if mount["name"] == "jwks-ca")
+            (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "jwks-ca")
+            with self.subTest(kind=kind):
+                self.assertEqual(environment(server)["TASKYARD_AUTH_JWKS_CA"]["value"], mount["mountPath"] + "/ca.crt")
+                self.assertEqual(volume[source][name], "private")
+                self.assertEqual(volume[source]["items"], [{"key": "root.pem", "path": "ca.crt"}])
+        _, _, spec = pod(objects("keda"), "server")
+        self.assertNotIn("TASKYARD_AUTH_JWKS_CA", environment(spec["containers"][0]))
+
     def test_another_version_of_the_chart_alone_changes_no_pod(self):
         for owner, labels, _ in pods(objects("full")):
             if owner["kind"] == "Deployment":

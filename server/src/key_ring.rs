@@ -172,8 +172,18 @@ impl KeyRing {
     /// # Errors
     /// [`NoKey`].
     pub fn seal(&self, place: &[u8], value: &[u8]) -> Result<Sealed, NoKey> {
+        self.seal_with(rand::random(), place, value)
+    }
+
+    /// For [`KeyRing::seal`], and for what has to come out the same each time: a nonce that is used for two values gives
+    /// both away.
+    pub(crate) fn seal_with(
+        &self,
+        nonce: [u8; 24],
+        place: &[u8],
+        value: &[u8],
+    ) -> Result<Sealed, NoKey> {
         let (key, cipher) = self.keys.first().ok_or(NoKey)?;
-        let nonce: [u8; 24] = rand::random();
         let payload = Payload {
             msg: value,
             aad: place,

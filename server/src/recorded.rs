@@ -1,8 +1,10 @@
 //! What servers of earlier releases gave to clients, told each other and stored as other than protobuf is understood by
 //! this one. The records are `server.json` in `compat/`; `scripts/record-release` writes that of this version.
 
+mod objects;
 #[path = "../../compat/releases.rs"]
 mod releases;
+mod requests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use crate::key_ring::{KeyId, KeyRing, Sealed};
 use crate::store::listen::CHANNEL;
 use crate::store::webhook_deliveries::DueDelivery;
 use crate::store::webhook_secret::WebhookSecret;
-use releases::{Release, releases};
+use releases::{Release, own, releases};
 
 const SERVER: &str = "server.json";
 const STORE: &str = "recorded-1-2";
@@ -29,6 +31,14 @@ const SCOPE: [&str; 3] = ["list tasks", "7", "queued"];
 const POSITION: &str = "42 task_recorded";
 const SENT_AT: i64 = 1_763_740_800;
 const VALUE: &[u8] = b"the value";
+/// The same each time, so that the record is.
+const NONCE: [u8; 24] = [5; 24];
+
+#[test]
+fn this_version_is_recorded() {
+    let releases: Vec<Release> = recorded().into_iter().map(|(release, _)| release).collect();
+    assert!(own(&releases).path(SERVER).is_file());
+}
 
 #[test]
 fn recorded_cursors_name_their_place() {
@@ -124,7 +134,7 @@ fn results_have_all_that_they_had() {
 fn recorded() -> Vec<(Release, Value)> {
     static RECORDED: Once = Once::new();
     let releases = releases(&RECORDED, |release| {
-        let text = serde_json::to_string_pretty(&record()).expect("JSON");
+        let text = serde_json::to_string_pretty(&record(release)).expect("JSON");
         fs::write(release.path(SERVER), format!("{text}\n")).expect("written");
     });
     let read = |release: Release| {
@@ -134,10 +144,10 @@ fn recorded() -> Vec<(Release, Value)> {
     releases.into_iter().map(read).collect()
 }
 
-fn record() -> Value {
+fn record(release: &Release) -> Value {
     let key = json!("4b".repeat(32));
     let sealed = key_ring(&key)
-        .seal(&place(), VALUE)
+        .seal_with(NONCE, &place(), VALUE)
         .expect("there is a key");
     let stored = r#"{"task":{"id":"task_recorded","generation":3,"state":"running"},"message":{"text":"hello"},"question":{"prompt":"go on?"}}"#;
     let letter = Letter::write(&delivery(stored), SENT_AT).expect("readable");
@@ -170,6 +180,8 @@ fn record() -> Value {
             "signature": letter.headers["taskyard-signature"].to_str().expect("a text"),
         },
         "results": results.collect::<serde_json::Map<_, _>>(),
+        "requests": requests::record(release),
+        "objects": objects::record(),
     })
 }
 

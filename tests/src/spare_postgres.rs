@@ -43,9 +43,16 @@ impl SparePostgres {
             starts: 0,
         };
         give_away(postgres.folder.path());
-        let data = postgres.data("first");
-        let mut initdb = postgres.program("initdb");
-        initdb.arg("--pgdata").arg(&data).args([
+        postgres.make_cluster("first");
+        postgres.run_cluster("first", "false").await;
+        let mut connection = postgres.connect("postgres").await;
+        execute(&mut connection, "create database taskyard").await;
+        postgres
+    }
+
+    fn make_cluster(&self, name: &str) {
+        let mut initdb = self.program("initdb");
+        initdb.arg("--pgdata").arg(self.data(name)).args([
             "--username=taskyard",
             "--auth=trust",
             "--encoding=UTF8",
@@ -53,10 +60,6 @@ impl SparePostgres {
             "--no-sync",
         ]);
         run(initdb);
-        postgres.run_cluster("first", "false").await;
-        let mut connection = postgres.connect("postgres").await;
-        execute(&mut connection, "create database taskyard").await;
-        postgres
     }
 
     /// Address of the database, whichever cluster runs.
@@ -111,6 +114,63 @@ impl SparePostgres {
         self.begun_to_write().await;
     }
 
+    /// Ends the running cluster in good order.
+    pub async fn stop(&mut self) {
+        if let Some(process) = self.running.take() {
+            // fast: it waits for nobody
+            process.signal(Signal::INT);
+            eventually("the database to stop", SOON, async || process.ended()).await;
+        }
+    }
+
+    /// Copies a cluster that is stopped.
+    pub fn copy_files(&self, from: &str, to: &str) {
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.data(from)).arg(self.data(to));
+        run(copy);
+    }
+
+    /// Brings up a cluster as it lies there.
+    pub async fn start_cluster(&mut self, name: &str) {
+        self.run_cluster(name, "false").await;
+    }
+
+    /// Whether dumps can be made and restored here.
+    pub fn has_dump_programs(&self) -> bool {
+        ["pg_dump", "pg_restore"]
+            .iter()
+            .all(|name| self.programs.join(name).is_file())
+    }
+
+    /// Dumps the database while it is in use.
+    pub fn dump(&self, to: &str) {
+        let mut dump = self.program("pg_dump");
+        dump.args(["--format=custom", "--file"])
+            .arg(self.data(to))
+            .arg(self.url());
+        run(dump);
+    }
+
+    /// Restores a dump into a new cluster, and brings that up as the database once it is complete.
+    pub async fn load(&mut self, name: &str, dump: &str) {
+        self.make_cluster(name);
+        let aside = tempfile::tempdir_in(self.folder.path())
+            .unwrap_or_else(|error| panic!("no folder: {error}"));
+        give_away(aside.path());
+        self.run_cluster_in(aside.path(), name, "false").await;
+        let mut connection = connect(&url_in(aside.path(), "postgres")).await;
+        execute(&mut connection, "create database taskyard").await;
+        drop(connection);
+        let mut restore = self.program("pg_restore");
+        restore
+            .args(["--exit-on-error", "--dbname"])
+            .arg(url_in(aside.path(), "taskyard"))
+            .arg(self.data(dump));
+        run(restore);
+        self.stop().await;
+        self.start_cluster(name).await;
+    }
+
     /// Ends the segment of the log that is being written, so that a standby can take it.
     pub async fn ship_log(&self) {
         let mut connection = self.connect("postgres").await;
@@ -129,10 +189,16 @@ impl SparePostgres {
     }
 
     async fn run_cluster(&mut self, name: &str, restore_command: &str) {
+        let folder = self.folder.path().to_owned();
+        self.run_cluster_in(&folder, name, restore_command).await;
+    }
+
+    /// Runs it, with its socket in `folder`.
+    async fn run_cluster_in(&mut self, folder: &Path, name: &str, restore_command: &str) {
         self.starts += 1;
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data(name));
-        let socket_folder = format!("unix_socket_directories={}", self.folder.path().display());
+        let socket_folder = format!("unix_socket_directories={}", folder.display());
         let restore = format!("restore_command={restore_command}");
         for setting in [
             socket_folder.as_str(),
@@ -156,7 +222,7 @@ impl SparePostgres {
             let ended = process.and_then(Process::ended);
             let log = process.map(Process::log).unwrap_or_default();
             assert!(ended.is_none(), "the database ended ({ended:?}):\n{log}");
-            PgConnection::connect(&self.url_of("postgres"))
+            PgConnection::connect(&url_in(folder, "postgres"))
                 .await
                 .is_ok()
         })
@@ -164,16 +230,11 @@ impl SparePostgres {
     }
 
     async fn connect(&self, database: &str) -> PgConnection {
-        let url = self.url_of(database);
-        eventually("a connection to the database", SOON, async || {
-            PgConnection::connect(&url).await.ok()
-        })
-        .await
+        connect(&self.url_of(database)).await
     }
 
     fn url_of(&self, database: &str) -> String {
-        let host = self.folder.path().display();
-        format!("postgres://taskyard@localhost/{database}?host={host}&sslmode=disable")
+        url_in(self.folder.path(), database)
     }
 
     fn data(&self, name: &str) -> PathBuf {
@@ -198,6 +259,19 @@ impl Drop for SparePostgres {
             let _ = process.ended();
         }
     }
+}
+
+/// The address of a cluster with its socket there.
+fn url_in(folder: &Path, database: &str) -> String {
+    let host = folder.display();
+    format!("postgres://taskyard@localhost/{database}?host={host}&sslmode=disable")
+}
+
+async fn connect(url: &str) -> PgConnection {
+    eventually("a connection to the database", SOON, async || {
+        PgConnection::connect(url).await.ok()
+    })
+    .await
 }
 
 fn run(mut command: Command) {

@@ -16,6 +16,14 @@
 {{- if and $auth.jwt.jwksUrl $auth.jwt.jwks -}}
 {{- fail "set auth.jwt.jwksUrl or auth.jwt.jwks, not both" -}}
 {{- end -}}
+{{- with $auth.jwt.ca -}}
+{{- if and .existingSecret .existingConfigMap -}}
+{{- fail "set auth.jwt.ca.existingSecret or auth.jwt.ca.existingConfigMap, not both" -}}
+{{- end -}}
+{{- if and (or .existingSecret .existingConfigMap) (not $auth.jwt.jwksUrl) -}}
+{{- fail "auth.jwt.ca is for auth.jwt.jwksUrl, which is not set" -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq (include "taskyard.migrationMode" .) "hook") .Values.postgres.enabled -}}
 {{- fail "migrations.mode cannot be hook with the bundled Postgres: it is not there before the install" -}}
 {{- end -}}

@@ -21,6 +21,14 @@ const DESCRIPTORS: &str = "descriptors.binpb";
 const FRAMES: &str = "frames.jsonl";
 
 #[test]
+fn this_version_is_recorded() {
+    let recorded = recorded();
+    for name in [DESCRIPTORS, FRAMES] {
+        assert!(releases::own(&recorded).path(name).is_file(), "{name}");
+    }
+}
+
+#[test]
 fn every_field_of_a_recorded_release_is_in_its_frames() {
     for release in recorded() {
         let frames = frames(&release);

@@ -9,7 +9,7 @@ use crate::{
     commit::{Change, CommitError, Content, Judged, Patch},
     control::{
         create_task::{self, Origin, Owner},
-        definition,
+        definition, fingerprint,
         monitors::{evidence, plan, schedule::Schedule, verdict, verdict::WakeOn},
         refusal::Refusal,
     },
@@ -20,7 +20,6 @@ use crate::{
     },
 };
 use futures::{StreamExt, stream};
-use sha2::{Digest, Sha256};
 use std::{collections::HashMap, time::Duration};
 use taskyard_core::{
     id::{SessionUid, TaskId},
@@ -145,11 +144,7 @@ async fn create(app: &App, due: &DueMonitor, firing: Firing) -> Result<(), Refus
         below: None,
         ..Origin::default()
     };
-    let fingerprint = Sha256::new()
-        .chain_update(due.task.0.to_be_bytes())
-        .chain_update(firing.number.to_be_bytes())
-        .finalize()
-        .into();
+    let fingerprint = fingerprint::of_firing(due.task, firing.number);
     create_task::store_task(app, &owner, definition, origin, None, fingerprint).await?;
     Ok(())
 }

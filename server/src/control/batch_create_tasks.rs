@@ -5,9 +5,9 @@ mod generations;
 
 use self::generations::Generations;
 use super::{
-    create_task::{self, Owner, Prepared, StoredTask, fingerprint},
+    create_task::{self, Owner, Prepared, StoredTask},
     definition::{self, Definition},
-    namespace,
+    fingerprint, namespace,
     refusal::{Refusal, Resource, StoreError},
 };
 use crate::{
@@ -16,8 +16,6 @@ use crate::{
     limits::turns,
     store::creates::{self, RequestKey, RequestMethod},
 };
-use prost::Message;
-use sha2::{Digest, Sha256};
 use taskyard_proto::v1::{BatchCreateTasksRequest, CreateTaskRequest, SessionTask, TaskDefinition};
 
 /// Most tasks of one batch.
@@ -65,14 +63,7 @@ pub async fn batch_create_tasks(
         &request.request_id,
         create_task::MAX_REQUEST_ID,
     )?;
-    let mut meant = BatchCreateTasksRequest {
-        request_id: String::new(),
-        ..request.clone()
-    };
-    for task in &mut meant.tasks {
-        task.secrets.clear();
-    }
-    let whole: [u8; 32] = Sha256::digest(meant.encode_to_vec()).into();
+    let whole = fingerprint::of_batch(&request);
     let BatchCreateTasksRequest {
         namespace,
         session_id,
@@ -172,7 +163,7 @@ fn read(
         ..CreateTaskRequest::default()
     };
     Ok(Item {
-        fingerprint: fingerprint(&alone),
+        fingerprint: fingerprint::of_create(&alone),
         definition: definition::parse(task)?,
         request,
         parent,
@@ -257,7 +248,7 @@ impl From<StoredTask> for BatchTask {
 }
 
 /// One for each task, so that each is recognised by itself; none without a `request_id`.
-fn request_keys(namespace_id: i32, request_id: &str, count: usize) -> Vec<RequestKey> {
+pub(crate) fn request_keys(namespace_id: i32, request_id: &str, count: usize) -> Vec<RequestKey> {
     if request_id.is_empty() {
         return Vec::new();
     }

@@ -3,7 +3,7 @@
 use super::{
     copied_task::{self, Copy},
     create_task::{self, Origin, Owner},
-    definition, definition_mask, get_task,
+    definition, definition_mask, fingerprint, get_task,
     monitors::{list_monitors, plan},
     namespace,
     refusal::Refusal,
@@ -13,8 +13,6 @@ use crate::{
     app::App,
     store::creates::{RequestKey, RequestMethod},
 };
-use prost::Message;
-use sha2::{Digest, Sha256};
 use taskyard_core::id::TaskId;
 use taskyard_proto::v1::{CloneTaskRequest, CloneTaskResponse, MonitorSchedule, TaskDefinition};
 
@@ -55,15 +53,7 @@ pub async fn clone_task(
         resolve::resolve(app, &request.namespace, &request.session_id, &request.task).await?;
     let old = get_task::read_task(app, found.id).await?.task;
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-    let mut meant = CloneTaskRequest {
-        request_id: String::new(),
-        task: old.id.clone(),
-        session_id: String::new(),
-        ..request.clone()
-    };
-    if let Some(changes) = &mut meant.changes {
-        changes.secrets.clear();
-    }
+    let fingerprint = fingerprint::of_clone(&request, &old.id);
     let owner = Owner {
         namespace: namespace::name_or_default(&request.namespace),
         namespace_id,
@@ -102,7 +92,7 @@ pub async fn clone_task(
             method: RequestMethod::Clone,
             request_id: request.request_id,
         }),
-        fingerprint: Sha256::digest(meant.encode_to_vec()).into(),
+        fingerprint,
         needs_parent: paths.iter().any(|path| path == "parent_task_id"),
     };
     let stored = copied_task::store_copy(app, &owner, definition, copy).await;

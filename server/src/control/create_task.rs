@@ -3,7 +3,7 @@
 use super::{
     agent::Caller,
     definition::{self, Definition},
-    get_task, isolation, namespace,
+    fingerprint, get_task, isolation, namespace,
     refusal::{Refusal, Resource, StoreError},
     resolve, result_json, task_secrets, wait_tasks,
     wire_time::duration_field,
@@ -20,8 +20,6 @@ use crate::{
         times,
     },
 };
-use prost::Message;
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
 use taskyard_core::{
     id::{SessionUid, TaskId},
@@ -81,7 +79,7 @@ async fn try_create(
 ) -> Result<CreateTaskResponse, Refusal> {
     let wait = duration_field("wait", request.wait.as_ref(), Duration::ZERO, MAX_WAIT)?;
     definition::check_text("request_id", &request.request_id, MAX_REQUEST_ID)?;
-    let fingerprint = fingerprint(&request);
+    let fingerprint = fingerprint::of_create(&request);
     let CreateTaskRequest {
         namespace,
         session_id,
@@ -437,20 +435,6 @@ fn new_record(
         secrets: task.secrets.references,
         ..SessionTask::default()
     }
-}
-
-/// SHA-256 of the request without what may differ between two calls that mean the same.
-pub(super) fn fingerprint(request: &CreateTaskRequest) -> [u8; 32] {
-    let mut meant = CreateTaskRequest {
-        request_id: String::new(),
-        wait: None,
-        ..request.clone()
-    };
-    if let Some(task) = &mut meant.task {
-        // nothing may be kept of them, not even a digest
-        task.secrets.clear();
-    }
-    Sha256::digest(meant.encode_to_vec()).into()
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -19,6 +19,7 @@ pub mod definition;
 mod definition_mask;
 pub mod delete_session;
 pub mod files;
+pub mod fingerprint;
 pub mod get_task;
 pub mod get_usage;
 pub mod heartbeat;

@@ -5,7 +5,7 @@ use super::{
     copied_task::{self, Copy},
     create_task::{self, Origin, Owner},
     definition::{self, Definition},
-    get_task,
+    fingerprint, get_task,
     monitors::plan,
     namespace,
     refusal::Refusal,
@@ -16,8 +16,6 @@ use crate::{
     commit::{Change, Content},
     store::creates::{RequestKey, RequestMethod},
 };
-use prost::Message;
-use sha2::{Digest, Sha256};
 use taskyard_core::task::Event;
 use taskyard_proto::v1::{RetryTaskRequest, RetryTaskResponse, TaskDefinition};
 
@@ -51,17 +49,7 @@ pub async fn retry_task(
         ));
     }
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-    let fingerprint = Sha256::digest(
-        RetryTaskRequest {
-            request_id: String::new(),
-            task: old.id.clone(),
-            session_id: String::new(),
-            secrets: Vec::new(),
-            ..request.clone()
-        }
-        .encode_to_vec(),
-    )
-    .into();
+    let fingerprint = fingerprint::of_retry(&request, &old.id);
     let key = (!request.request_id.is_empty()).then_some(RequestKey {
         namespace_id,
         method: RequestMethod::Retry,

@@ -146,7 +146,7 @@ impl ObjectStorage {
     }
 
     /// 256 folders, so that no directory grows without end.
-    fn path(&self, id: ObjectId) -> Path {
+    pub(crate) fn path(&self, id: ObjectId) -> Path {
         let name = id.0.simple().to_string();
         let folder = &name[name.len() - 2..];
         Path::from(format!("{}/{folder}/{name}", self.prefix))

@@ -20,7 +20,7 @@ use taskyard_tests::wait::{SOON, within};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use super::releases::{Release, releases};
+use super::releases::{Release, own, releases};
 
 const CONVERSATION: &str = "conversation.jsonl";
 
@@ -192,6 +192,11 @@ fn recorded() -> Vec<Release> {
             });
         fs::write(release.path(CONVERSATION), lines.collect::<String>()).expect("written");
     })
+}
+
+#[test]
+fn this_version_is_recorded() {
+    assert!(own(&recorded()).path(CONVERSATION).is_file());
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use super::statements::{Prepared, compiled, from_json, prepare, to_json};
 pub const SCHEMA: &str = "schema.sql";
 const QUERIES: &str = "queries.json";
 const MIGRATIONS: &str = "migrations.json";
+/// What is recorded of the database.
+pub const FILES: [&str; 3] = [SCHEMA, QUERIES, MIGRATIONS];
 
 /// A migration as Postgres remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,12 +10,20 @@ use taskyard_tests::database::Database;
 
 use super::catalog::Catalog;
 use super::recording::{self, Migration, neighbours, recorded};
-use super::releases::Release;
+use super::releases::{Release, own};
 use super::schema_text;
 use super::statements::{plan, prepare};
 
 /// Changes that old programs could stumble over and do not, each with the reason.
 const DELIBERATE: &str = "compat/deliberate.txt";
+
+#[tokio::test]
+async fn this_version_is_recorded() {
+    let recorded = recorded().await;
+    for name in recording::FILES {
+        assert!(own(&recorded).path(name).is_file(), "{name}");
+    }
+}
 
 #[tokio::test]
 async fn released_migrations_stay_as_they_were() {

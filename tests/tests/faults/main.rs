@@ -29,6 +29,7 @@ mod postgres_stall;
 mod races;
 mod reattach;
 mod restore;
+mod restore_copies;
 mod rolling_restart;
 mod server_restart;
 mod server_stop;

@@ -22,7 +22,7 @@ use tonic::Code;
 
 const LEASE: Duration = Duration::from_secs(30);
 
-async fn deployment_on(postgres: &SparePostgres) -> Deployment {
+pub(super) async fn deployment_on(postgres: &SparePostgres) -> Deployment {
     Deployment::builder()
         .database(Database::foreign(&postgres.url()))
         .lease(LEASE)
@@ -43,7 +43,7 @@ async fn waiting(client: &mut Client, session: &str, file: &Path) -> SessionTask
 }
 
 /// Reads on until the watch says that it begins anew, and answers with the tasks of the new snapshot.
-async fn begins_anew(watcher: &mut Watcher) -> Vec<SessionTask> {
+pub(super) async fn begins_anew(watcher: &mut Watcher) -> Vec<SessionTask> {
     within("the watch to begin anew", 2 * SOON, async {
         while !matches!(watcher.next().await, Item::Resync(_)) {}
         let mut tasks = Vec::new();
@@ -60,7 +60,7 @@ async fn begins_anew(watcher: &mut Watcher) -> Vec<SessionTask> {
 }
 
 /// Runs a task as soon as the database takes it.
-async fn runs_again(client: &mut Client, session: &str) -> SessionTask {
+pub(super) async fn runs_again(client: &mut Client, session: &str) -> SessionTask {
     let created = eventually("a task to be taken", 2 * SOON, async || {
         client.try_create(session, shell("echo again")).await.ok()
     })
@@ -155,7 +155,7 @@ async fn after_a_restore_watchers_begin_anew_and_what_was_lost_is_gone() {
 }
 
 /// One line, then what `more` does once the file is there.
-fn two_parts(go: &Path, more: &str) -> TaskDefinition {
+pub(super) fn two_parts(go: &Path, more: &str) -> TaskDefinition {
     shell(&format!(
         "echo before; until [ -e {} ]; do sleep 0.1; done; {more}",
         go.display()
@@ -163,7 +163,11 @@ fn two_parts(go: &Path, more: &str) -> TaskDefinition {
 }
 
 /// Creates the task and waits until its first line is stored.
-async fn with_first_line(client: &mut Client, session: &str, task: TaskDefinition) -> SessionTask {
+pub(super) async fn with_first_line(
+    client: &mut Client,
+    session: &str,
+    task: TaskDefinition,
+) -> SessionTask {
     let task = client.create(session, task).await;
     let mut files = SessionFiles::new(client, session);
     let path = format!("/.tasks/{}/stdout.log", task.id);

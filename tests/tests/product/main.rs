@@ -40,6 +40,7 @@ mod inside_children;
 mod inside_questions;
 mod inside_reports;
 mod inside_socket;
+mod installed_worker;
 mod interop;
 mod isolation;
 mod isolation_support;

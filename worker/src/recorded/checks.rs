@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::releases::{Release, releases};
+use super::recent;
+use super::releases::{Release, own, releases};
 use super::samples::{LAYOUT, SPOOLED, lease, samples, survival};
 use crate::lease::Lease;
 use crate::ledger::{LedgerEntry, StateDirectory};
@@ -18,6 +19,11 @@ use crate::shim::message::{AttachRequest, Command, Inbox, Report, encode, from_h
 
 const WORKER: &str = "worker.json";
 const STATE_ID: [u8; 16] = [7; 16];
+
+#[test]
+fn this_version_is_recorded() {
+    assert!(own(&recorded()).path(WORKER).is_file());
+}
 
 #[test]
 fn what_a_recorded_worker_and_its_shims_said_is_understood_whole() {
@@ -91,7 +97,7 @@ fn recorded_files_are_found_and_read() {
     }
 }
 
-fn recorded() -> Vec<Release> {
+pub(super) fn recorded() -> Vec<Release> {
     static RECORDED: Once = Once::new();
     releases(&RECORDED, |release| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -103,6 +109,7 @@ fn recorded() -> Vec<Release> {
         let directory = StateDirectory::open(folder.path()).expect("it opens");
         let record = json!({
             "messages": samples().into_iter().collect::<Map<_, _>>(),
+            "recent": recent::record(),
             "places": {
                 "ledger_file": lease().file_name(),
                 "run_directory": lease().directory_name(),
@@ -120,7 +127,7 @@ fn recorded() -> Vec<Release> {
     })
 }
 
-fn section(release: &Release, name: &str) -> Map<String, Value> {
+pub(super) fn section(release: &Release, name: &str) -> Map<String, Value> {
     let record: Value = serde_json::from_slice(&release.read(WORKER)).expect("JSON");
     record[name].as_object().expect("a section").clone()
 }
@@ -171,14 +178,14 @@ fn is_hollow(value: &Value) -> bool {
     }
 }
 
-fn bytes(digits: &Value) -> Vec<u8> {
+pub(super) fn bytes(digits: &Value) -> Vec<u8> {
     digits
         .as_str()
         .and_then(from_hex)
         .expect("hexadecimal digits")
 }
 
-fn file_name(path: &Path) -> &str {
+pub(super) fn file_name(path: &Path) -> &str {
     path.file_name()
         .and_then(|name| name.to_str())
         .expect("a name")

@@ -2,6 +2,7 @@
 //! while its runs go on. The records are `worker.json` in `compat/`; `scripts/record-release` writes that of this version.
 
 mod checks;
+mod recent;
 #[path = "../../../compat/releases.rs"]
 mod releases;
 mod samples;

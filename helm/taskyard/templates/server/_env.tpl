@@ -25,6 +25,10 @@
 {{- if .jwksUrl }}
 - name: TASKYARD_AUTH_JWKS
   value: {{ .jwksUrl | quote }}
+{{- if or .ca.existingSecret .ca.existingConfigMap }}
+- name: TASKYARD_AUTH_JWKS_CA
+  value: /run/taskyard/jwks-ca/ca.crt
+{{- end }}
 {{- else if .jwks }}
 - name: TASKYARD_AUTH_JWKS
   value: /run/taskyard/jwks/jwks.json
