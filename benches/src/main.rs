@@ -85,7 +85,7 @@ async fn measure(wanted: &[String], url: &str) -> anyhow::Result<Vec<Row>> {
             "latency" => rows.push(latency::measure(&deployment).await?),
             "start" => rows.push(start::measure(&deployment, url).await?),
             "storage" => rows.extend(storage::measure(&deployment, url).await?),
-            "memory" => rows.extend(memory::measure(&deployment, url).await?),
+            "memory" => rows.extend(memory::measure(url).await?),
             _ => rows.push(output::measure(&deployment).await?),
         }
     }

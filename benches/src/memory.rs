@@ -1,14 +1,16 @@
 //! What stands around takes: watchers and workers at the server, running tasks at the worker. Memory that processes share
-//! is counted in parts.
+//! is counted in parts. Each is measured in processes of its own: one that has served others before takes what it has
+//! left of them, and seems to take nothing.
 
 use crate::figures::{Figure, Row};
 use anyhow::Context;
 use sqlx::{Connection, PgConnection};
 use std::{fs, process::Command, time::Duration};
-use taskyard_proto::v1::{CancelTaskRequest, TaskState};
+use taskyard_proto::v1::{CancelTaskRequest, TaskDefinition, TaskState};
 use taskyard_tests::{
     client::{Client, command, new_session},
-    deployment::Deployment,
+    database::Database,
+    deployment::{Deployment, WorkerPlan},
     hand_worker::{HandWorker, hello},
     process::family,
     watcher::Watcher,
@@ -18,14 +20,33 @@ const WATCHERS: usize = 1_000;
 const WORKERS: usize = 200;
 /// As many as the worker has slots.
 const TASKS: usize = 32;
+/// Served by nobody else.
+const QUEUE: &str = "memory";
 
 /// Three rows: a watcher, an attached worker, a running task.
-pub async fn measure(deployment: &Deployment, url: &str) -> anyhow::Result<Vec<Row>> {
-    Ok(vec![
-        watchers(deployment, url).await?,
-        workers(deployment, url).await?,
-        tasks(deployment).await?,
-    ])
+pub async fn measure(url: &str) -> anyhow::Result<Vec<Row>> {
+    let server = start(url, Vec::new()).await;
+    let watchers = watchers(&server, url).await;
+    server.remove().await;
+    let server = start(url, Vec::new()).await;
+    let workers = workers(&server, url).await;
+    server.remove().await;
+    let slots = format!("--slots={TASKS}");
+    let queue = format!("--queues={QUEUE}");
+    let plan = WorkerPlan::new(QUEUE).flags(&[&slots, &queue]);
+    let deployment = start(url, vec![plan]).await;
+    let tasks = tasks(&deployment).await;
+    deployment.remove().await;
+    Ok(vec![watchers?, workers?, tasks?])
+}
+
+async fn start(url: &str, workers: Vec<WorkerPlan>) -> Deployment {
+    Deployment::builder()
+        .database(Database::foreign(url))
+        .server_flags(&["--call-rate=off"])
+        .workers(workers)
+        .start()
+        .await
 }
 
 async fn watchers(deployment: &Deployment, url: &str) -> anyhow::Result<Row> {
@@ -70,7 +91,11 @@ async fn tasks(deployment: &Deployment) -> anyhow::Result<Row> {
     let before = memory_with_children(worker)?;
     let mut running = Vec::with_capacity(TASKS);
     for _ in 0..TASKS {
-        running.push(client.create(&session, command(&["sleep", "600"])).await);
+        let sleeping = TaskDefinition {
+            queue: QUEUE.to_owned(),
+            ..command(&["sleep", "600"])
+        };
+        running.push(client.create(&session, sleeping).await);
     }
     for task in &running {
         let is_running =

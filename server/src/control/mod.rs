@@ -34,6 +34,7 @@ pub mod list_sessions;
 pub mod list_tasks;
 pub mod list_workers;
 pub mod log_filter;
+mod look_pace;
 pub mod monitors;
 pub mod namespace;
 pub mod namespace_counts;

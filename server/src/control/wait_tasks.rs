@@ -1,7 +1,9 @@
 //! WaitTasks: until tasks are where the caller wants them, or the time is up.
 
 use super::{
-    get_task, list_tasks, namespace,
+    get_task, list_tasks,
+    look_pace::LookPace,
+    namespace,
     refusal::Refusal,
     resolve,
     wait_output::OutputSearch,
@@ -42,8 +44,6 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Output that another server stores is told by nobody, so it is looked at more often.
 const OUTPUT_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// A busy session's tasks are read at most this often.
-const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Wait before the next try where the store does not answer, or the session does not exist yet.
 const OUTAGE_INTERVAL: Duration = Duration::from_millis(250);
 /// Records that are read at once.
@@ -281,8 +281,10 @@ impl Condition {
         } else {
             POLL_INTERVAL
         };
+        let mut pace = LookPace::new(Instant::now());
         loop {
             let read_at = Instant::now();
+            let next_at = pace.look(read_at);
             let is_time_up = read_at >= ends_at;
             match self.look(app, touches, ends_at).await {
                 Ok(true) => return Ok(false),
@@ -314,7 +316,7 @@ impl Condition {
                 () = hint => {}
                 () = tokio::time::sleep_until(ends_at.min(read_at + poll_interval)) => {}
             }
-            tokio::time::sleep_until(ends_at.min(read_at + MIN_INTERVAL)).await;
+            tokio::time::sleep_until(ends_at.min(next_at)).await;
         }
     }
 

@@ -74,16 +74,22 @@ impl Registry {
         self.lock().remove(&worker);
     }
 
-    /// Notes a worker's free slots; offers still on their way to it are subtracted.
+    /// Notes a worker's free slots; offers still on their way to it are subtracted. Only where there are more of them
+    /// than were known is it worth a look at the queue: mostly a worker says that it has taken the offer just sent.
     pub fn set_free(&self, stream: Attachment, free: i32, offers_received: Option<i64>) {
-        if let Some(worker) = self.lock().get_mut(&stream.worker)
-            && worker.stream == stream
-        {
-            let on_their_way = offers_received.map_or(0, |received| worker.offers_sent - received);
-            worker.free =
-                free.saturating_sub(i32::try_from(on_their_way.max(0)).unwrap_or(i32::MAX));
+        let mut workers = self.lock();
+        let Some(worker) = workers
+            .get_mut(&stream.worker)
+            .filter(|worker| worker.stream == stream)
+        else {
+            return;
+        };
+        let on_their_way = offers_received.map_or(0, |received| worker.offers_sent - received);
+        let known = worker.free;
+        worker.free = free.saturating_sub(i32::try_from(on_their_way.max(0)).unwrap_or(i32::MAX));
+        if worker.free > known {
+            self.slots_changed.notify_one();
         }
-        self.slots_changed.notify_one();
     }
 
     /// Stops offering to a worker.
@@ -142,5 +148,51 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerSessionId, AttachedWorker>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    const STREAM: Attachment = Attachment {
+        worker: WorkerSessionId(7),
+        attach_no: 1,
+    };
+
+    fn is_woken(registry: &Registry) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        pin!(registry.slots_changed()).poll(&mut context) == Poll::Ready(())
+    }
+
+    #[test]
+    fn the_queue_is_looked_at_for_slots_that_became_free_only() {
+        let registry = Registry::default();
+        let (downlink, _messages) = mpsc::channel(1);
+        registry.add(AttachedWorker {
+            stream: STREAM,
+            needs: Needs {
+                queues: vec!["default".to_owned()],
+                kinds: Vec::new(),
+                executors: Vec::new(),
+                labels: BTreeMap::new(),
+            },
+            downlink,
+            free: 2,
+            offers_sent: 0,
+        });
+        assert!(is_woken(&registry), "a worker came");
+        registry.note_offer(STREAM).expect("it is attached");
+        registry.set_free(STREAM, 2, Some(0));
+        assert!(!is_woken(&registry), "the offer is still on its way");
+        registry.set_free(STREAM, 1, Some(1));
+        assert!(!is_woken(&registry), "it has taken the offer");
+        registry.set_free(STREAM, 2, Some(1));
+        assert!(is_woken(&registry), "a run is over");
+        registry.stop_offering(STREAM);
+        assert!(!is_woken(&registry), "it leaves");
+        assert_eq!(registry.standing(), (1, 0));
     }
 }

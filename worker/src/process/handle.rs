@@ -35,6 +35,9 @@ const UNSENT_BYTES_MAX: usize = 16 * 1024 + 2 * INPUT_BYTES_MAX;
 /// Bytes of live input that may be written at once.
 pub const INPUT_BYTES_MAX: usize = 16 * 1024;
 const READ_BYTES: usize = 4096;
+/// All that is in a shim's environment: has our allocator (mimalloc) take its memory page by page. By itself it asks for huge
+/// pages, of which a shim fills several MiB with zeroes, to use a few dozen KiB.
+const SMALL_HEAP: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 /// A running process and its shim. Dropping it kills the process's whole tree, unless it is kept ([`Process::keep`]).
 #[derive(Debug)]
@@ -363,6 +366,7 @@ async fn start_shim(
                 .arg(crate::shim::ARGUMENT)
                 .args(marks)
                 .env_clear()
+                .env(SMALL_HEAP.0, SMALL_HEAP.1)
                 .process_group(0)
                 .stdin(Stdio::from(OwnedFd::from(theirs)))
                 .stdout(Stdio::null())
