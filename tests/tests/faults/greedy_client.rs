@@ -24,11 +24,11 @@ const GREEDY: &str = "greedy";
 const MODEST: &str = "modest";
 /// Calls that the greedy client has under way at any time, over several connections and for several sessions, so that
 /// each committer has some of them.
-const UNDER_WAY: usize = 2_000;
+const UNDER_WAY: usize = 4_000;
 const CONNECTIONS: usize = 8;
 const SESSIONS: usize = 10;
-/// A call of the modest client comes back before so many of the greedy one's.
-const NEAR: usize = UNDER_WAY / 2;
+/// A call of the modest client comes back before so many of the greedy one's: those that have their turns, some times over.
+const NEAR: usize = UNDER_WAY / 4 * 3;
 /// Files that the greedy client begins, and how many of them find a place.
 const BEGUN: usize = 32;
 const FILES_OF_ONE: usize = 4;
