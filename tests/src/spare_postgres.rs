@@ -161,14 +161,30 @@ impl SparePostgres {
         let mut connection = connect(&url_in(aside.path(), "postgres")).await;
         execute(&mut connection, "create database taskyard").await;
         drop(connection);
-        let mut restore = self.program("pg_restore");
-        restore
-            .args(["--exit-on-error", "--dbname"])
-            .arg(url_in(aside.path(), "taskyard"))
-            .arg(self.data(dump));
-        run(restore);
+        self.fill(&url_in(aside.path(), "taskyard"), dump);
         self.stop().await;
         self.start_cluster(name).await;
+    }
+
+    /// Restores a dump into a new database of the cluster that runs, which then takes the place of the old one.
+    pub async fn load_beside(&self, dump: &str) {
+        let mut connection = self.connect("postgres").await;
+        execute(&mut connection, "create database restored").await;
+        self.fill(&url_in(self.folder.path(), "restored"), dump);
+        for statement in [
+            "drop database taskyard with (force)",
+            "alter database restored rename to taskyard",
+        ] {
+            execute(&mut connection, statement).await;
+        }
+    }
+
+    fn fill(&self, database: &str, dump: &str) {
+        let mut restore = self.program("pg_restore");
+        restore
+            .args(["--exit-on-error", "--dbname", database])
+            .arg(self.data(dump));
+        run(restore);
     }
 
     /// Ends the segment of the log that is being written, so that a standby can take it.

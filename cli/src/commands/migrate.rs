@@ -18,7 +18,7 @@ Exit codes: 0 this version can use the schema, 2 usage, 125 failed, or the schem
 pub struct MigrateArguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
-    /// The database was put back from a copy of its files: watchers are told to begin anew
+    /// The database was put back from a copy of its files, or a dump was loaded into it: watchers are told to begin anew
     #[arg(long)]
     pub restored: bool,
 }

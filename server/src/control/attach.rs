@@ -11,12 +11,16 @@ use crate::{
         workers::{self, WorkerBoot, WorkerEnd},
     },
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 use taskyard_core::{
     id::{LeaseId, TaskId},
     task::{Event, Loss},
 };
 use taskyard_proto::v1::{HeldStatus, Hello, Welcome};
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -30,6 +34,10 @@ const HEARTBEATS_PER_LEASE: u32 = 12;
 /// The label by which a worker says of which pool it is.
 const POOL_LABEL: &str = "taskyard.dev/pool";
 const MAX_SLOTS: i32 = 10_000;
+/// Workers that attach at once, each with a connection of its own, and the longest wait of one for others: after a restart
+/// all of them come.
+static ATTACHING: Semaphore = Semaphore::const_new(4);
+const PATIENCE: Duration = Duration::from_secs(20);
 const MAX_WORDS: usize = 100;
 
 /// A worker that was let in.
@@ -67,6 +75,11 @@ pub async fn attach(
     boot.holder = identity.holder();
     let held = read_held(&hello)?;
     let survivors = Survivors::of(&hello)?;
+    let _place = timeout(PATIENCE, ATTACHING.acquire())
+        .await
+        .map_err(|_| Refusal::Overloaded {
+            what: "workers that attach",
+        })?;
     let mut connection = app.store.open().await?;
     // looked up before the boot is noted: else whoever is refused here would hold the state directory from then on
     if workers::is_state_of_another(&mut connection, &boot).await? {

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     commit::{CommitError, Created, Creation},
     dispatch::RouteName,
+    limits::turns,
     store::{
         creates::{self, RequestKey, RequestMethod},
         monitors::{Firing, MonitorPart},
@@ -115,6 +116,7 @@ async fn try_create(
         result_json: String::new(),
     };
     if let Some(wait) = wait {
+        turns::rest();
         let ended = wait_tasks::wait_for_end(app, created.id, session, wait).await;
         let record = ended.map_err(|refusal| or_deleted(created.id, refusal))?;
         if record.run_end.is_some() {

@@ -31,7 +31,7 @@ pub async fn delete_session(
     let grace = duration_field("grace", request.grace.as_ref(), Duration::ZERO, MAX_GRACE)?;
     namespace::check_session_id(&request.session_id)?;
     let namespace_id = namespace::find_namespace(app, &request.namespace).await?;
-    let mut connection = app.store.open().await?;
+    let mut connection = app.store.pool().acquire().await?;
     let deleted =
         purge::mark_session_deleted(&mut connection, namespace_id, &request.session_id).await?;
     drop(connection);

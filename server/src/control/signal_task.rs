@@ -3,6 +3,7 @@
 use super::{heartbeat::SIGNAL_AGE, refusal::Refusal, resolve, signal_name::Signal};
 use crate::{
     app::App,
+    limits::turns,
     store::{
         task_input,
         task_signals::{self, Outcome, StoredSignal},
@@ -64,6 +65,7 @@ async fn wait_for_outcome(
     let mut touches = app.events.subscribe_workers();
     app.events.worker_touched(stored.worker);
     let mut has_ended = false;
+    turns::rest();
     loop {
         if let Some(outcome) = task_signals::find_outcome(app.store.pool(), stored.number).await? {
             return Ok(Some(outcome));

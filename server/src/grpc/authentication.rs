@@ -109,7 +109,12 @@ where
             Ok(underway) => underway,
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         };
-        let response = call_limits::take_turns(underway.as_ref(), inner.call(request)).await?;
+        let begun = match call_limits::begin(underway.as_ref(), measure, false).await {
+            Ok(begun) => begun,
+            Err(refusal) => return Ok(Status::from(refusal).into_http()),
+        };
+        let call = inner.call(request);
+        let response = call_limits::take_turns(underway.as_ref(), begun, call).await?;
         return Ok(response.map(|body| Body::new(HeldBody::new(body, underway))));
     }
     let subject = Subject::default();
@@ -127,6 +132,11 @@ where
     let entering = call_limits::enter(app, measure, &identity, peer.address, request.headers());
     let underway = match entering.await {
         Ok(underway) => underway,
+        Err(refusal) => return Ok(Status::from(refusal).into_http()),
+    };
+    let changes = rule.audit == Audit::Calls;
+    let begun = match call_limits::begin(underway.as_ref(), measure, changes).await {
+        Ok(begun) => begun,
         Err(refusal) => return Ok(Status::from(refusal).into_http()),
     };
     let place = match rule.audit {
@@ -156,7 +166,8 @@ where
     if !rule.streams_in() {
         request = request.map(|body| Body::new(PromptBody::new(body)));
     }
-    let response = call_limits::take_turns(underway.as_ref(), inner.call(request)).await?;
+    let call = inner.call(request);
+    let response = call_limits::take_turns(underway.as_ref(), begun, call).await?;
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     let decision = match code {
         Code::Ok => Decision::Allowed,

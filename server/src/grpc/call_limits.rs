@@ -9,7 +9,7 @@ use crate::{
     limits::{
         callers::{CallerKey, Underway},
         measure::Measure,
-        turns::Turns,
+        turns::{Scarce, Turn, Turns},
     },
 };
 use bytes::Bytes;
@@ -68,10 +68,34 @@ pub(super) fn enter_unknown(
     app.callers.enter(&key, measure).map_err(Refusal::CallLimit)
 }
 
-/// Runs a call with the turns of its caller at the database.
-pub(super) async fn take_turns<F: Future>(underway: Option<&Underway>, call: F) -> F::Output {
+/// The turn of a call with one answer, which it needs before its message is read; of another one none.
+///
+/// # Errors
+/// [`Refusal::Overloaded`] after ten seconds.
+pub(super) async fn begin(
+    underway: Option<&Underway>,
+    measure: Measure,
+    changes: bool,
+) -> Result<Turn, Refusal> {
+    match (underway, measure) {
+        (Some(underway), Measure::Call) => {
+            let call = if changes { Scarce::Write } else { Scarce::Read };
+            Ok(underway.turns().begin(call).await?)
+        }
+        (Some(_), Measure::Free | Measure::Stream | Measure::Watcher) | (None, _) => {
+            Ok(Turn::default())
+        }
+    }
+}
+
+/// Runs a call with the turns of its caller.
+pub(super) async fn take_turns<F: Future>(
+    underway: Option<&Underway>,
+    begun: Turn,
+    call: F,
+) -> F::Output {
     match underway {
-        Some(underway) => underway.turns().scope(call).await,
+        Some(underway) => underway.turns().scope_begun(begun, call).await,
         None => call.await,
     }
 }

@@ -32,11 +32,12 @@ impl Places {
         }
     }
 
-    /// Waits for a turn of the caller, and then for a place.
+    /// Waits for a turn of the caller, and then for a place; the call gives its own turn back for that.
     ///
     /// # Errors
     /// [`NoTurn`] after that time.
     pub async fn take(&self, patience: Duration) -> Result<Place<'_>, NoTurn> {
+        turns::rest();
         let taking = async {
             let turn = turns::take(self.work, 1).await;
             Place {

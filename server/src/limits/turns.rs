@@ -4,8 +4,18 @@
 //! Who calls is known at the door and nowhere behind it: [`Turns::scope`] puts the caller's turns around a call, and
 //! whoever uses what is scarce takes one. What no caller asked for, and what workers report, takes none. What a call leaves
 //! running behind it is begun by [`spawn`].
+//!
+//! A call with one answer needs a turn of its own before its message is read ([`Turns::begin`]): so the messages and the
+//! half-made answers of those that wait take no memory, and a call that was begun comes to its end before others are
+//! begun. It keeps that turn until its answer is there, or until it waits for something that others do ([`rest`]).
 
-use std::{array, future::Future, sync::Arc, task::Poll, time::Duration};
+use std::{
+    array,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
@@ -16,12 +26,24 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
-    static CURRENT: Turns;
+    static CURRENT: Current;
+}
+
+/// Whose call is under way.
+#[derive(Clone)]
+struct Current {
+    turns: Turns,
+    /// The call's own turn, until it is given back.
+    begun: Arc<Mutex<Turn>>,
 }
 
 /// What a server has few of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scarce {
+    /// Reads that were begun.
+    Read,
+    /// Calls that change something, and were begun.
+    Write,
     /// Connections of the pool.
     Connection,
     /// Changes that wait for the group commit.
@@ -62,7 +84,9 @@ pub struct NoTurn {
 }
 
 impl Scarce {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
+        Self::Read,
+        Self::Write,
         Self::Connection,
         Self::Change,
         Self::Snapshot,
@@ -79,6 +103,9 @@ impl Scarce {
     #[must_use]
     pub const fn share(self) -> u32 {
         match self {
+            Self::Read => 32,
+            // a commit takes as many along as there are
+            Self::Write => 128,
             Self::Connection => 8,
             Self::Change => 512,
             Self::Snapshot | Self::OutputView | Self::OutputSearch | Self::FileSearch => 2,
@@ -90,7 +117,7 @@ impl Scarce {
 
     const fn what(self) -> &'static str {
         match self {
-            Self::Connection => "calls of this caller",
+            Self::Read | Self::Write | Self::Connection => "calls of this caller",
             Self::Change => "changes of this caller",
             Self::Snapshot => "watches that begin",
             Self::OutputView | Self::OutputSearch => "views of output",
@@ -115,16 +142,45 @@ impl Default for Turns {
 impl Turns {
     /// Runs a call whose turns these are.
     pub async fn scope<F: Future>(&self, call: F) -> F::Output {
-        CURRENT.scope(self.clone(), call).await
+        self.scope_begun(Turn::default(), call).await
+    }
+
+    /// As [`Turns::scope`], for a call that has a turn of its own.
+    pub async fn scope_begun<F: Future>(&self, begun: Turn, call: F) -> F::Output {
+        CURRENT.scope(self.with(begun), call).await
+    }
+
+    /// The turn of a call with one answer, before anything of it is read.
+    ///
+    /// # Errors
+    /// [`NoTurn`] after ten seconds.
+    pub async fn begin(&self, call: Scarce) -> Result<Turn, NoTurn> {
+        let taken = timeout(PATIENCE, self.take(call, 1)).await;
+        taken.map_err(|_| call.refusal())
     }
 
     /// As [`Turns::scope`], for one look at what is under way.
     pub fn poll<T>(&self, poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        CURRENT.sync_scope(self.clone(), poll)
+        CURRENT.sync_scope(self.with(Turn::default()), poll)
+    }
+
+    fn with(&self, begun: Turn) -> Current {
+        Current {
+            turns: self.clone(),
+            begun: Arc::new(Mutex::new(begun)),
+        }
+    }
+
+    async fn take(&self, what: Scarce, count: u32) -> Turn {
+        let turns = Arc::clone(&self.0[what as usize]);
+        Turn {
+            // closed by nobody
+            _permit: turns.acquire_many_owned(count).await.ok(),
+        }
     }
 
     fn current() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
+        CURRENT.try_with(|current| current.turns.clone()).ok()
     }
 }
 
@@ -134,9 +190,18 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     match Turns::current() {
-        Some(turns) => tokio::spawn(CURRENT.scope(turns, work)),
+        Some(turns) => tokio::spawn(CURRENT.scope(turns.with(Turn::default()), work)),
         None => tokio::spawn(work),
     }
+}
+
+/// Gives the call's own turn back, since it now waits for what others do, or for a place of another kind.
+pub fn rest() {
+    // of nobody's call
+    let _ = CURRENT.try_with(|current| {
+        let mut begun = current.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        *begun = Turn::default();
+    });
 }
 
 /// A turn for a connection to the database. Whoever holds one must not ask for another: with all of them held so, nobody
@@ -169,15 +234,10 @@ pub async fn unread(bytes: usize) -> Turn {
 
 /// Waits for turns of the caller, if there is one.
 pub(super) async fn take(what: Scarce, count: u32) -> Turn {
-    let permit = match Turns::current() {
-        // closed by nobody
-        Some(Turns(turns)) => {
-            let turns = Arc::clone(&turns[what as usize]);
-            turns.acquire_many_owned(count).await.ok()
-        }
-        None => None,
-    };
-    Turn { _permit: permit }
+    match Turns::current() {
+        Some(turns) => turns.take(what, count).await,
+        None => Turn::default(),
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +282,25 @@ mod tests {
         let left = turns.scope(async { spawn(changes(1)).await }).await;
         assert!(left.expect("no panic").is_err());
         drop(all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_rests_lets_the_next_one_begin() {
+        let turns = Turns::default();
+        let mut begun = Vec::new();
+        for _ in 0..Scarce::Read.share() {
+            begun.push(turns.begin(Scarce::Read).await.expect("a turn"));
+        }
+        assert!(turns.begin(Scarce::Read).await.is_err());
+        assert!(turns.begin(Scarce::Write).now_or_never().is_some());
+        let last = begun.pop().expect("one");
+        turns
+            .scope_begun(last, async {
+                assert!(turns.begin(Scarce::Read).await.is_err());
+                rest();
+                assert!(turns.begin(Scarce::Read).await.is_ok());
+            })
+            .await;
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 use super::{Store, StoreError};
 
-/// Identity of the store: the row that the first migration made, the cluster's own identifier and its timeline. Where
-/// the role may not read the latter two, the row alone. The timeline is that of the log that is being written: the one in
+/// Identity of the store: the row that the first migration made, the number that the cluster gave the database when it was
+/// created, the cluster's own identifier and its timeline. Where the role may not read the latter two, the others alone. The timeline is that of the log that is being written: the one in
 /// the control file is that of the last checkpoint, which comes minutes after a standby was promoted.
 ///
 /// # Errors
 /// Any [`StoreError`].
 pub async fn store_identity(store: &Store) -> Result<String, StoreError> {
-    let row = sqlx::query!("select id from store_identity")
-        .fetch_one(store.pool())
-        .await?;
+    let row = sqlx::query!(
+        r#"select store_identity.id, pg_database.oid::bigint as "database!"
+           from store_identity, pg_database
+           where pg_database.datname = current_database()"#
+    )
+    .fetch_one(store.pool())
+    .await?;
     let cluster = sqlx::query!(
         r#"select system_identifier as "system!",
              ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer as "timeline!"
@@ -21,12 +25,13 @@ pub async fn store_identity(store: &Store) -> Result<String, StoreError> {
     .await;
     match cluster.map_err(StoreError::from) {
         Ok(cluster) => Ok(format!(
-            "{}-{:x}-{}",
+            "{}-{:x}-{:x}-{}",
             row.id.simple(),
+            row.database,
             cluster.system,
             cluster.timeline
         )),
-        Err(StoreError::Refused { .. }) => Ok(row.id.simple().to_string()),
+        Err(StoreError::Refused { .. }) => Ok(format!("{}-{:x}", row.id.simple(), row.database)),
         Err(error) => Err(error),
     }
 }

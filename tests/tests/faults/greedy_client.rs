@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use taskyard_proto::v1::{
-    CreateTaskRequest, ListTasksRequest, StatRequest, WriteHeader, WriteRequest,
+    CreateTaskRequest, DeleteSessionRequest, ListTasksRequest, StatRequest, WriteHeader,
+    WriteRequest,
 };
 use taskyard_tests::client::{Client, new_session, shell};
 use taskyard_tests::deployment::Deployment;
@@ -153,6 +154,19 @@ async fn what_one_client_creates_at_once_keeps_nobody_else_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_client_deletes_at_once_keeps_nobody_else_waiting() {
+    let scene = Scene::set().await;
+    let flood = Flood::of(&scene.deployment, delete_nothing).await;
+    flood
+        .keeps_nobody_waiting(async || {
+            create(scene.modest.clone(), MODEST, scene.session.clone()).await
+        })
+        .await;
+    drop(flood);
+    scene.deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_one_client_begins_and_does_not_send_leave_room_for_another() {
     let scene = Scene::set().await;
     let greedy = scene.deployment.client().await;
@@ -213,6 +227,21 @@ async fn read(client: Client, token: &'static str, session: String) -> Result<()
     };
     let mut tasks = client.tasks;
     tasks.list_tasks(with_token(token, request)).await?;
+    Ok(())
+}
+
+/// Of a session that is not there.
+async fn delete_nothing(
+    client: Client,
+    token: &'static str,
+    session: String,
+) -> Result<(), Status> {
+    let request = DeleteSessionRequest {
+        session_id: session,
+        ..DeleteSessionRequest::default()
+    };
+    let mut tasks = client.tasks;
+    tasks.delete_session(with_token(token, request)).await?;
     Ok(())
 }
 

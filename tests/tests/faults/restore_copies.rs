@@ -54,6 +54,35 @@ async fn a_dump_in_a_new_cluster_is_another_store_and_what_was_in_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_in_another_database_of_the_cluster_is_another_store_and_what_was_in_it_goes_on() {
+    let postgres = SparePostgres::start().await;
+    if !postgres.has_dump_programs() {
+        skipped("this Postgres came without pg_dump and pg_restore: no dump was restored");
+        return;
+    }
+    let deployment = deployment_on(&postgres).await;
+    let mut client = deployment.client().await;
+    let work = Work::begin(&mut client, &deployment).await;
+    let mut watcher = Watcher::start(&mut client, &work.session, "").await;
+
+    postgres.dump("nightly");
+    let undone = work.go_on(&mut client).await;
+    let cursor = seen(&mut watcher, &undone.lost).await;
+    let lost_at = SystemTime::now();
+    postgres.load_beside("nightly").await;
+
+    let tasks = begins_anew(&mut watcher).await;
+    let mut client = deployment.client().await;
+    let before = Before {
+        undone,
+        cursor,
+        lost_at,
+    };
+    work.is_all_there(&mut client, &tasks, &before).await;
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_the_files_is_declared_restored_and_what_was_in_it_goes_on() {
     let mut postgres = SparePostgres::start().await;
     let deployment = deployment_on(&postgres).await;

@@ -7,6 +7,7 @@ use crate::{
         resolve,
         wire_time::duration_field,
     },
+    limits::turns,
     store::messages,
 };
 use std::time::Duration;
@@ -111,6 +112,7 @@ pub async fn wait_for_messages(app: &App, wait: MessageWait) -> Result<Vec<TaskM
         if !can_grow {
             return Ok(found);
         }
+        turns::rest();
         let next_look = wait.until.min(looked_at + POLL_INTERVAL);
         tokio::select! {
             _ = tokio::time::timeout_at(next_look, touches.touched()) => {}
