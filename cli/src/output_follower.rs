@@ -172,13 +172,14 @@ impl Follower<'_> {
             Ok(Err(status)) => return Ok(Left::Broken(status)),
             Err(_) => return Ok(Left::Broken(Status::unavailable("no answer within 30 s"))),
         };
+        self.was_heard = true;
+        self.reconnection.opened();
         let mut is_first_run_of_stream = true;
         loop {
             let item = match next_item(&mut stream).await {
                 Ok(item) => item,
                 Err(status) => return Ok(Left::Broken(status)),
             };
-            self.was_heard = true;
             if let Some(note) = self.reconnection.succeeded() {
                 self.printer.note(note).await;
             }

@@ -191,6 +191,7 @@ impl Watch {
             Ok(Err(status)) => return Ok(status),
             Err(_) => return Ok(Status::unavailable("no answer within 45 s")),
         };
+        reconnection.opened();
         loop {
             let response = match next_item(&mut stream).await {
                 Ok(response) => response,

@@ -86,7 +86,9 @@ impl WorkerLink {
         if self.send(attach_response::Message::Welcome(welcome)).await {
             self.app.registry.add(worker);
             if let Err(refusal) = self.serve(messages).await {
-                if !matches!(refusal, Refusal::ConnectionAged) {
+                if matches!(refusal, Refusal::ShuttingDown) {
+                    info!(worker.session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
+                } else if !matches!(refusal, Refusal::ConnectionAged) {
                     warn!(worker.session = self.stream.worker.0, reason = %refusal, "worker's stream ended");
                 }
                 // one place, and nobody else sends

@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 const LINES_BETWEEN: usize = 5;
 /// Commands that must have begun and ended between two restarts.
 const COMMANDS_BETWEEN: usize = 3;
+/// Longer than an announced end is kept quiet while nobody is back, and shorter than the pause between two keepalives.
+const SILENCE_BETWEEN: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_that_last_outlast_a_rolling_restart() {
@@ -89,6 +91,39 @@ async fn commands_that_last_outlast_a_rolling_restart() {
     assert!(!numbers.is_empty(), "{}", watch.stdout());
     let contiguous = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
     assert!(contiguous, "{numbers:?}");
+    deployment.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_an_idle_session_says_nothing_of_restarts() {
+    let deployment = Deployment::builder()
+        .servers(2)
+        .workers(Vec::new())
+        .start()
+        .await;
+    let service = Balancer::start(&[deployment.endpoint_of(0), deployment.endpoint_of(1)]).await;
+    let line = CommandLine::new(&service.endpoint());
+    let session = new_session("idle");
+    let submit = ["submit", "--session", &session, "-f", "-"];
+    let task = br#"{"command": {"argv": ["true"]}}"#;
+    line.run_with_input(&submit, task).await.expect_code(0);
+    let watch = line.start(&["watch", &session, "-o", "json"]);
+    watch.stdout_has("snapshot_complete").await;
+    // whichever server it begins with, two of them end under it
+    for server in [0, 1, 0] {
+        deployment.with_server(server, |process| process.signal(Signal::TERM));
+        until("the server to end", SOON, async || {
+            deployment.with_server(server, |process| process.ended().is_some())
+        })
+        .await;
+        deployment.restart_server(server).await;
+        tokio::time::sleep(SILENCE_BETWEEN).await;
+    }
+    let before = watch.stdout();
+    assert!(!before.contains("\"created\":"), "{before}");
+    line.run_with_input(&submit, task).await.expect_code(0);
+    watch.stdout_has("\"created\":").await;
+    assert_eq!(watch.stderr(), "");
     deployment.remove().await;
 }
 

@@ -160,7 +160,11 @@ impl ControlLink {
                     "the control plane asks to attach again"
                 );
             } else if troubles.is_news(refused, &end.to_string()) {
-                tracing::warn!(worker.name = self.identity.name, reason = %end, "not attached to the control plane; trying on");
+                if refused.is_some_and(Refused::is_planned_end) {
+                    tracing::info!(worker.name = self.identity.name, reason = %end, "the control plane asks to attach again");
+                } else {
+                    tracing::warn!(worker.name = self.identity.name, reason = %end, "not attached to the control plane; trying on");
+                }
             }
             let is_holding = self.held.summary().count > 0;
             tokio::select! {

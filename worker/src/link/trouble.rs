@@ -39,6 +39,12 @@ impl Refused {
     pub(super) fn is_denial(&self) -> bool {
         matches!(self.code, Code::PermissionDenied | Code::Unauthenticated)
     }
+
+    /// Whether it is only this server, or the connection, that ends as it was meant to.
+    pub(super) fn is_planned_end(&self) -> bool {
+        self.code == Code::Unavailable
+            && matches!(self.reason.as_str(), "SHUTTING_DOWN" | "CONNECTION_AGED")
+    }
 }
 
 /// Everything that went wrong since the last welcome.
@@ -156,7 +162,8 @@ mod tests {
         let text = denied.to_string();
         assert_eq!(text, "(PermissionDenied POOL_DENIED): start it with --pool");
         let gone = Refused::of(&Status::unavailable("connection refused"));
-        assert!(!gone.is_denial());
+        assert!(!gone.is_denial() && !gone.is_planned_end());
+        assert!(refused(Code::Unavailable, "SHUTTING_DOWN").is_planned_end());
         assert_eq!(gone.to_string(), "(Unavailable): connection refused");
     }
 }
