@@ -4,15 +4,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::WorkerError;
 
 const STATE_ID_BYTES: usize = 16;
 const STATE_ID_FILE: &str = "state_id";
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A data directory that belongs to this process until it is dropped.
 #[derive(Debug)]
@@ -24,6 +28,23 @@ pub struct StateDirectory {
 }
 
 impl StateDirectory {
+    /// As [`StateDirectory::open`], waiting a moment for the lock: that of a boot that has just crashed lasts until the last
+    /// process that it was about to start is itself, or is over.
+    ///
+    /// # Errors
+    /// As [`StateDirectory::open`]; [`WorkerError::DataDirectoryLocked`] after two seconds.
+    pub async fn open_soon(root: &Path) -> Result<StateDirectory, WorkerError> {
+        let until = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match StateDirectory::open(root) {
+                Err(WorkerError::DataDirectoryLocked { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Creates what is missing and takes the lock.
     ///
     /// # Errors
@@ -177,6 +198,22 @@ mod tests {
         assert_eq!(second.state_id(), state_id);
         assert_eq!(second.place_id(), place_id);
         assert!(place_id != state_id, "the id itself is shown to nobody");
+    }
+
+    #[tokio::test]
+    async fn the_lock_of_a_boot_that_has_just_crashed_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let first = StateDirectory::open(directory.path()).expect("it opens");
+        let refused = StateDirectory::open_soon(directory.path()).await;
+        assert!(matches!(
+            refused,
+            Err(WorkerError::DataDirectoryLocked { .. })
+        ));
+        let (second, ()) = tokio::join!(StateDirectory::open_soon(directory.path()), async {
+            tokio::time::sleep(LOCK_PAUSE).await;
+            drop(first);
+        });
+        assert!(second.is_ok(), "{second:?}");
     }
 
     #[test]

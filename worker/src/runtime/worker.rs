@@ -84,7 +84,7 @@ pub async fn prepare(config: WorkerConfig) -> Result<PreparedWorker, WorkerError
         slots: descriptors::slots_within_limit(config.slots),
         ..config
     };
-    let state = StateDirectory::open(&config.data_dir)?;
+    let state = StateDirectory::open_soon(&config.data_dir).await?;
     let unusable = |source| WorkerError::DataDirectory {
         path: config.data_dir.clone(),
         source,

@@ -185,9 +185,10 @@ impl ControlPlane {
         };
         let found = tokio::time::timeout(PATIENCE, waiting).await;
         found.unwrap_or_else(|_| {
+            let state = self.state();
             panic!(
-                "waited in vain for: {what}; reports: {:?}",
-                self.state().reports
+                "waited in vain for: {what}; hellos: {:?}; reports: {:?}",
+                state.hellos, state.reports
             )
         })
     }
